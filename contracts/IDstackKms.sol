@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+/// @title The registry for self-hosted use: KMS roots by epoch, allowed images and measurements, registered apps.
+/// @notice Compatible with what dstack's tools and auth server call on dstack's own DstackKms. Its owner can refuse
+/// service; it cannot open data: every DstackApp pins its KMS root itself.
+interface IDstackKms {
+    /// dstack's KmsInfo (kms/auth-eth DstackKms.sol), field for field.
+    struct KmsInfo {
+        bytes k256Pubkey;
+        bytes caPubkey;
+        bytes quote;
+        bytes eventlog;
+    }
+
+    error DstackKms_NoCode(address app);
+    error DstackKms_InvalidField(string field);
+    error DstackKms_RootUnknown(uint32 epoch);
+
+    /// dstack's event.
+    event AppRegistered(address appId);
+    event KmsInfoSet(bytes k256Pubkey);
+    /// `sealingKey` is the X-Wing public key (1216 bytes) that owners seal to; `root` signs for it.
+    event RootRegistered(uint32 indexed epoch, address indexed root, bytes sealingKey);
+    event RootRetired(uint32 indexed epoch);
+    event OsImageHashAdded(bytes32 osImageHash);
+    event OsImageHashRemoved(bytes32 osImageHash);
+    event KmsAggregatedMrAdded(bytes32 mrAggregated);
+    event KmsAggregatedMrRemoved(bytes32 mrAggregated);
+    event KmsDeviceAdded(bytes32 deviceId);
+    event KmsDeviceRemoved(bytes32 deviceId);
+    /// mrSystem of a CVM (dstack: SHA-256 over MRTD, RTMR0 to 2 and the key provider) whose agents may get keys.
+    event AgentSystemAdded(bytes32 mrSystem);
+    event AgentSystemRemoved(bytes32 mrSystem);
+
+    /// Anyone registers an app; confers nothing by itself.
+    function registerApp(address appId) external;
+    function registeredApps(address appId) external view returns (bool);
+    function kmsInfo()
+        external
+        view
+        returns (bytes memory k256Pubkey, bytes memory caPubkey, bytes memory quote, bytes memory eventlog);
+    function setKmsInfo(KmsInfo calldata info) external;
+
+    /// Owner only. Epochs count up from 0; the latest not retired is the one to seal to.
+    function registerRoot(address root, bytes calldata sealingKey) external returns (uint32 epoch);
+    /// Owner only. A retired epoch's root no longer opens anything; terminal.
+    function retireRoot(uint32 epoch) external;
+    function rootCount() external view returns (uint32);
+    /// `sealingKeyHash` is keccak256 of the sealing key; the key itself is in the event.
+    function root(uint32 epoch) external view returns (address rootAddress, bytes32 sealingKeyHash, bool retired);
+
+    function addOsImageHash(bytes32 osImageHash) external;
+    function removeOsImageHash(bytes32 osImageHash) external;
+    function allowedOsImages(bytes32 osImageHash) external view returns (bool);
+    function addKmsAggregatedMr(bytes32 mrAggregated) external;
+    function removeKmsAggregatedMr(bytes32 mrAggregated) external;
+    function kmsAllowedAggregatedMrs(bytes32 mrAggregated) external view returns (bool);
+    function addKmsDevice(bytes32 deviceId) external;
+    function removeKmsDevice(bytes32 deviceId) external;
+    function kmsAllowedDeviceIds(bytes32 deviceId) external view returns (bool);
+    function addAgentSystem(bytes32 mrSystem) external;
+    function removeAgentSystem(bytes32 mrSystem) external;
+    function allowedAgentSystems(bytes32 mrSystem) external view returns (bool);
+}
