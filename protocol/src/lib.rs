@@ -1,1 +1,17 @@
-//! protocol
+//! Formats and decisions of Cohort, without I/O, clock or randomness of their own where that can be passed in.
+//!
+//! Every identifier, hash, signature and file format that two parts share is defined here once; the
+//! specifications are in `docs/spec/`. Services, the CLI and the agent wire these to the world.
+
+pub mod abi;
+pub mod chain;
+pub mod compose;
+pub mod decision;
+pub mod eip712;
+pub mod hpke;
+pub mod ids;
+pub mod json;
+pub mod loss;
+pub mod release;
+pub mod root;
+pub mod sign_rpc;
