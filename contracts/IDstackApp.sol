@@ -42,6 +42,37 @@ struct SignedApproval {
     bytes signature;
 }
 
+/// What `approveBySig` verifies. EIP-712 type as above.
+struct Approve {
+    address owner;
+    Terms terms;
+    uint64 deadline;
+}
+
+/// What `revokeBySig` verifies. EIP-712 type: Revoke(address owner,bytes32 proposalId,uint64 deadline)
+struct Revoke {
+    address owner;
+    bytes32 proposalId;
+    uint64 deadline;
+}
+
+/// What `revokeAllBySig` verifies. EIP-712 type: RevokeAll(address owner,uint32 era,uint64 deadline)
+struct RevokeAll {
+    address owner;
+    uint32 era;
+    uint64 deadline;
+}
+
+/// What `approveActionBySig` verifies.
+/// EIP-712 type: ApproveAction(address owner,bytes data,bytes32 salt,uint64 configVersion,uint64 deadline)
+struct ApproveAction {
+    address owner;
+    bytes data;
+    bytes32 salt;
+    uint64 configVersion;
+    uint64 deadline;
+}
+
 /// A run that a listed analyst asks for. `runId` is its EIP-712 struct hash.
 /// EIP-712 type: RunRequest(bytes32 proposalId,uint128 participants,address analyst,bytes32 nonce,uint64 deadline)
 struct RunRequest {

@@ -15,3 +15,4 @@ pub mod loss;
 pub mod release;
 pub mod root;
 pub mod sign_rpc;
+pub mod terms;

@@ -1,1 +1,266 @@
-//! release
+//! The release protocol between agent and KMS. Spec: `docs/spec/release.md`.
+//!
+//! 1. `POST /v1/challenge` gives a single-use challenge.
+//! 2. The agent takes a TDX quote whose report data is [`Binding::report_data`] and asks `POST /v1/release`.
+//! 3. The answer's wrap keys open only with the agent's fresh encryption key, for this run and challenge.
+
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    signers::{SignerSync, local::PrivateKeySigner},
+    sol_types::Eip712Domain,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha512};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{
+    abi, eip712,
+    hpke::{self, HpkeError, KeyPair, PublicKey},
+    ids::{ComposeHash, DatasetId, OwnerId, RunId},
+    json::push_prefixed,
+    terms::{SignedRunRequest, Terms},
+};
+
+/// A challenge is good for this many seconds and for one request.
+pub const CHALLENGE_SECONDS: u64 = 60;
+
+/// Answer of `POST /v1/challenge`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Challenge {
+    /// Random, single use.
+    pub challenge: B256,
+    /// Unix seconds after which it is refused.
+    pub expires_at: u64,
+    /// The KMS root that will answer; part of the binding.
+    pub kms_root: Address,
+}
+
+/// What a quote's report data commits to: this KMS, this challenge, this run, these fresh keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Binding {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// The consortium's contract.
+    pub app: Address,
+    /// The KMS that gave the challenge.
+    pub kms_root: Address,
+    /// Its challenge.
+    pub challenge: B256,
+    /// The run that the keys are for.
+    pub run_id: RunId,
+    /// SHA-256 of the agent's X-Wing public key, to which the answer is encrypted.
+    pub encryption_key_hash: B256,
+    /// Address of the agent's receipt key, which the KMS certifies.
+    pub receipt_key: Address,
+}
+
+impl Binding {
+    /// SHA-512 over the length-prefixed fields under the tag `cohort-release/1`: 64 bytes, a quote's report data.
+    pub fn report_data(&self) -> [u8; 64] {
+        let mut input = Vec::with_capacity(256);
+        push_prefixed(&mut input, b"cohort-release/1");
+        push_prefixed(&mut input, &self.chain_id.to_be_bytes());
+        push_prefixed(&mut input, self.app.as_slice());
+        push_prefixed(&mut input, self.kms_root.as_slice());
+        push_prefixed(&mut input, self.challenge.as_slice());
+        push_prefixed(&mut input, self.run_id.as_bytes());
+        push_prefixed(&mut input, self.encryption_key_hash.as_slice());
+        push_prefixed(&mut input, self.receipt_key.as_slice());
+        Sha512::digest(&input).into()
+    }
+}
+
+/// One dataset whose key is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetRequest {
+    /// Whose dataset.
+    pub owner: OwnerId,
+    /// The exact bytes of `envelope.json`, as text.
+    pub envelope: String,
+    /// BLAKE3 root of the ciphertext, as the file's `commitment` states it.
+    pub data_root: B256,
+}
+
+/// Body of `POST /v1/release`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest<Evidence> {
+    /// The terms that the run was opened under.
+    pub terms: Terms,
+    /// The analyst's signed request; its struct hash is the run id.
+    pub run: SignedRunRequest,
+    /// What the quote's report data commits to.
+    pub binding: Binding,
+    /// The agent's X-Wing public key, 1216 bytes.
+    pub encryption_key: Bytes,
+    /// One for each owner whose key is asked for.
+    pub datasets: Vec<DatasetRequest>,
+    /// TDX quote, event log, app-compose bytes, collateral.
+    pub evidence: Evidence,
+}
+
+/// A certificate that a key belongs to code measured as (app, compose hash), signed by the KMS root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The agent's receipt key.
+    pub agent: Address,
+    /// What the agent is measured as.
+    pub compose_hash: ComposeHash,
+    /// Unix seconds; refused from then on.
+    pub not_after: u64,
+    /// EIP-712 `AgentCertificate` under the app's domain, by the KMS root: 65 bytes.
+    pub signature: Bytes,
+}
+
+impl Certificate {
+    /// Signs a certificate with the root key.
+    pub fn issue(
+        root: &PrivateKeySigner,
+        domain: &Eip712Domain,
+        agent: Address,
+        compose_hash: ComposeHash,
+        not_after: u64,
+    ) -> Result<Self, alloy::signers::Error> {
+        let mut certificate = Self { agent, compose_hash, not_after, signature: Bytes::new() };
+        let digest = eip712::digest(&certificate.abi(), domain);
+        certificate.signature = root.sign_hash_sync(&digest)?.as_bytes().to_vec().into();
+        Ok(certificate)
+    }
+
+    /// The ABI form, without the signature.
+    pub fn abi(&self) -> abi::AgentCertificate {
+        abi::AgentCertificate { agent: self.agent, composeHash: self.compose_hash.0, notAfter: self.not_after }
+    }
+
+    /// The address that signed it under `domain`, if any.
+    pub fn signer(&self, domain: &Eip712Domain) -> Option<Address> {
+        eip712::recover(eip712::digest(&self.abi(), domain), &self.signature)
+    }
+}
+
+/// Answer of `POST /v1/release`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseAnswer {
+    /// HPKE encapsulated key.
+    pub enc: Bytes,
+    /// HPKE ciphertext of the JSON of [`WrapKeys`].
+    pub ciphertext: Bytes,
+    /// For the agent's receipt key.
+    pub certificate: Certificate,
+    /// Entry of the release log that records this release.
+    pub log_index: u64,
+}
+
+/// The secret part of the answer.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub struct WrapKeys {
+    /// In the order of the request.
+    pub keys: Vec<WrapKey>,
+}
+
+/// One dataset's wrap key.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub struct WrapKey {
+    /// Which dataset.
+    #[zeroize(skip)]
+    pub dataset_id: DatasetId,
+    /// The 32 bytes, lower-case hex.
+    pub wrap_key: String,
+}
+
+impl WrapKeys {
+    /// Encrypts to the agent's key, bound to the report data of the request.
+    pub fn seal(&self, agent: &PublicKey, binding: &Binding) -> Result<(Vec<u8>, Vec<u8>), HpkeError> {
+        let mut plaintext = serde_json::to_vec(self).map_err(|_| HpkeError::Seal)?;
+        let sealed = hpke::seal(agent, ANSWER_INFO, &binding.report_data(), &plaintext);
+        plaintext.zeroize();
+        sealed
+    }
+
+    /// Opens an answer.
+    pub fn open(agent: &KeyPair, binding: &Binding, answer: &ReleaseAnswer) -> Result<Self, HpkeError> {
+        let mut plaintext =
+            hpke::open(agent, &answer.enc, ANSWER_INFO, &binding.report_data(), &answer.ciphertext)?;
+        let keys = serde_json::from_slice(&plaintext).map_err(|_| HpkeError::Open);
+        plaintext.zeroize();
+        keys
+    }
+}
+
+const ANSWER_INFO: &[u8] = b"cohort-release-answer/1";
+
+/// Body of every refusal by KMS, agent and indexer: a stable code and words for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Stable, snake_case.
+    pub code: String,
+    /// What was refused, and why.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hpke::SecretBytes;
+
+    fn binding() -> Binding {
+        Binding {
+            chain_id: 31337,
+            app: Address::repeat_byte(1),
+            kms_root: Address::repeat_byte(2),
+            challenge: B256::repeat_byte(3),
+            run_id: RunId(B256::repeat_byte(4)),
+            encryption_key_hash: B256::repeat_byte(5),
+            receipt_key: Address::repeat_byte(6),
+        }
+    }
+
+    #[test]
+    fn report_data_commits_to_every_field() {
+        let base = binding();
+        let changed = [
+            Binding { chain_id: 1, ..base.clone() },
+            Binding { app: Address::ZERO, ..base.clone() },
+            Binding { kms_root: Address::ZERO, ..base.clone() },
+            Binding { challenge: B256::ZERO, ..base.clone() },
+            Binding { run_id: RunId(B256::ZERO), ..base.clone() },
+            Binding { encryption_key_hash: B256::ZERO, ..base.clone() },
+            Binding { receipt_key: Address::ZERO, ..base.clone() },
+        ];
+        for other in changed {
+            assert_ne!(base.report_data(), other.report_data(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_opens_only_with_the_agents_key_and_for_its_own_request() {
+        let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
+        let keys = WrapKeys {
+            keys: vec![WrapKey { dataset_id: DatasetId(B256::ZERO), wrap_key: "ab".repeat(32) }],
+        };
+        let (enc, ciphertext) = keys.seal(agent.public_key(), &binding()).unwrap();
+        let root = PrivateKeySigner::random();
+        let domain = eip712::app_domain(1, Address::ZERO);
+        let certificate =
+            Certificate::issue(&root, &domain, Address::ZERO, ComposeHash(B256::ZERO), 1).unwrap();
+        assert_eq!(certificate.signer(&domain), Some(root.address()));
+        assert_ne!(certificate.signer(&eip712::app_domain(2, Address::ZERO)), Some(root.address()));
+        let answer =
+            ReleaseAnswer { enc: enc.into(), ciphertext: ciphertext.into(), certificate, log_index: 0 };
+        assert_eq!(WrapKeys::open(&agent, &binding(), &answer).unwrap().keys.len(), 1);
+        let replayed = Binding { challenge: B256::ZERO, ..binding() };
+        assert!(WrapKeys::open(&agent, &replayed, &answer).is_err());
+        let thief = KeyPair::derive(&SecretBytes::new([8; 32]));
+        assert!(WrapKeys::open(&thief, &binding(), &answer).is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! The declared cells of a measure: fixed by the recipe alone, in a fixed order.
+
+use super::{Measure, MeasureKind, Recipe};
+
+impl Recipe {
+    /// Number of groups of each axis of a measure: its keys in order, then a histogram's bins.
+    pub fn axes(&self, measure: &Measure) -> Vec<&[String]> {
+        let keys = measure.by.iter().filter_map(|key| self.keys.get(*key));
+        let mut axes: Vec<&[String]> = keys.map(|key| key.labels.as_slice()).collect();
+        if let MeasureKind::Histogram { bins, .. } = &measure.kind {
+            axes.push(bins);
+        }
+        axes
+    }
+
+    /// Number of cells of a measure; at most [`super::MAX_CELLS`] in a checked recipe.
+    pub fn cell_count(&self, measure: &Measure) -> usize {
+        self.axes(measure).iter().fold(1, |cells, axis| cells.saturating_mul(axis.len()))
+    }
+
+    /// The cells' keys in output order: the last axis runs fastest.
+    pub fn cell_keys(&self, measure: &Measure) -> Vec<Vec<&str>> {
+        let mut keys: Vec<Vec<&str>> = vec![Vec::new()];
+        for axis in self.axes(measure) {
+            let extend = |key: &Vec<&'_ str>, label| key.iter().copied().chain([label]).collect();
+            keys = keys.iter().flat_map(|key| axis.iter().map(move |label| extend(key, label.as_str()))).collect();
+        }
+        keys
+    }
+}

@@ -1,0 +1,149 @@
+//! The `cohort` section as JSON spells it, before any rule is checked. Unknown fields are refused everywhere.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{ids::Label, loss::Epsilon};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRecipe {
+    pub(super) version: u64,
+    pub(super) title: String,
+    pub(super) engine: String,
+    pub(super) datasets: RawDatasets,
+    pub(super) privacy: RawPrivacy,
+    pub(super) keys: Vec<RawKey>,
+    pub(super) measures: Vec<RawMeasure>,
+    pub(super) minimum_group_size: u32,
+    pub(super) output_schema: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDatasets {
+    pub(super) owners: Vec<Label>,
+    pub(super) columns: Vec<RawColumn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawColumn {
+    pub(super) name: Label,
+    #[serde(rename = "type")]
+    pub(super) kind: RawType,
+    pub(super) nullable: bool,
+    pub(super) decimals: Option<u8>,
+    #[serde(default)]
+    pub(super) missing_values: Vec<RawLiteral>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawType {
+    Int64,
+    Float64,
+    Utf8,
+    Bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawLiteral {
+    Bool(bool),
+    Int(i64),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPrivacy {
+    pub(super) unit: Label,
+    pub(super) epsilon_per_run: Epsilon,
+    pub(super) epsilon_budget: Epsilon,
+    pub(super) delta: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKey {
+    pub(super) name: Label,
+    pub(super) column: Label,
+    pub(super) bands: Option<Vec<i64>>,
+    pub(super) categories: Option<Vec<RawLiteral>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPredicate {
+    pub(super) column: Label,
+    pub(super) op: RawOp,
+    pub(super) value: RawLiteral,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+pub(super) enum RawOp {
+    #[serde(rename = "=")]
+    Equal,
+    #[serde(rename = "!=")]
+    NotEqual,
+    #[serde(rename = "<")]
+    Less,
+    #[serde(rename = "<=")]
+    LessOrEqual,
+    #[serde(rename = ">")]
+    Greater,
+    #[serde(rename = ">=")]
+    GreaterOrEqual,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum RawMeasure {
+    Count {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        epsilon: Epsilon,
+    },
+    Proportion {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        #[serde(rename = "where")]
+        test: RawPredicate,
+        over: Label,
+        epsilon: Epsilon,
+    },
+    Mean {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        column: Label,
+        lower: i64,
+        upper: i64,
+        unit: Option<String>,
+        epsilon_sum: Epsilon,
+        epsilon_count: Epsilon,
+    },
+    Sum {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        column: Label,
+        lower: i64,
+        upper: i64,
+        unit: Option<String>,
+        over: Label,
+        epsilon: Epsilon,
+    },
+    Histogram {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        column: Label,
+        edges: Vec<i64>,
+        unit: Option<String>,
+        epsilon: Epsilon,
+    },
+}

@@ -1,0 +1,138 @@
+//! The recipe: the `cohort` section of an app-compose file (docs/spec/recipe.md).
+//!
+//! A [`Recipe`] exists only after every rule of the format was checked, so that what runs it needs no
+//! checks of its own. It is pinned by the compose hash; its own hash is over its RFC 8785 form.
+
+mod cells;
+mod check;
+mod error;
+mod explain;
+mod grammar;
+mod model;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use crate::{
+    ids::{OutputSchemaHash, OwnerId, RecipeHash},
+    json::{canonical, canonical_hash, sha256},
+    loss::Epsilon,
+};
+
+pub use error::RecipeError;
+pub use model::{
+    Bounds, Column, ColumnType, Groups, Key, Literal, Measure, MeasureKind, Op, Predicate, Privacy, Step,
+};
+
+/// Largest recipe, in bytes of its canonical form.
+pub const MAX_RECIPE_BYTES: usize = 128 * 1024;
+
+/// Largest output that may leave, in bytes of its canonical form.
+pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Most cells of one measure.
+pub const MAX_CELLS: usize = 1024;
+
+/// A checked recipe of the declared engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    pub(super) title: String,
+    pub(super) owners: Vec<OwnerId>,
+    pub(super) columns: Vec<Column>,
+    pub(super) privacy: Privacy,
+    pub(super) keys: Vec<Key>,
+    pub(super) measures: Vec<Measure>,
+    pub(super) minimum_group_size: u32,
+    pub(super) output_schema: Value,
+    pub(super) recipe_hash: RecipeHash,
+    pub(super) output_schema_hash: OutputSchemaHash,
+}
+
+impl Recipe {
+    /// Checks a `cohort` section against every rule of the format.
+    ///
+    /// Errors: [`RecipeError`], one variant per rule. Duplicate JSON keys are the caller's to refuse before
+    /// ([`crate::compose::AppCompose::parse`] does), since `value` can no longer show them.
+    pub fn parse(value: &Value) -> Result<Self, RecipeError> {
+        let bytes = canonical(value).map_err(RecipeError::Canonical)?;
+        if bytes.len() > MAX_RECIPE_BYTES {
+            return Err(RecipeError::Size { got: bytes.len(), limit: MAX_RECIPE_BYTES });
+        }
+        check::numbers(value, "")?;
+        let raw: grammar::RawRecipe = serde_json::from_value(value.clone()).map_err(RecipeError::Grammar)?;
+        let schema_hash = canonical_hash(&raw.output_schema).map_err(RecipeError::Canonical)?;
+        check::recipe(raw, RecipeHash(sha256(&bytes)), OutputSchemaHash(schema_hash))
+    }
+
+    /// SHA-256 of the RFC 8785 form of the section.
+    pub const fn recipe_hash(&self) -> RecipeHash {
+        self.recipe_hash
+    }
+
+    /// SHA-256 of the RFC 8785 form of the output schema.
+    pub const fn output_schema_hash(&self) -> OutputSchemaHash {
+        self.output_schema_hash
+    }
+
+    /// What the study is called.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Owners whose data the recipe may read; a run names some or all of them.
+    pub fn owners(&self) -> &[OwnerId] {
+        &self.owners
+    }
+
+    /// Columns that every owner's file must have.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Privacy unit and cost.
+    pub const fn privacy(&self) -> &Privacy {
+        &self.privacy
+    }
+
+    /// Cost of one run, in nano-epsilon.
+    pub const fn epsilon_per_run(&self) -> Epsilon {
+        self.privacy.epsilon_per_run
+    }
+
+    /// Cost of all runs together, in nano-epsilon.
+    pub const fn epsilon_budget(&self) -> Epsilon {
+        self.privacy.epsilon_budget
+    }
+
+    /// Failure probability of one run in units of 1e-18: zero, all mechanisms are purely epsilon-private.
+    pub const fn delta_per_run(&self) -> u64 {
+        0
+    }
+
+    /// Failure probability of all runs together in units of 1e-18: zero.
+    pub const fn delta_budget(&self) -> u64 {
+        0
+    }
+
+    /// Derived keys.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Measures, in output order.
+    pub fn measures(&self) -> &[Measure] {
+        &self.measures
+    }
+
+    /// Cells whose noisy count of persons is below this are withheld.
+    pub const fn minimum_group_size(&self) -> u32 {
+        self.minimum_group_size
+    }
+
+    /// JSON Schema (draft 2020-12) that the output must satisfy.
+    pub const fn output_schema(&self) -> &Value {
+        &self.output_schema
+    }
+}
