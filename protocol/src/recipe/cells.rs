@@ -3,8 +3,8 @@
 use super::{Measure, MeasureKind, Recipe};
 
 impl Recipe {
-    /// Number of groups of each axis of a measure: its keys in order, then a histogram's bins.
-    pub fn axes(&self, measure: &Measure) -> Vec<&[String]> {
+    /// The group names of each axis of a measure: its keys in order, then a histogram's bins.
+    pub fn axes<'a>(&'a self, measure: &'a Measure) -> Vec<&'a [String]> {
         let keys = measure.by.iter().filter_map(|key| self.keys.get(*key));
         let mut axes: Vec<&[String]> = keys.map(|key| key.labels.as_slice()).collect();
         if let MeasureKind::Histogram { bins, .. } = &measure.kind {
@@ -19,11 +19,13 @@ impl Recipe {
     }
 
     /// The cells' keys in output order: the last axis runs fastest.
-    pub fn cell_keys(&self, measure: &Measure) -> Vec<Vec<&str>> {
-        let mut keys: Vec<Vec<&str>> = vec![Vec::new()];
+    pub fn cell_keys<'a>(&'a self, measure: &'a Measure) -> Vec<Vec<&'a str>> {
+        let mut keys: Vec<Vec<&'a str>> = vec![Vec::new()];
         for axis in self.axes(measure) {
-            let extend = |key: &Vec<&'_ str>, label| key.iter().copied().chain([label]).collect();
-            keys = keys.iter().flat_map(|key| axis.iter().map(move |label| extend(key, label.as_str()))).collect();
+            let extended = keys
+                .iter()
+                .flat_map(|key| axis.iter().map(move |label| key.iter().copied().chain([label.as_str()]).collect()));
+            keys = extended.collect();
         }
         keys
     }

@@ -1,0 +1,238 @@
+//! What makes an app-compose file unfit to be signed.
+
+use std::fmt;
+
+use yaml_rust2::{
+    Yaml, YamlLoader,
+    parser::{Event, EventReceiver, Parser},
+};
+
+use super::{AppCompose, Runner};
+use crate::recipe::Recipe;
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing before signing.
+    Warning,
+    /// The hash does not pin what runs, or rows could leave around the guard: must not be signed.
+    Error,
+}
+
+/// One thing found, with a stable code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Weight.
+    pub severity: Severity,
+    /// Stable code, e.g. `mutable-image`; docs/spec/compose.md lists them.
+    pub code: &'static str,
+    /// Where: a field, or a service of the docker-compose file and its key.
+    pub at: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.severity == Severity::Error { "error" } else { "warning" };
+        write!(f, "{word}[{}] {}: {}", self.code, self.at, self.message)
+    }
+}
+
+/// The only host paths that a service may see: dstack's guest agent.
+const SOCKETS: [&str; 2] = ["/var/run/dstack.sock", "/var/run/tappd.sock"];
+
+/// Service keys that reach outside the measured file or the container, with what to do instead.
+const FORBIDDEN: [(&str, &str, &str); 11] = [
+    ("build", "build", "builds at boot from unmeasured files; publish the image and name it by @sha256 digest"),
+    ("extends", "extends", "pulls in a service that the hash does not cover; write it out"),
+    ("env_file", "env-file", "reads unmeasured values; put parameters into the recipe"),
+    ("devices", "devices", "hands a host device to the container; remove it"),
+    ("cap_add", "capabilities", "adds kernel capabilities; remove it"),
+    ("security_opt", "security-opt", "changes the container's confinement; remove it"),
+    ("pid", "host-namespace", "shares a process namespace; remove it"),
+    ("ipc", "host-namespace", "shares an IPC namespace; remove it"),
+    ("network_mode", "host-namespace", "shares a network namespace; remove it"),
+    ("userns_mode", "host-namespace", "changes the user namespace; remove it"),
+    ("volumes_from", "volumes-from", "mounts what the hash does not name; list the volumes"),
+];
+
+pub(super) fn lint(compose: &AppCompose) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    findings.fields(compose);
+    findings.docker_compose(compose);
+    match compose.recipe() {
+        Ok(recipe) => findings.recipe(&recipe),
+        Err(error) => findings.error("recipe", "cohort", error.to_string()),
+    }
+    findings.0.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings.0
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, severity: Severity, code: &'static str, at: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Finding { severity, code, at: at.into(), message: message.into() });
+    }
+
+    fn error(&mut self, code: &'static str, at: impl Into<String>, message: impl Into<String>) {
+        self.add(Severity::Error, code, at, message);
+    }
+
+    fn fields(&mut self, compose: &AppCompose) {
+        let is = |name: &str, value: bool| compose.field(name).and_then(|field| field.as_bool()) == Some(value);
+        let filled = |name: &str| {
+            let field = compose.field(name);
+            let text = field.and_then(|value| value.as_str()).is_some_and(|text| !text.trim().is_empty());
+            text || field.and_then(|value| value.as_array()).is_some_and(|items| !items.is_empty())
+        };
+        if is("public_logs", true) {
+            self.error("public-logs", "public_logs", "anyone could read the containers' logs; set it to false");
+        }
+        if is("public_sysinfo", true) {
+            self.add(
+                Severity::Warning,
+                "public-sysinfo",
+                "public_sysinfo",
+                "load of the CVM is public; set it to false",
+            );
+        }
+        if !is("kms_enabled", true) {
+            self.error("kms-disabled", "kms_enabled", "without it dstack gives the app no keys; set it to true");
+        }
+        if is("secure_time", false) {
+            self.add(
+                Severity::Warning,
+                "secure-time",
+                "secure_time",
+                "the clock is the host's; leave it out or set true",
+            );
+        }
+        if filled("allowed_envs") {
+            self.error(
+                "unmeasured-env",
+                "allowed_envs",
+                "the host could set these values; put parameters into the recipe",
+            );
+        }
+        if compose.runner() == Runner::Bash {
+            self.error("runner-bash", "runner", "runs a script on the CVM itself; use docker-compose");
+        }
+        for script in ["pre_launch_script", "init_script"] {
+            if filled(script) {
+                self.error("script", script, "runs before the containers with all rights; remove it");
+            }
+        }
+    }
+
+    fn docker_compose(&mut self, compose: &AppCompose) {
+        let Some(text) = compose.docker_compose_file() else { return };
+        let at = "docker_compose_file";
+        if has_alias(text) {
+            return self.error("yaml-alias", at, "has a YAML alias, which readers expand differently; write it out");
+        }
+        // dstack interpolates from the environment, which is not measured; $$ is a plain dollar sign.
+        if text.replace("$$", "").contains('$') {
+            self.error("unmeasured-env", at, "takes ${...} from the environment; write the value");
+        }
+        let documents = YamlLoader::load_from_str(text).unwrap_or_default();
+        let Some(services) = documents.first().filter(|_| documents.len() == 1).and_then(|file| map(file, "services"))
+        else {
+            return self.error("yaml", at, "is not one YAML document with services");
+        };
+        for key in ["include", "configs", "secrets"] {
+            if documents.first().is_some_and(|file| !file[key].is_badvalue()) {
+                self.error(
+                    "unmeasured-file",
+                    format!("{at}: {key}"),
+                    "may read files the hash does not cover; remove it",
+                );
+            }
+        }
+        if documents.first().and_then(|file| map(file, "volumes")).is_some_and(has_driver_options) {
+            self.error(
+                "host-mount",
+                format!("{at}: volumes"),
+                "a volume with driver options can mount the host; remove them",
+            );
+        }
+        for (name, service) in services {
+            self.service(name.as_str().unwrap_or("?"), service);
+        }
+    }
+
+    fn service(&mut self, name: &str, service: &Yaml) {
+        match service["image"].as_str() {
+            Some(image) if is_pinned(image) => {}
+            Some(image) => self.error(
+                "mutable-image",
+                format!("service {name}: image"),
+                format!("{image:?} can change after signing; name it by @sha256:<64 hex digits>"),
+            ),
+            None => self.error("no-image", format!("service {name}"), "has no image; name one by @sha256 digest"),
+        }
+        for (key, code, message) in FORBIDDEN {
+            if !service[key].is_badvalue() {
+                self.error(code, format!("service {name}: {key}"), message);
+            }
+        }
+        if !matches!(service["privileged"], Yaml::BadValue | Yaml::Boolean(false)) {
+            self.error("privileged", format!("service {name}: privileged"), "has all rights over the CVM; remove it");
+        }
+        for volume in service["volumes"].as_vec().into_iter().flatten() {
+            if let Some(path) = host_path(volume) {
+                let message = format!("mounts {path:?} of the host; only the guest agent's socket is allowed");
+                self.error("host-mount", format!("service {name}: volumes"), message);
+            }
+        }
+    }
+
+    fn recipe(&mut self, recipe: &Recipe) {
+        if *recipe.output_schema() != recipe.derived_output_schema() {
+            let message = "differs from the schema that the measures have; the stricter of both applies";
+            self.add(Severity::Warning, "output-schema", "cohort.output_schema", message);
+        }
+    }
+}
+
+fn map<'a>(node: &'a Yaml, key: &str) -> Option<&'a yaml_rust2::yaml::Hash> {
+    node[key].as_hash()
+}
+
+fn has_driver_options(volumes: &yaml_rust2::yaml::Hash) -> bool {
+    volumes.values().any(|volume| !volume["driver_opts"].is_badvalue() || !volume["driver"].is_badvalue())
+}
+
+/// Whether an image reference ends in a full SHA-256 digest.
+fn is_pinned(image: &str) -> bool {
+    let hex = |digest: &str| digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    image.split_once("@sha256:").is_some_and(|(name, digest)| !name.is_empty() && hex(digest))
+}
+
+/// The host path of a mount that is not allowed. A mount that cannot be read counts as one.
+fn host_path(volume: &Yaml) -> Option<String> {
+    let source = match volume {
+        Yaml::String(text) => text.split(':').next().unwrap_or_default().to_owned(),
+        Yaml::Hash(_) if matches!(volume["type"].as_str(), Some("volume" | "tmpfs")) => return None,
+        Yaml::Hash(_) => volume["source"].as_str().unwrap_or("?").to_owned(),
+        _ => "?".to_owned(),
+    };
+    let named = !source.is_empty() && source.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let local = named && !source.starts_with('.');
+    (!local && !SOCKETS.contains(&source.as_str())).then_some(source)
+}
+
+/// Looks for aliases in the event stream, before anything is expanded: nested aliases grow exponentially.
+fn has_alias(text: &str) -> bool {
+    struct Aliases(bool);
+    impl EventReceiver for Aliases {
+        fn on_event(&mut self, event: Event) {
+            self.0 |= matches!(event, Event::Alias(_));
+        }
+    }
+    let mut aliases = Aliases(false);
+    // A text that does not scan is reported when it is loaded; what was seen before counts all the same.
+    let _ = Parser::new_from_str(text).load(&mut aliases, true);
+    aliases.0
+}

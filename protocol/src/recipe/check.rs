@@ -1,0 +1,404 @@
+//! The rules of the format: raw section in, [`Recipe`] out.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    Bounds, Column, ColumnType, Groups, Key, Literal, MAX_CELLS, Measure, MeasureKind, Op, Predicate, Privacy, Recipe,
+    RecipeError, Step,
+    grammar::{RawColumn, RawKey, RawLiteral, RawMeasure, RawOp, RawPredicate, RawPrivacy, RawRecipe, RawType},
+    model::{band_labels, bin_labels},
+    schema,
+};
+use crate::{
+    ids::{Label, OutputSchemaHash, OwnerId, RecipeHash},
+    loss::Epsilon,
+};
+
+/// Largest integer that every JSON reader keeps exactly (RFC 8785, I-JSON): 2^53 - 1.
+pub(super) const MAX_SAFE: i64 = (1 << 53) - 1;
+const MAX_VALUE: i64 = 1_000_000_000;
+const MAX_DECIMALS: u8 = 6;
+const MAX_TITLE: usize = 120;
+const MAX_UNIT: usize = 24;
+const MAX_CATEGORY: usize = 64;
+const MAX_GROUP_SIZE: u32 = 1_000_000;
+const LEAST_SHARE: Epsilon = Epsilon(1_000);
+const OWNERS: (usize, usize) = (1, 64);
+const COLUMNS: (usize, usize) = (1, 64);
+const MISSING: (usize, usize) = (0, 16);
+const KEYS: (usize, usize) = (0, 16);
+const MEASURES: (usize, usize) = (1, 64);
+const BY: (usize, usize) = (0, 4);
+const BANDS: (usize, usize) = (1, 64);
+const CATEGORIES: (usize, usize) = (1, 256);
+const EDGES: (usize, usize) = (2, 257);
+
+/// Refuses numbers that another JSON reader would round or cannot hold.
+pub(super) fn numbers(value: &Value, at: &str) -> Result<(), RecipeError> {
+    match value {
+        Value::Number(number) => {
+            let safe = match (number.as_i64(), number.as_f64()) {
+                (Some(int), _) => (-MAX_SAFE..=MAX_SAFE).contains(&int),
+                (None, Some(float)) => !number.is_u64() && float.abs() <= MAX_SAFE as f64,
+                (None, None) => false,
+            };
+            if safe { Ok(()) } else { Err(RecipeError::UnsafeNumber { at: at.to_owned() }) }
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(index, item)| numbers(item, &format!("{at}/{index}")))
+        }
+        Value::Object(fields) => fields.iter().try_for_each(|(name, field)| numbers(field, &format!("{at}/{name}"))),
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// Checks everything that the grammar leaves open.
+pub(super) fn recipe(
+    raw: RawRecipe,
+    recipe_hash: RecipeHash,
+    output_schema_hash: OutputSchemaHash,
+) -> Result<Recipe, RecipeError> {
+    if raw.version != 1 {
+        return Err(RecipeError::Version(raw.version));
+    }
+    if raw.engine != "declared" {
+        return Err(RecipeError::Engine(raw.engine));
+    }
+    text("title", &raw.title, MAX_TITLE)?;
+    if !(1..=MAX_GROUP_SIZE).contains(&raw.minimum_group_size) {
+        return Err(RecipeError::MinimumGroup { limit: MAX_GROUP_SIZE });
+    }
+    let owners = owners(raw.datasets.owners)?;
+    let columns = columns(raw.datasets.columns)?;
+    let privacy = privacy(&raw.privacy, &columns)?;
+    let keys = keys(raw.keys, &columns)?;
+    let measures = Measures { columns: &columns, keys: &keys }.all(raw.measures)?;
+    schema::check(&raw.output_schema).map_err(RecipeError::OutputSchema)?;
+    let recipe = Recipe {
+        title: raw.title,
+        owners,
+        columns,
+        privacy,
+        keys,
+        measures,
+        minimum_group_size: raw.minimum_group_size,
+        output_schema: raw.output_schema,
+        recipe_hash,
+        output_schema_hash,
+    };
+    cell_limits(&recipe)?;
+    shares(&recipe)?;
+    Ok(recipe)
+}
+
+fn text(at: &str, text: &str, limit: usize) -> Result<(), RecipeError> {
+    let fits = (1..=limit).contains(&text.chars().count());
+    if fits && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(RecipeError::Text { at: at.to_owned(), limit })
+}
+
+fn length(at: &str, got: usize, (least, most): (usize, usize)) -> Result<(), RecipeError> {
+    if (least..=most).contains(&got) {
+        return Ok(());
+    }
+    Err(RecipeError::Length { at: at.to_owned(), got, least, most })
+}
+
+fn distinct<T: Ord + ToString>(at: &str, items: impl IntoIterator<Item = T>) -> Result<(), RecipeError> {
+    let mut seen = BTreeSet::new();
+    for item in items {
+        let what = item.to_string();
+        if !seen.insert(item) {
+            return Err(RecipeError::Duplicate { at: at.to_owned(), what });
+        }
+    }
+    Ok(())
+}
+
+fn owners(owners: Vec<OwnerId>) -> Result<Vec<OwnerId>, RecipeError> {
+    length("datasets.owners", owners.len(), OWNERS)?;
+    distinct("datasets.owners", &owners)?;
+    Ok(owners)
+}
+
+fn columns(raw: Vec<RawColumn>) -> Result<Vec<Column>, RecipeError> {
+    length("datasets.columns", raw.len(), COLUMNS)?;
+    distinct("datasets.columns", raw.iter().map(|column| &column.name))?;
+    raw.into_iter().map(column).collect()
+}
+
+fn column(raw: RawColumn) -> Result<Column, RecipeError> {
+    let kind = match (raw.kind, raw.decimals) {
+        (RawType::Int64, None) => ColumnType::Int64,
+        (RawType::Utf8, None) => ColumnType::Utf8,
+        (RawType::Bool, None) => ColumnType::Bool,
+        (RawType::Float64, Some(decimals)) if decimals <= MAX_DECIMALS => ColumnType::Float64 { decimals },
+        _ => return Err(RecipeError::Decimals { column: raw.name.to_string() }),
+    };
+    let at = format!("datasets.columns {}", raw.name);
+    length(&at, raw.missing_values.len(), MISSING)?;
+    let mut column = Column { name: raw.name, kind, nullable: raw.nullable, missing_values: Vec::new() };
+    let missing: Result<Vec<Literal>, RecipeError> =
+        raw.missing_values.into_iter().map(|value| literal(&at, &column, value)).collect();
+    column.missing_values = missing?;
+    distinct(&at, &column.missing_values)?;
+    Ok(column)
+}
+
+/// A literal of the column's type; numbers stay within what fixed-point arithmetic holds.
+fn literal(at: &str, column: &Column, raw: RawLiteral) -> Result<Literal, RecipeError> {
+    let (value, fits) = match raw {
+        RawLiteral::Bool(value) => (Literal::Bool(value), column.kind == ColumnType::Bool),
+        RawLiteral::Int(value) => {
+            (Literal::Int(value), column.kind.is_number() && value.unsigned_abs() <= MAX_VALUE.unsigned_abs())
+        }
+        RawLiteral::Text(value) => {
+            text(at, &value, MAX_CATEGORY)?;
+            (Literal::Text(value), column.kind == ColumnType::Utf8)
+        }
+    };
+    if fits {
+        return Ok(value);
+    }
+    let needed = match value {
+        Literal::Bool(_) => "bool",
+        Literal::Int(_) => "int64 or float64, and the value within -1000000000 to 1000000000",
+        Literal::Text(_) => "utf8",
+    };
+    Err(wrong_type(at, column, needed))
+}
+
+fn wrong_type(at: &str, column: &Column, needed: &'static str) -> RecipeError {
+    RecipeError::Type { at: at.to_owned(), column: column.name.to_string(), got: column.kind.name(), needed }
+}
+
+fn find<'a>(at: &str, columns: &'a [Column], name: &Label) -> Result<(usize, &'a Column), RecipeError> {
+    let unknown = || RecipeError::Unknown { at: at.to_owned(), kind: "column", name: name.to_string() };
+    columns.iter().enumerate().find(|(_, column)| column.name == *name).ok_or_else(unknown)
+}
+
+fn privacy(raw: &RawPrivacy, columns: &[Column]) -> Result<Privacy, RecipeError> {
+    let (unit, column) = find("privacy.unit", columns, &raw.unit)?;
+    if !matches!(column.kind, ColumnType::Int64 | ColumnType::Utf8) {
+        return Err(wrong_type("privacy.unit", column, "int64 or utf8"));
+    }
+    if column.nullable || !column.missing_values.is_empty() {
+        return Err(RecipeError::NullableUnit { column: column.name.to_string() });
+    }
+    if raw.delta != "0" {
+        return Err(RecipeError::Delta);
+    }
+    let (per_run, budget) = (raw.epsilon_per_run, raw.epsilon_budget);
+    if budget < per_run {
+        return Err(RecipeError::Budget { budget, per_run });
+    }
+    Ok(Privacy { unit, epsilon_per_run: per_run, epsilon_budget: budget })
+}
+
+fn keys(raw: Vec<RawKey>, columns: &[Column]) -> Result<Vec<Key>, RecipeError> {
+    length("keys", raw.len(), KEYS)?;
+    distinct("keys", raw.iter().map(|key| &key.name))?;
+    raw.into_iter().map(|raw| key(raw, columns)).collect()
+}
+
+fn key(raw: RawKey, columns: &[Column]) -> Result<Key, RecipeError> {
+    let at = format!("key {}", raw.name);
+    let (index, column) = find(&at, columns, &raw.column)?;
+    let (groups, labels) = match (raw.bands, raw.categories) {
+        (Some(edges), None) => {
+            if !column.kind.is_number() {
+                return Err(wrong_type(&at, column, "int64 or float64 for bands"));
+            }
+            check_edges(&at, &edges, BANDS)?;
+            let labels = band_labels(&edges, column.kind);
+            (Groups::Bands(edges), labels)
+        }
+        (None, Some(values)) => {
+            if matches!(column.kind, ColumnType::Float64 { .. }) {
+                return Err(wrong_type(&at, column, "int64, utf8 or bool for categories"));
+            }
+            length(&at, values.len(), CATEGORIES)?;
+            let values: Result<Vec<Literal>, RecipeError> =
+                values.into_iter().map(|value| literal(&at, column, value)).collect();
+            let values = values?;
+            distinct(&at, &values)?;
+            let labels = values.iter().map(Literal::to_string).collect();
+            (Groups::Categories(values), labels)
+        }
+        _ => return Err(RecipeError::Groups { key: raw.name.to_string() }),
+    };
+    Ok(Key { name: raw.name, column: index, groups, labels })
+}
+
+fn check_edges(at: &str, edges: &[i64], limits: (usize, usize)) -> Result<(), RecipeError> {
+    length(at, edges.len(), limits)?;
+    let increasing = edges.iter().zip(edges.iter().skip(1)).all(|(low, high)| low < high);
+    if increasing && edges.iter().all(|edge| (-MAX_VALUE..=MAX_VALUE).contains(edge)) {
+        return Ok(());
+    }
+    Err(RecipeError::Edges { at: at.to_owned() })
+}
+
+/// What measures may refer to.
+struct Measures<'a> {
+    columns: &'a [Column],
+    keys: &'a [Key],
+}
+
+/// The fields that every kind of measure has.
+struct Common {
+    name: Label,
+    by: Vec<Label>,
+    round_to: String,
+    unit: Option<String>,
+}
+
+impl Measures<'_> {
+    fn all(&self, raw: Vec<RawMeasure>) -> Result<Vec<Measure>, RecipeError> {
+        length("measures", raw.len(), MEASURES)?;
+        let counts: Vec<Option<(Label, Vec<Label>)>> = raw.iter().map(count_of).collect();
+        let measures: Result<Vec<Measure>, RecipeError> =
+            raw.into_iter().map(|raw| self.measure(raw, &counts)).collect();
+        let measures = measures?;
+        distinct("measures", measures.iter().map(|measure| &measure.name))?;
+        Ok(measures)
+    }
+
+    fn measure(&self, raw: RawMeasure, counts: &[Option<(Label, Vec<Label>)>]) -> Result<Measure, RecipeError> {
+        let (common, whole, kind) = match raw {
+            RawMeasure::Count { name, by, round_to, epsilon } => {
+                (Common { name, by, round_to, unit: None }, true, MeasureKind::Count { epsilon })
+            }
+            RawMeasure::Proportion { name, by, round_to, test, over, epsilon } => {
+                let test = self.predicate(&name, test)?;
+                let over = find_over(&name, &over, &by, counts)?;
+                (Common { name, by, round_to, unit: None }, false, MeasureKind::Proportion { test, over, epsilon })
+            }
+            RawMeasure::Mean { name, by, round_to, column, lower, upper, unit, epsilon_sum, epsilon_count } => {
+                let column = self.number(&name, &column)?;
+                let bounds = bounds(&name, lower, upper)?;
+                let kind = MeasureKind::Mean { column, bounds, epsilon_sum, epsilon_count };
+                (Common { name, by, round_to, unit }, false, kind)
+            }
+            RawMeasure::Sum { name, by, round_to, column, lower, upper, unit, over, epsilon } => {
+                let column = self.number(&name, &column)?;
+                let bounds = bounds(&name, lower, upper)?;
+                let over = find_over(&name, &over, &by, counts)?;
+                (Common { name, by, round_to, unit }, false, MeasureKind::Sum { column, bounds, over, epsilon })
+            }
+            RawMeasure::Histogram { name, by, round_to, column, edges, unit, epsilon } => {
+                let column = self.number(&name, &column)?;
+                check_edges(&format!("measure {name}"), &edges, EDGES)?;
+                let kind = self.columns.get(column).map_or(ColumnType::Int64, |column| column.kind);
+                let bins = bin_labels(&edges, kind);
+                (Common { name, by, round_to, unit }, true, MeasureKind::Histogram { column, edges, bins, epsilon })
+            }
+        };
+        self.finish(common, whole, kind)
+    }
+
+    fn finish(&self, common: Common, whole: bool, kind: MeasureKind) -> Result<Measure, RecipeError> {
+        let at = format!("measure {}", common.name);
+        let step = Step::parse(&common.round_to).filter(|step| !whole || step.is_whole());
+        let round_to = step.ok_or(RecipeError::Round { at: at.clone(), text: common.round_to })?;
+        if let Some(unit) = &common.unit {
+            text(&format!("{at} unit"), unit, MAX_UNIT)?;
+        }
+        length(&at, common.by.len(), BY)?;
+        distinct(&at, &common.by)?;
+        let by: Result<Vec<usize>, RecipeError> = common.by.iter().map(|key| self.key(&at, key)).collect();
+        Ok(Measure { name: common.name, by: by?, round_to, unit: common.unit, kind })
+    }
+
+    fn key(&self, at: &str, name: &Label) -> Result<usize, RecipeError> {
+        let unknown = || RecipeError::Unknown { at: at.to_owned(), kind: "key", name: name.to_string() };
+        self.keys.iter().position(|key| key.name == *name).ok_or_else(unknown)
+    }
+
+    fn number(&self, measure: &Label, name: &Label) -> Result<usize, RecipeError> {
+        let at = format!("measure {measure}");
+        let (index, column) = find(&at, self.columns, name)?;
+        if column.kind.is_number() { Ok(index) } else { Err(wrong_type(&at, column, "int64 or float64")) }
+    }
+
+    fn predicate(&self, measure: &Label, raw: RawPredicate) -> Result<Predicate, RecipeError> {
+        let at = format!("measure {measure}");
+        let (index, column) = find(&at, self.columns, &raw.column)?;
+        let value = literal(&at, column, raw.value)?;
+        let op = op(raw.op);
+        if !column.kind.is_number() && !matches!(op, Op::Equal | Op::NotEqual) {
+            return Err(RecipeError::Comparison { measure: measure.to_string() });
+        }
+        Ok(Predicate { column: index, op, value })
+    }
+}
+
+fn count_of(raw: &RawMeasure) -> Option<(Label, Vec<Label>)> {
+    match raw {
+        RawMeasure::Count { name, by, .. } => Some((name.clone(), by.clone())),
+        _ => None,
+    }
+}
+
+fn find_over(
+    measure: &Label,
+    over: &Label,
+    by: &[Label],
+    counts: &[Option<(Label, Vec<Label>)>],
+) -> Result<usize, RecipeError> {
+    let same =
+        |count: &Option<(Label, Vec<Label>)>| count.as_ref().is_some_and(|(name, keys)| name == over && keys == by);
+    let missing = || RecipeError::Over { measure: measure.to_string(), over: over.to_string() };
+    counts.iter().position(same).ok_or_else(missing)
+}
+
+const fn op(raw: RawOp) -> Op {
+    match raw {
+        RawOp::Equal => Op::Equal,
+        RawOp::NotEqual => Op::NotEqual,
+        RawOp::Less => Op::Less,
+        RawOp::LessOrEqual => Op::LessOrEqual,
+        RawOp::Greater => Op::Greater,
+        RawOp::GreaterOrEqual => Op::GreaterOrEqual,
+    }
+}
+
+fn bounds(measure: &Label, lower: i64, upper: i64) -> Result<Bounds, RecipeError> {
+    let fits = |bound: i64| (-MAX_VALUE..=MAX_VALUE).contains(&bound);
+    if lower < upper && fits(lower) && fits(upper) {
+        return Ok(Bounds { lower, upper });
+    }
+    Err(RecipeError::Bounds { at: format!("measure {measure}") })
+}
+
+fn cell_limits(recipe: &Recipe) -> Result<(), RecipeError> {
+    for measure in &recipe.measures {
+        let got = recipe.cell_count(measure);
+        if got > MAX_CELLS {
+            return Err(RecipeError::Cells { measure: measure.name.to_string(), got, limit: MAX_CELLS });
+        }
+    }
+    Ok(())
+}
+
+/// Every share is large enough, and together they are the declared cost to the last nano-epsilon.
+fn shares(recipe: &Recipe) -> Result<(), RecipeError> {
+    let mut sum = Epsilon(0);
+    for measure in &recipe.measures {
+        let least = match measure.kind {
+            MeasureKind::Mean { epsilon_sum, epsilon_count, .. } => epsilon_sum.min(epsilon_count),
+            _ => measure.kind.epsilon().unwrap_or_default(),
+        };
+        if least < LEAST_SHARE {
+            return Err(RecipeError::Share { measure: measure.name.to_string(), least: LEAST_SHARE });
+        }
+        let share = measure.kind.epsilon().ok_or(RecipeError::SharesOverflow)?;
+        sum = sum.checked_add(share).ok_or(RecipeError::SharesOverflow)?;
+    }
+    let declared = recipe.privacy.epsilon_per_run;
+    if sum == declared { Ok(()) } else { Err(RecipeError::Shares { sum, declared }) }
+}
