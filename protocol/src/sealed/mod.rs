@@ -1,0 +1,27 @@
+//! The sealed dataset: one tar file that only an attested CVM with the approved recipe can open.
+//!
+//! Specification: `docs/spec/sealed-dataset.md`. Three entries: `envelope.json` (public facts and the wrapped data
+//! key), `data` (AES-256-GCM chunks) and `commitment` (BLAKE3 of `data`). Writers and readers stream with bounded
+//! memory. Whether a key may be had at all is decided by the KMS and the chain, not here.
+
+mod chunks;
+mod envelope;
+mod error;
+mod keys;
+mod open;
+mod seal;
+mod tar;
+
+pub use chunks::{CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Chunking, PLAINTEXT_BYTES_MAX};
+pub use envelope::{Column, Content, ContentKind, ENVELOPE_BYTES_MAX, Envelope, schema_hash};
+pub use error::SealedError;
+pub use keys::{DataRoot, FORMAT, SealContext, WRAP_LABEL, dataset_id, root_key_id, wrap_key_from_root};
+pub use open::{Checked, SealedReader, check, open, open_to, read_header};
+pub use seal::{SealParams, SealSecrets, SealedSummary, insecure_seal_with, seal};
+
+/// Name of the first entry.
+pub const ENVELOPE_ENTRY: &str = "envelope.json";
+/// Name of the second entry.
+pub const DATA_ENTRY: &str = "data";
+/// Name of the third entry.
+pub const COMMITMENT_ENTRY: &str = "commitment";
