@@ -235,7 +235,12 @@ interface IDstackApp {
     /// First event of every app. `name` and `sector` are short ASCII labels.
     event AppCreated(bytes32 name, bytes32 sector, uint8 threshold, address kmsRoot, uint64 governanceDelaySeconds);
     event OwnerAdded(
-        bytes32 indexed ownerId, address indexed account, address revoker, bytes2 jurisdiction, uint16 grades, uint8 index
+        bytes32 indexed ownerId,
+        address indexed account,
+        address revoker,
+        bytes2 jurisdiction,
+        uint16 grades,
+        uint8 index
     );
     event OwnerRemoved(bytes32 indexed ownerId, address indexed account, uint8 index);
     event OwnerRotationStarted(bytes32 indexed ownerId, address indexed account, address indexed newAccount);
@@ -245,6 +250,8 @@ interface IDstackApp {
     event OwnerBudget(
         uint8 indexed index, uint64 epsilonCap, uint64 epsilonCommitted, uint64 deltaCap, uint64 deltaCommitted
     );
+    /// The owner took back what the proposal had not spent; the owner's new totals follow in OwnerBudget.
+    event BudgetReclaimed(bytes32 indexed proposalId, uint8 indexed ownerIndex, uint64 epsilon, uint64 delta);
     event ThresholdSet(uint8 threshold);
     event AnalystSet(address indexed analyst, bool listed);
     event KmsRootSet(address indexed kmsRoot);
@@ -252,7 +259,9 @@ interface IDstackApp {
     event SuccessorAnnounced(address indexed successor);
 
     /// Emitted with the first approval; carries the terms in full.
-    event ProposalCreated(bytes32 indexed proposalId, bytes32 indexed composeHash, Terms terms, uint8 thresholdSnapshot);
+    event ProposalCreated(
+        bytes32 indexed proposalId, bytes32 indexed composeHash, Terms terms, uint8 thresholdSnapshot
+    );
     /// `added` and `approvals` are bit sets over owner indexes; `bySignature` tells how the added ones were given.
     event ProposalApproved(bytes32 indexed proposalId, uint128 added, uint128 approvals, bool bySignature);
     /// The quorum is reached: this is now the proposal of its compose hash. `superseded` is terminal; zero: none.
@@ -376,13 +385,10 @@ interface IDstackApp {
 
     /// May `ownerId`'s dataset key go to the CVM measured as `composeHash`, for this run? Never reverts.
     /// The reasons are checked in the order of `Decision`'s numbers; the first that applies is returned.
-    function releaseDecision(
-        bytes32 proposalId,
-        bytes32 composeHash,
-        bytes32 ownerId,
-        bytes32 datasetId,
-        bytes32 runId
-    ) external view returns (Decision decision);
+    function releaseDecision(bytes32 proposalId, bytes32 composeHash, bytes32 ownerId, bytes32 datasetId, bytes32 runId)
+        external
+        view
+        returns (Decision decision);
 
     /// Is the proposal live? Allow, or one of reasons 1 to 6. Never reverts.
     function proposalDecision(bytes32 proposalId) external view returns (Decision decision);
@@ -413,7 +419,14 @@ interface IDstackApp {
     function run(bytes32 runId)
         external
         view
-        returns (bytes32 proposalId, uint128 participants, uint64 openedAt, uint64 epsilon, uint64 delta, bytes32 digest);
+        returns (
+            bytes32 proposalId,
+            uint128 participants,
+            uint64 openedAt,
+            uint64 epsilon,
+            uint64 delta,
+            bytes32 digest
+        );
     function dataset(bytes32 datasetId)
         external
         view
@@ -428,7 +441,14 @@ interface IDstackApp {
     function config()
         external
         view
-        returns (uint128 activeOwners, uint8 threshold, uint8 ownerCount, uint32 era, uint64 version, uint64 governanceDelaySeconds);
+        returns (
+            uint128 activeOwners,
+            uint8 threshold,
+            uint8 ownerCount,
+            uint32 era,
+            uint64 version,
+            uint64 governanceDelaySeconds
+        );
     function kmsRoot() external view returns (address);
     function isAnalyst(address account) external view returns (bool);
     function agentRevoked(address agent) external view returns (bool);

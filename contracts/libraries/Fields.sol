@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IDstackApp} from "../IDstackApp.sol";
+
+/// @title The check that a field has a value it may have.
+library Fields {
+    /// Reverts InvalidField unless `ok`. The name travels as a short literal and becomes a string only on failure:
+    /// a string at each call would cost 2 kB of code.
+    function check(bool ok, bytes32 name) internal pure {
+        if (ok) return;
+        uint256 length = 0;
+        while (length < 32 && name[length] != 0) ++length;
+        bytes memory text = new bytes(length);
+        for (uint256 i = 0; i < length; ++i) {
+            text[i] = name[i];
+        }
+        revert IDstackApp.DstackApp_InvalidField(string(text));
+    }
+}
