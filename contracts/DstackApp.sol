@@ -89,7 +89,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
 
     /// Founding: what a quorum decides later is given here once, by the deployer, who has no power afterwards.
     /// Owners read it back (events, `owners`, `config`) before they approve anything.
-    /// Any device may boot at first, as in dstack's default: which devices get keys is in each proposal's terms.
+    /// Any device may boot at first: boot opens no dataset, and each proposal's terms say which devices get keys.
     constructor(
         bytes32 name,
         bytes32 sector,

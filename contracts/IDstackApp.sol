@@ -210,8 +210,10 @@ interface IDstackApp {
     /// The terms are for another era than the app's current one.
     error DstackApp_WrongEra(uint32 have, uint32 want);
     /// The proposal's own budget does not cover another run.
+    /// Numbers of the first of epsilon and delta that falls short.
     error DstackApp_BudgetExhausted(bytes32 proposalId, uint64 epsilonLeft, uint64 epsilonWanted);
     /// Approving would commit more than the owner's lifetime cap allows.
+    /// Numbers of the first of epsilon and delta that falls short.
     error DstackApp_OwnerCapExceeded(uint8 ownerIndex, uint64 epsilonLeft, uint64 epsilonWanted);
     /// The analyst is not listed.
     error DstackApp_NotAnAnalyst(address analyst);
@@ -222,15 +224,17 @@ interface IDstackApp {
     /// The run has its receipt already, the same one.
     error DstackApp_ReceiptExists(bytes32 runId);
     /// The receipt's privacy loss differs from what the run debited.
+    /// Numbers of the first of epsilon and delta that differs.
     error DstackApp_LossMismatch(uint64 have, uint64 want);
     /// The certificate has ended, was revoked, or is for another compose hash.
     error DstackApp_CertificateRefused(address agent);
     /// The dataset id is taken, or the superseded one is not the caller's.
     error DstackApp_DatasetRefused(bytes32 datasetId);
-    /// The governance action is unknown, not ripe, vetoed, done, or approved under another configuration.
+    /// The governance action is unknown, not ripe, vetoed, done, lapsed, or approved under another configuration.
     error DstackApp_ActionNotReady(bytes32 actionId);
 
     // ---- events: all state can be rebuilt from these alone -----------------------------------------------------
+    // Where an event names an owner's index, 255 stands for the contract itself acting for a quorum.
 
     /// First event of every app. `name` and `sector` are short ASCII labels.
     event AppCreated(bytes32 name, bytes32 sector, uint8 threshold, address kmsRoot, uint64 governanceDelaySeconds);
@@ -252,6 +256,7 @@ interface IDstackApp {
     );
     /// The owner took back what the proposal had not spent; the owner's new totals follow in OwnerBudget.
     event BudgetReclaimed(bytes32 indexed proposalId, uint8 indexed ownerIndex, uint64 epsilon, uint64 delta);
+    /// A lower threshold than before is followed by EraStarted.
     event ThresholdSet(uint8 threshold);
     event AnalystSet(address indexed analyst, bool listed);
     event KmsRootSet(address indexed kmsRoot);
@@ -288,7 +293,8 @@ interface IDstackApp {
     event ReceiptPosted(
         bytes32 indexed runId, bytes32 indexed proposalId, address indexed agent, Receipt receipt, bytes32 digest
     );
-    /// A second, different receipt by a certified key for a run that has one: evidence of misbehaviour.
+    /// A second, different receipt by a certified key for a run that has one: evidence of misbehaviour. Digests are the
+    /// EIP-712 digests that the agents signed, here as in ReceiptPosted and `run`.
     event ReceiptEquivocation(bytes32 indexed runId, address indexed agent, bytes32 firstDigest, bytes32 digest);
     event AgentRevoked(address indexed agent, uint8 indexed ownerIndex);
 
@@ -310,35 +316,45 @@ interface IDstackApp {
         returns (bytes32 proposalId);
 
     /// Owner records that it will not approve, with a reason of at most 256 bytes. Changes no other state.
+    /// Reverts: NotAnOwner, InvalidField.
     function reject(bytes32 proposalId, string calldata reason) external;
 
-    /// Any one owner, or its revocation key, stops a proposal for good, known or not. Needs no one else.
+    /// Any one owner, or its revocation key, stops a proposal for good, known or not. Needs no one else. Idempotent.
+    /// Reverts: NotAnOwner.
     function revoke(bytes32 proposalId) external;
 
-    /// The same by signature: Revoke(address owner,bytes32 proposalId,uint64 deadline).
+    /// The same by signature of the account or the revocation key:
+    /// Revoke(address owner,bytes32 proposalId,uint64 deadline).
+    /// Reverts: NotAnOwner, DeadlinePassed, BadSignature.
     function revokeBySig(address owner, bytes32 proposalId, uint64 deadline, bytes calldata signature) external;
 
     /// Any one owner, or its revocation key, ends every proposal of this app: the next era begins.
     function revokeAll() external;
 
     /// The same by signature: RevokeAll(address owner,uint32 era,uint64 deadline), for the era that it ends.
+    /// Reverts: NotAnOwner, WrongEra, DeadlinePassed, BadSignature.
     function revokeAllBySig(address owner, uint32 era, uint64 deadline, bytes calldata signature) external;
 
     // ---- owners -------------------------------------------------------------------------------------------------
 
-    /// Owner starts moving to another account; that account finishes with `acceptRotation`.
+    /// Owner starts moving to another account; that account finishes with `acceptRotation`. Zero withdraws it.
+    /// Index, approvals and budget stay: the institution is the same. Pending governance actions stay too, else an
+    /// owner could rotate for ever to escape its removal. Reverts: NotAnOwner, InvalidField (an owner's account).
     function startRotation(address newAccount) external;
     function acceptRotation(bytes32 ownerId) external;
-    /// Owner names the key that may only revoke.
+    /// Owner names the key that may only stop things: `revoke`, `revokeAll`, `revokeAgent`, `vetoAction`,
+    /// `removeComposeHash`, `removeDevice`. One key serves one owner; zero: none. Reverts: NotAnOwner, InvalidField.
     function setRevoker(address revoker) external;
     /// Owner sets its own lifetime caps; not below what is committed.
     function setOwnerCap(uint64 epsilonCap, uint64 deltaCap) external;
-    /// Owner takes back what a terminal or expired proposal committed and did not spend.
+    /// Owner takes back what a terminal or expired proposal committed and did not spend. Idempotent.
+    /// Reverts: NotAnOwner, OwnerNotApproved, ProposalNotLive (it may still spend: live, or short of its quorum).
     function reclaim(bytes32 proposalId) external;
 
     // ---- datasets, runs, receipts -------------------------------------------------------------------------------
 
-    /// Owner registers a sealed dataset.
+    /// Owner registers a sealed dataset. Does not check the label fields.
+    /// Reverts: NotAnOwner, InvalidField (zero compose hash), DatasetRefused.
     function registerDataset(DatasetInfo calldata info) external;
 
     /// Anyone submits a listed analyst's signed request. Debits the proposal's budget; it never comes back.
@@ -349,7 +365,9 @@ interface IDstackApp {
         returns (bytes32 runId);
 
     /// Anyone submits the agent's receipt; closes the run. The same receipt again reverts ReceiptExists; another
-    /// one for a closed run is recorded as equivocation.
+    /// one for a closed run is recorded as equivocation, whatever has become of the proposal.
+    /// Reverts: RunUnknown, CertificateRefused (ended, revoked), BadSignature, ReceiptExists, ProposalNotLive,
+    /// CertificateRefused (other compose hash), LossMismatch, InvalidField (privacyProof). Does not check the hashes.
     function postReceipt(
         Receipt calldata receipt,
         bytes calldata signature,
@@ -357,28 +375,42 @@ interface IDstackApp {
         bytes calldata kmsSignature
     ) external;
 
-    /// Any one owner stops an agent key.
+    /// Any one owner, or its revocation key, stops an agent key for good. Idempotent. Reverts: NotAnOwner.
     function revokeAgent(address agent) external;
 
     // ---- governance by quorum -----------------------------------------------------------------------------------
 
-    /// Owner approves a call of this contract on itself; allowed selectors only. Any change of owners, threshold
-    /// or accounts voids what is pending. At quorum the delay starts, in which any one owner can veto.
+    /// Owner approves a call of this contract on itself, one of the self-calls below. `actionId` is the EIP-712 struct
+    /// hash of Action(bytes data,bytes32 salt,uint64 configVersion): any change of owners or threshold voids what is
+    /// pending. At quorum the delay starts, in which any one owner can veto. Idempotent.
+    /// Reverts: NotAnOwner, InvalidField (other function), ActionNotReady (vetoed, done, lapsed).
     function approveAction(bytes calldata data, bytes32 salt) external returns (bytes32 actionId);
     /// ApproveAction(address owner,bytes data,bytes32 salt,uint64 configVersion,uint64 deadline)
     function approveActionBySig(bytes calldata data, bytes32 salt, SignedApproval[] calldata approvals)
         external
         returns (bytes32 actionId);
+    /// Any one owner, or its revocation key, stops an action that somebody has approved; final. Not its own removal
+    /// (NotAnOwner), else it could never be removed. Reverts: ActionNotReady (unknown, done), NotAnOwner.
     function vetoAction(bytes32 actionId) external;
+    /// Anyone executes an action from the end of its delay until 14 days later. A revert of the call goes through, and
+    /// the action stays ready. Reverts: ActionNotReady.
     function executeAction(bytes calldata data, bytes32 salt) external;
 
-    // Self-calls only:
+    // Self-calls only (OnlySelf):
+
+    /// At most 64 at once and 128 ever. A returning owner gets another index, so that no former approval revives, and
+    /// keeps its former caps and what it has committed. Reverts: InvalidField.
     function addOwner(OwnerInfo calldata owner) external;
+    /// Its approvals stop counting at once. Reverts: InvalidField (not listed, or fewer owners than the threshold).
     function removeOwner(bytes32 ownerId) external;
+    /// Lowering it ends the era, so that no older proposal comes to life by it. Reverts: InvalidField.
     function setThreshold(uint8 threshold) external;
     function setAnalyst(address analyst, bool listed) external;
+    /// Certificates by the former root are worthless from then on. Reverts: InvalidField (zero).
     function setKmsRoot(address kmsRoot) external;
+    /// At most 30 days; counts for actions that reach their quorum later.
     function setGovernanceDelay(uint64 delaySeconds) external;
+    /// Moves nothing: each owner goes over by approving there.
     function announceSuccessor(address successor) external;
 
     // ---- views --------------------------------------------------------------------------------------------------
@@ -393,11 +425,13 @@ interface IDstackApp {
     /// Is the proposal live? Allow, or one of reasons 1 to 6. Never reverts.
     function proposalDecision(bytes32 proposalId) external view returns (Decision decision);
 
+    // The EIP-712 struct hashes, which are the ids.
+
     function hashTerms(Terms calldata terms) external view returns (bytes32 proposalId);
     function hashRunRequest(RunRequest calldata request) external view returns (bytes32 runId);
     function hashReceipt(Receipt calldata receipt) external view returns (bytes32 structHash);
 
-    /// Zeroes for an unknown proposal.
+    /// Zeroes for an unknown proposal; only `revoked` for one that was revoked before anyone approved it.
     function proposal(bytes32 proposalId)
         external
         view
@@ -438,6 +472,7 @@ interface IDstackApp {
         external
         view
         returns (uint64 epsilonCap, uint64 epsilonCommitted, uint64 deltaCap, uint64 deltaCommitted);
+    /// `version` is the number of OwnerAdded, OwnerRemoved and ThresholdSet events so far.
     function config()
         external
         view
@@ -462,7 +497,8 @@ interface IDstackApp {
     event AllowAnyDeviceSet(bool allowAny);
     event RequireTcbUpToDateSet(bool required);
 
-    /// dstack's boot gate. It never opens a dataset key: that is `releaseDecision`.
+    /// dstack's boot gate. It never opens a dataset key: that is `releaseDecision`. Reasons, in this order: "App id
+    /// mismatch", then dstack's own "TCB status is not up to date", "Compose hash not allowed", "Device not allowed".
     function isAppAllowed(AppBootInfo calldata bootInfo) external view returns (bool isAllowed, string memory reason);
     /// True while a proposal for it is live, or the quorum allowed it for boot only.
     function allowedComposeHashes(bytes32 composeHash) external view returns (bool);
@@ -471,11 +507,12 @@ interface IDstackApp {
     function requireTcbUpToDate() external view returns (bool);
     /// Self only.
     function addComposeHash(bytes32 composeHash) external;
-    /// Self, or any one owner.
+    /// Self, or any one owner or its revocation key. Also revokes the current proposal for it, so that it is not allowed
+    /// afterwards. Reverts: NotAnOwner.
     function removeComposeHash(bytes32 composeHash) external;
     /// Self only.
     function addDevice(bytes32 deviceId) external;
-    /// Self, or any one owner.
+    /// Self, or any one owner or its revocation key. Reverts: NotAnOwner.
     function removeDevice(bytes32 deviceId) external;
     /// Self only.
     function setAllowAnyDevice(bool allowAny) external;
