@@ -142,7 +142,6 @@ pub struct Envelope {
     fields: Fields,
     chunking: Chunking,
     bytes: Vec<u8>,
-    header: Vec<u8>,
 }
 
 /// What a new envelope is made of.
@@ -198,11 +197,10 @@ impl Envelope {
     fn build(fields: Fields) -> Result<Self, SealedError> {
         let chunking = check(&fields)?;
         let bytes = canonical(&fields)?;
-        let header = canonical(&Fields { wrapped_key: None, ..fields.clone() })?;
         if bytes.len() as u64 > ENVELOPE_BYTES_MAX {
             return Err(refuse("it is larger than 1 MiB: the schema is too long, withhold it"));
         }
-        Ok(Self { fields, chunking, bytes, header })
+        Ok(Self { fields, chunking, bytes })
     }
 
     /// The exact bytes of `envelope.json`.
@@ -250,7 +248,8 @@ impl Envelope {
     /// The data key's sub-keys, if `wrap_key` is the right one.
     pub(super) fn unwrap(&self, wrap_key: &SecretBytes) -> Result<DataKeys, SealedError> {
         let wrapped = self.fields.wrapped_key.as_ref().ok_or(SealedError::Wrap)?;
-        keys::unwrap(wrap_key, &self.header, wrapped, self.fields.key_commitment)
+        let header = canonical(&Fields { wrapped_key: None, ..self.fields.clone() })?;
+        keys::unwrap(wrap_key, &header, wrapped, self.fields.key_commitment)
     }
 }
 

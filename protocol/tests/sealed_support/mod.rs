@@ -1,6 +1,8 @@
 //! Shared by the sealed-dataset tests and the vector generator: a root, parameters, fixed randomness, small helpers.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each user takes a part of it
 
+pub mod vectors;
+
 use std::{convert::Infallible, ops::ControlFlow};
 
 use alloy::primitives::{Address, B256};
