@@ -1,0 +1,2 @@
+//! Stand-in for the dstack guest agent.
+fn main() {}
