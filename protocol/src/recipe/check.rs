@@ -269,41 +269,41 @@ impl Measures<'_> {
     }
 
     fn measure(&self, raw: RawMeasure, counts: &[Option<(Label, Vec<Label>)>]) -> Result<Measure, RecipeError> {
-        let (common, whole, kind) = match raw {
+        let (common, kind) = match raw {
             RawMeasure::Count { name, by, round_to, epsilon } => {
-                (Common { name, by, round_to, unit: None }, true, MeasureKind::Count { epsilon })
+                (Common { name, by, round_to, unit: None }, MeasureKind::Count { epsilon })
             }
             RawMeasure::Proportion { name, by, round_to, test, over, epsilon } => {
                 let test = self.predicate(&name, test)?;
                 let over = find_over(&name, &over, &by, counts)?;
-                (Common { name, by, round_to, unit: None }, false, MeasureKind::Proportion { test, over, epsilon })
+                (Common { name, by, round_to, unit: None }, MeasureKind::Proportion { test, over, epsilon })
             }
             RawMeasure::Mean { name, by, round_to, column, lower, upper, unit, epsilon_sum, epsilon_count } => {
                 let column = self.number(&name, &column)?;
                 let bounds = bounds(&name, lower, upper)?;
                 let kind = MeasureKind::Mean { column, bounds, epsilon_sum, epsilon_count };
-                (Common { name, by, round_to, unit }, false, kind)
+                (Common { name, by, round_to, unit }, kind)
             }
             RawMeasure::Sum { name, by, round_to, column, lower, upper, unit, over, epsilon } => {
                 let column = self.number(&name, &column)?;
                 let bounds = bounds(&name, lower, upper)?;
                 let over = find_over(&name, &over, &by, counts)?;
-                (Common { name, by, round_to, unit }, false, MeasureKind::Sum { column, bounds, over, epsilon })
+                (Common { name, by, round_to, unit }, MeasureKind::Sum { column, bounds, over, epsilon })
             }
             RawMeasure::Histogram { name, by, round_to, column, edges, unit, epsilon } => {
                 let column = self.number(&name, &column)?;
                 check_edges(&format!("measure {name}"), &edges, EDGES)?;
                 let kind = self.columns.get(column).map_or(ColumnType::Int64, |column| column.kind);
                 let bins = bin_labels(&edges, kind);
-                (Common { name, by, round_to, unit }, true, MeasureKind::Histogram { column, edges, bins, epsilon })
+                (Common { name, by, round_to, unit }, MeasureKind::Histogram { column, edges, bins, epsilon })
             }
         };
-        self.finish(common, whole, kind)
+        self.finish(common, kind)
     }
 
-    fn finish(&self, common: Common, whole: bool, kind: MeasureKind) -> Result<Measure, RecipeError> {
+    fn finish(&self, common: Common, kind: MeasureKind) -> Result<Measure, RecipeError> {
         let at = format!("measure {}", common.name);
-        let step = Step::parse(&common.round_to).filter(|step| !whole || step.is_whole());
+        let step = Step::parse(&common.round_to).filter(|step| step_fits(*step, &kind));
         let round_to = step.ok_or(RecipeError::Round { at: at.clone(), text: common.round_to })?;
         if let Some(unit) = &common.unit {
             text(&format!("{at} unit"), unit, MAX_UNIT)?;
@@ -354,6 +354,16 @@ fn find_over(
         |count: &Option<(Label, Vec<Label>)>| count.as_ref().is_some_and(|(name, keys)| name == over && keys == by);
     let missing = || RecipeError::Over { measure: measure.to_string(), over: over.to_string() };
     counts.iter().position(same).ok_or_else(missing)
+}
+
+/// Counts and sums are whole numbers; for the others some multiple of the step must lie within the range.
+fn step_fits(step: Step, kind: &MeasureKind) -> bool {
+    let at_most = |range: i64| u128::from(step.micros()) <= u128::from(range.unsigned_abs()) * u128::from(Step::ONE);
+    match kind {
+        MeasureKind::Count { .. } | MeasureKind::Histogram { .. } | MeasureKind::Sum { .. } => step.is_whole(),
+        MeasureKind::Proportion { .. } => at_most(1),
+        MeasureKind::Mean { bounds, .. } => at_most(bounds.upper - bounds.lower),
+    }
 }
 
 const fn op(raw: RawOp) -> Op {

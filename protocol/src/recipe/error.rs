@@ -166,8 +166,11 @@ pub enum RecipeError {
     /// Delta other than zero: the declared engine has only pure mechanisms.
     #[error("privacy.delta must be \"0\": this engine's mechanisms are purely epsilon-private")]
     Delta,
-    /// A rounding step that is no positive decimal, or fractional on a counting measure.
-    #[error("{at}: round_to must be a positive decimal with at most 6 places, whole for counts (got {text:?})")]
+    /// A rounding step that is no positive decimal, fractional where the measure is whole, or wider than its range.
+    #[error(
+        "{at}: round_to must be a positive decimal with at most 6 places, whole for count, histogram and sum, \
+         no wider than the range of proportion and mean (got {text:?})"
+    )]
     Round {
         /// Which measure.
         at: String,

@@ -1,0 +1,174 @@
+//! Rows of a dataset in memory, as the recipe's columns: fixed-point numbers and text, missing values resolved.
+
+mod csv_file;
+mod parquet_file;
+
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray},
+    compute::cast,
+    datatypes::{DataType, Float64Type, Int64Type},
+};
+use cohort_protocol::{
+    ids::OwnerId,
+    recipe::{Column, ColumnType, Literal, Recipe},
+};
+use zeroize::Zeroizing;
+
+use super::ComputeError;
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 8192;
+
+/// Largest magnitude of a fixed-point number: beyond any bound or edge of a recipe, and exact as a double.
+const MAX_FIXED: f64 = 9e15;
+
+/// Some rows, as the recipe's columns in the recipe's order.
+pub(super) struct Batch<'a> {
+    pub(super) rows: usize,
+    pub(super) columns: Vec<Values<'a>>,
+}
+
+/// A column's values; none where missing.
+pub(super) enum Values<'a> {
+    /// Integers, fixed-point numbers, and booleans as 0 and 1.
+    Numbers(Vec<Option<i64>>),
+    /// Text.
+    Texts(Vec<Option<&'a str>>),
+}
+
+impl Values<'_> {
+    pub(super) fn number(&self, row: usize) -> Option<i64> {
+        match self {
+            Self::Numbers(values) => values.get(row).copied().flatten(),
+            Self::Texts(_) => None,
+        }
+    }
+
+    pub(super) fn text(&self, row: usize) -> Option<&str> {
+        match self {
+            Self::Texts(values) => values.get(row).copied().flatten(),
+            Self::Numbers(_) => None,
+        }
+    }
+
+    pub(super) fn is_known(&self, row: usize) -> bool {
+        self.number(row).is_some() || self.text(row).is_some()
+    }
+}
+
+/// Decodes a dataset and hands its rows on in batches. Parquet is told from CSV by its magic bytes.
+pub(super) fn read(
+    recipe: &Recipe,
+    owner: &OwnerId,
+    bytes: Zeroizing<Vec<u8>>,
+    mut on_batch: impl FnMut(&Batch<'_>),
+) -> Result<(), ComputeError> {
+    const MAGIC: &[u8] = b"PAR1";
+    let is_parquet = bytes.starts_with(MAGIC) && bytes.ends_with(MAGIC);
+    let mut on_arrays = |arrays: &[ArrayRef]| on_arrays(recipe, arrays, &mut on_batch);
+    // A file comes from an owner who may be hostile to the others: a decoder's panic is an unreadable file.
+    let read = AssertUnwindSafe(|| {
+        if is_parquet {
+            parquet_file::read(recipe, owner, bytes, &mut on_arrays)
+        } else {
+            csv_file::read(recipe, owner, &bytes, &mut on_arrays)
+        }
+    });
+    catch_unwind(read).unwrap_or(Err(ComputeError::InputUnusable))
+}
+
+/// Arrays of the recipe's columns, in its order, to a batch.
+fn on_arrays(recipe: &Recipe, arrays: &[ArrayRef], on_batch: &mut impl FnMut(&Batch<'_>)) -> Result<(), ComputeError> {
+    let normal: Result<Vec<ArrayRef>, ComputeError> =
+        recipe.columns().iter().zip(arrays).map(|(column, array)| normalize(column, array)).collect();
+    let normal = normal?;
+    let columns = recipe.columns().iter().zip(&normal).map(|(column, array)| values(column, array)).collect();
+    let rows = normal.first().map_or(0, |array| array.len());
+    on_batch(&Batch { rows, columns });
+    Ok(())
+}
+
+/// The one Arrow type that a column type is decoded as.
+const fn arrow_type(kind: ColumnType) -> DataType {
+    match kind {
+        ColumnType::Int64 => DataType::Int64,
+        ColumnType::Float64 { .. } => DataType::Float64,
+        ColumnType::Utf8 => DataType::Utf8,
+        ColumnType::Bool => DataType::Boolean,
+    }
+}
+
+/// Whether a file's type holds the column's type without loss.
+fn accepts(kind: ColumnType, found: &DataType) -> bool {
+    use DataType::{Boolean, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Utf8, Utf8View};
+    match kind {
+        ColumnType::Int64 => matches!(found, Int8 | Int16 | Int32 | Int64),
+        ColumnType::Float64 { .. } => matches!(found, Float32 | Float64),
+        ColumnType::Bool => matches!(found, Boolean),
+        ColumnType::Utf8 => match found {
+            Utf8 | LargeUtf8 | Utf8View => true,
+            Dictionary(_, values) => matches!(**values, Utf8 | LargeUtf8),
+            _ => false,
+        },
+    }
+}
+
+fn normalize(column: &Column, array: &ArrayRef) -> Result<ArrayRef, ComputeError> {
+    cast(array, &arrow_type(column.kind)).map_err(|_| ComputeError::InputUnusable)
+}
+
+fn values<'a>(column: &Column, array: &'a ArrayRef) -> Values<'a> {
+    let units = column.kind.units();
+    let missing = Missing::new(column);
+    let number = |value: i64| (!missing.numbers.contains(&value)).then_some(value);
+    match column.kind {
+        ColumnType::Int64 => {
+            let values = array.as_primitive::<Int64Type>().iter();
+            Values::Numbers(values.map(|value| value.and_then(number)).collect())
+        }
+        ColumnType::Float64 { .. } => {
+            let values = array.as_primitive::<Float64Type>().iter();
+            Values::Numbers(values.map(|value| value.and_then(|value| fixed(value, units)).and_then(number)).collect())
+        }
+        ColumnType::Bool => {
+            let values = array.as_boolean().iter();
+            Values::Numbers(values.map(|value| value.map(i64::from).and_then(number)).collect())
+        }
+        ColumnType::Utf8 => {
+            let values = array.as_string::<i32>().iter();
+            Values::Texts(values.map(|value| value.filter(|text| !missing.texts.contains(text))).collect())
+        }
+    }
+}
+
+/// A float as a fixed-point number, halves away from zero; NaN is missing, infinities are the largest numbers.
+fn fixed(value: f64, units: i64) -> Option<i64> {
+    let scaled = (value * units as f64).round();
+    // The cast is exact: the value is whole and below 2^53.
+    (!scaled.is_nan()).then(|| scaled.clamp(-MAX_FIXED, MAX_FIXED) as i64)
+}
+
+/// A column's values that mean "not known".
+struct Missing<'a> {
+    numbers: HashSet<i64>,
+    texts: HashSet<&'a str>,
+}
+
+impl<'a> Missing<'a> {
+    fn new(column: &'a Column) -> Self {
+        let mut missing = Self { numbers: HashSet::new(), texts: HashSet::new() };
+        for literal in &column.missing_values {
+            match literal {
+                Literal::Bool(value) => drop(missing.numbers.insert(i64::from(*value))),
+                Literal::Int(value) => drop(missing.numbers.insert(value * column.kind.units())),
+                Literal::Text(value) => drop(missing.texts.insert(value)),
+            }
+        }
+        missing
+    }
+}
