@@ -497,6 +497,9 @@ fn add_commitment(out: &mut Builder, good: &Parts) {
     file("commitment-sha256", "another hash function", sha256(&good.data).as_slice());
 }
 
+/// Name, words, how the asking CVM differs, how the envelope is made to fit it.
+type Fact<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Attested), &'a dyn Fn(&mut Value));
+
 fn add_wrap(out: &mut Builder, good: &Parts, params: &SealParams) {
     let attested = |change: &dyn Fn(&mut Attested)| {
         let mut attested = good.attested.clone();
@@ -505,7 +508,7 @@ fn add_wrap(out: &mut Builder, good: &Parts, params: &SealParams) {
     };
     let other = format!("0x{}", "11".repeat(32));
     let other_hash: B256 = other.parse().unwrap();
-    let facts: [(&str, &str, &dyn Fn(&mut Attested), &dyn Fn(&mut Value)); 5] = [
+    let facts: [Fact; 5] = [
         ("owner", "the owner", &|a| a.owner = "hospital-B".into(), &|v| v["owner"] = json!("hospital-B")),
         ("app", "the app", &|a| a.app = Address::repeat_byte(0x50), &|v| {
             v["app"] = json!(format!("0x{}", "50".repeat(20)));
