@@ -20,6 +20,8 @@ contract DstackKms is IDstackKms, Ownable2Step {
 
     /// @inheritdoc IDstackKms
     KmsInfo public kmsInfo;
+    /// @inheritdoc IDstackKms
+    string public gatewayAppId;
     Root[] private _roots;
     /// @inheritdoc IDstackKms
     mapping(address appId => bool) public registeredApps;
@@ -46,6 +48,17 @@ contract DstackKms is IDstackKms, Ownable2Step {
     function setKmsInfo(KmsInfo calldata info) external onlyOwner {
         kmsInfo = info;
         emit KmsInfoSet(info.k256Pubkey);
+    }
+
+    /// @inheritdoc IDstackKms
+    function setGatewayAppId(string calldata appId) external onlyOwner {
+        gatewayAppId = appId;
+        emit GatewayAppIdSet(appId);
+    }
+
+    /// @inheritdoc IDstackKms
+    function appImplementation() external pure returns (address) {
+        return address(0);
     }
 
     // ---- roots --------------------------------------------------------------------------------------------------

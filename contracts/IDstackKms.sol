@@ -20,6 +20,7 @@ interface IDstackKms {
     /// dstack's event.
     event AppRegistered(address appId);
     event KmsInfoSet(bytes k256Pubkey);
+    event GatewayAppIdSet(string gatewayAppId);
     /// `sealingKey` is the X-Wing public key (1216 bytes) that owners seal to; `root` signs for it.
     event RootRegistered(uint32 indexed epoch, address indexed root, bytes sealingKey);
     event RootRetired(uint32 indexed epoch);
@@ -33,22 +34,33 @@ interface IDstackKms {
     event AgentSystemAdded(bytes32 mrSystem);
     event AgentSystemRemoved(bytes32 mrSystem);
 
-    /// Anyone registers an app; confers nothing by itself.
+    /// Anyone registers an app; confers nothing by itself. Idempotent. Reverts: NoCode.
     function registerApp(address appId) external;
     function registeredApps(address appId) external view returns (bool);
     function kmsInfo()
         external
         view
         returns (bytes memory k256Pubkey, bytes memory caPubkey, bytes memory quote, bytes memory eventlog);
+    /// Owner only. Informative: an app pins its KMS root itself.
     function setKmsInfo(KmsInfo calldata info) external;
 
+    /// dstack's auth server passes it on; empty: no gateway.
+    function gatewayAppId() external view returns (string memory);
+    /// Owner only.
+    function setGatewayAppId(string calldata appId) external;
+    /// Zero: this registry deploys no apps. dstack's auth server reads it.
+    function appImplementation() external view returns (address);
+
     /// Owner only. Epochs count up from 0; the latest not retired is the one to seal to.
+    /// Reverts: InvalidField (zero root, sealing key not 1216 bytes).
     function registerRoot(address root, bytes calldata sealingKey) external returns (uint32 epoch);
-    /// Owner only. A retired epoch's root no longer opens anything; terminal.
+    /// Owner only. A retired epoch's root no longer opens anything; terminal, idempotent. Reverts: RootUnknown.
     function retireRoot(uint32 epoch) external;
     function rootCount() external view returns (uint32);
-    /// `sealingKeyHash` is keccak256 of the sealing key; the key itself is in the event.
+    /// `sealingKeyHash` is keccak256 of the sealing key; the key itself is in the event. Reverts: RootUnknown.
     function root(uint32 epoch) external view returns (address rootAddress, bytes32 sealingKeyHash, bool retired);
+
+    // Allow-lists. Owner only; zero is refused (InvalidField); adding or removing twice changes nothing.
 
     function addOsImageHash(bytes32 osImageHash) external;
     function removeOsImageHash(bytes32 osImageHash) external;
