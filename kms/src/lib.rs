@@ -1,1 +1,24 @@
-//! kms
+//! The key service: it hands a dataset's wrap key to an attested CVM, and to nobody else, exactly while the chain
+//! allows it. Specifications: `docs/spec/release.md` and `docs/spec/kms-root.md`.
+//!
+//! A release request passes through types that only the step before can make: a consumed challenge
+//! ([`challenge::UsedChallenge`]), a consistent request ([`question::Checked`]), an attested one
+//! ([`question::Question`]), and the permission ([`decide::Release`]), which is all that the key code
+//! ([`keys`]) takes. The decisions are pure; [`service`] wires them to chain, indexer, clock and disk.
+
+pub mod chain;
+pub mod challenge;
+pub mod claims;
+pub mod config;
+pub mod decide;
+pub mod denial;
+pub mod http;
+pub mod indexer;
+pub mod keys;
+pub mod policy;
+pub mod question;
+pub mod release_log;
+pub mod roots;
+pub mod server;
+pub mod service;
+pub mod views;

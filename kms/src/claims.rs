@@ -1,0 +1,35 @@
+//! What verified evidence says, in the types that the decision and the chain use.
+
+use alloy::primitives::{Address, B256};
+use cohort_attestation::{Platform, TcbStatus, VerifiedTd};
+use cohort_protocol::ids::ComposeHash;
+
+/// The attested facts that a release depends on. Made only from a [`VerifiedTd`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    pub(crate) platform: Platform,
+    pub(crate) app: Address,
+    pub(crate) compose_hash: ComposeHash,
+    pub(crate) instance_id: Option<Address>,
+    pub(crate) device_id: B256,
+    pub(crate) mr_system: B256,
+    pub(crate) mr_aggregated: B256,
+    pub(crate) report_data: [u8; 64],
+    pub(crate) tcb_status: TcbStatus,
+}
+
+impl From<&VerifiedTd> for Claims {
+    fn from(td: &VerifiedTd) -> Self {
+        Self {
+            platform: td.platform(),
+            app: Address::from(td.app_id().0),
+            compose_hash: ComposeHash(B256::from(td.compose_hash().0)),
+            instance_id: td.instance_id().map(|id| Address::from(id.0)),
+            device_id: B256::from(td.device_id().0),
+            mr_system: B256::from(td.mr_system().0),
+            mr_aggregated: B256::from(td.mr_aggregated().0),
+            report_data: *td.report_data(),
+            tcb_status: td.tcb_status(),
+        }
+    }
+}

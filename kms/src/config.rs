@@ -1,0 +1,326 @@
+//! Command line and environment, and what they become.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use alloy::primitives::{Address, B256};
+use clap::{Args, Parser, Subcommand};
+use cohort_attestation::{self as attestation, TcbStatus};
+use cohort_protocol::root::RootError;
+
+use crate::{
+    chain::Chain,
+    indexer::Indexer,
+    policy::{CHAIN_ID_MAX, Policy, devices_hash},
+    release_log::{LogError, ReleaseLog},
+    roots::{RootFileError, Roots, read_root_file},
+    service::{Kms, Parts},
+};
+
+/// Hands a dataset's key to an attested CVM, exactly while the chain allows it.
+#[derive(Debug, Parser)]
+#[command(name = "cohort-kms", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the service.
+    Serve(Serve),
+    /// Makes or shows a root.
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Works on a release log.
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// Makes or shows a root.
+#[derive(Debug, Subcommand)]
+pub enum RootCommand {
+    /// Makes a random root secret in a new file of mode 0600.
+    New {
+        /// The file to make; an existing one is never overwritten.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Prints the root's signed statement as JSON: address, sealing key.
+    Show {
+        /// File with the root secret.
+        #[arg(long, env = "COHORT_KMS_ROOT_FILE", value_name = "FILE")]
+        root_file: PathBuf,
+        /// EIP-155 chain id.
+        #[arg(long, env = "COHORT_KMS_CHAIN_ID")]
+        chain_id: u64,
+        /// Address of the DstackKms contract.
+        #[arg(long, env = "COHORT_KMS_REGISTRY")]
+        registry: Address,
+        /// Root epoch.
+        #[arg(long, default_value_t = 0)]
+        epoch: u32,
+    },
+}
+
+/// Works on a release log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Verifies a whole log file and prints its end as JSON.
+    Verify {
+        /// The log.
+        file: PathBuf,
+    },
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Address to listen on; port 0 takes a free one, which the first line on stdout tells.
+    #[arg(long, env = "COHORT_KMS_LISTEN", default_value = "127.0.0.1:8100")]
+    pub listen: SocketAddr,
+    /// RPC endpoint of the chain; give several, and all of them must allow a release.
+    #[arg(
+        long,
+        env = "COHORT_KMS_RPC_URL",
+        value_delimiter = ',',
+        required = true,
+        value_name = "URL"
+    )]
+    pub rpc_url: Vec<reqwest::Url>,
+    /// The indexer.
+    #[arg(long, env = "COHORT_KMS_INDEXER_URL", value_name = "URL")]
+    pub indexer_url: reqwest::Url,
+    /// Address of the DstackKms contract.
+    #[arg(long, env = "COHORT_KMS_REGISTRY")]
+    pub registry: Address,
+    /// EIP-155 chain id.
+    #[arg(long, env = "COHORT_KMS_CHAIN_ID", value_parser = clap::value_parser!(u64).range(1..=CHAIN_ID_MAX))]
+    pub chain_id: u64,
+    /// File with the root secret: 64 hex digits, mode 0600.
+    #[arg(long, env = "COHORT_KMS_ROOT_FILE", value_name = "FILE")]
+    pub root_file: PathBuf,
+    /// Root epochs to serve from that secret.
+    #[arg(
+        long,
+        env = "COHORT_KMS_EPOCHS",
+        value_delimiter = ',',
+        default_value = "0"
+    )]
+    pub epochs: Vec<u32>,
+    /// The release log; made if absent.
+    #[arg(long, env = "COHORT_KMS_LOG", value_name = "FILE")]
+    pub log: PathBuf,
+    /// How many blocks an approval must lie below the newest block.
+    #[arg(long, env = "COHORT_KMS_CONFIRMATIONS", default_value_t = 12)]
+    pub confirmations: u64,
+    /// How far the newest block's timestamp may be off the clock.
+    #[arg(long, env = "COHORT_KMS_MAX_HEAD_AGE_SECONDS", default_value_t = 60)]
+    pub max_head_age_seconds: u64,
+    /// How long a certificate of an agent's receipt key is good.
+    #[arg(long, env = "COHORT_KMS_CERTIFICATE_SECONDS", default_value_t = 3600)]
+    pub certificate_seconds: u64,
+    /// Time limit for everything that one RPC endpoint or the indexer is asked for one release.
+    #[arg(long, env = "COHORT_KMS_ASK_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10))]
+    pub ask_seconds: u64,
+    /// A further TCB status to accept beside UpToDate; lowers security. For example SWHardeningNeeded.
+    #[arg(long, env = "COHORT_KMS_ACCEPT_TCB", value_delimiter = ',', value_name = "STATUS", value_parser = tcb_status)]
+    pub accept_tcb: Vec<TcbStatus>,
+    /// An Intel advisory to accept; lowers security. For example INTEL-SA-01036.
+    #[arg(
+        long,
+        env = "COHORT_KMS_ACCEPT_ADVISORY",
+        value_delimiter = ',',
+        value_name = "ID"
+    )]
+    pub accept_advisory: Vec<String>,
+    /// A list of device ids (ascending, with + between) that terms may be limited to.
+    #[arg(long, env = "COHORT_KMS_DEVICE_LIST", value_delimiter = ',', value_name = "ID+ID", value_parser = device_list)]
+    pub device_list: Vec<DeviceList>,
+    /// Stops when standard input ends: for programs that start this one.
+    #[arg(long)]
+    pub exit_with_stdin: bool,
+    /// Trusts this development platform's root (PEM or DER) INSTEAD of Intel's: no confidentiality at all.
+    #[cfg(feature = "dev")]
+    #[arg(
+        long,
+        env = "COHORT_KMS_INSECURE_DEV_ATTESTATION_ROOT",
+        value_name = "FILE"
+    )]
+    pub insecure_dev_attestation_root: Option<PathBuf>,
+}
+
+/// A list of device ids in ascending order.
+#[derive(Debug, Clone)]
+pub struct DeviceList(Vec<B256>);
+
+fn device_list(text: &str) -> Result<DeviceList, String> {
+    let ids = text
+        .split('+')
+        .map(str::parse)
+        .collect::<Result<Vec<B256>, _>>();
+    let ids = ids.map_err(|_| "a device id is 0x and 64 hex digits")?;
+    devices_hash(&ids).ok_or("device ids must ascend")?;
+    Ok(DeviceList(ids))
+}
+
+/// What may be accepted beside `UpToDate`. `Revoked` is refused whatever a policy says.
+const ACCEPTABLE: [TcbStatus; 7] = [
+    TcbStatus::SWHardeningNeeded,
+    TcbStatus::ConfigurationNeeded,
+    TcbStatus::ConfigurationAndSWHardeningNeeded,
+    TcbStatus::OutOfDate,
+    TcbStatus::OutOfDateConfigurationNeeded,
+    TcbStatus::TDRelaunchAdvised,
+    TcbStatus::TDRelaunchAdvisedConfigurationNeeded,
+];
+
+fn tcb_status(text: &str) -> Result<TcbStatus, String> {
+    if text == TcbStatus::UpToDate.to_string() {
+        return Ok(TcbStatus::UpToDate);
+    }
+    let found = ACCEPTABLE
+        .into_iter()
+        .find(|status| status.to_string() == text);
+    found.ok_or_else(|| {
+        let names: Vec<String> = ACCEPTABLE.iter().map(ToString::to_string).collect();
+        format!("one of UpToDate, {}", names.join(", "))
+    })
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The root secret.
+    #[error("--root-file cannot be used")]
+    Root(#[source] RootFileError),
+    /// The root's statement.
+    #[error("the root cannot make a statement")]
+    Statement(#[source] RootError),
+    /// The release log.
+    #[error("--log cannot be used")]
+    Log(#[source] LogError),
+    /// The HTTP clients.
+    #[error("--rpc-url or --indexer-url cannot be used")]
+    Client(#[source] reqwest::Error),
+    /// A base URL that paths cannot be joined to.
+    #[error("{flag} must be an http or https URL")]
+    Url {
+        /// Which option.
+        flag: &'static str,
+    },
+    /// Randomness.
+    #[error("the operating system gives no random bytes")]
+    Random(#[source] getrandom::Error),
+    /// The development root.
+    #[error("--insecure-dev-attestation-root {path} cannot be used: {why}")]
+    DevelopmentRoot {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Serve {
+    /// Opens root, log and clients. Returns the service, and how many bytes of an unfinished entry were cut off
+    /// the log.
+    pub fn open(self) -> Result<(Kms, u64), ConfigError> {
+        let evidence_policy = self.evidence_policy()?;
+        let secret = read_root_file(&self.root_file).map_err(ConfigError::Root)?;
+        let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Root)?;
+        drop(secret);
+        let policy = Policy {
+            chain_id: self.chain_id,
+            registry: self.registry,
+            roots: roots.identities(),
+            confirmations: self.confirmations,
+            max_head_age_seconds: self.max_head_age_seconds,
+            certificate_seconds: self.certificate_seconds,
+            device_lists: self.device_list.into_iter().map(|list| list.0).collect(),
+        };
+        let limit = Duration::from_secs(self.ask_seconds);
+        let rpc_urls = self
+            .rpc_url
+            .into_iter()
+            .map(|url| base_url(url, "--rpc-url"));
+        let rpc_urls = rpc_urls.collect::<Result<_, _>>()?;
+        let chain = Chain::new(rpc_urls, self.registry, limit).map_err(ConfigError::Client)?;
+        let mut indexer_url = base_url(self.indexer_url, "--indexer-url")?;
+        if !indexer_url.path().ends_with('/') {
+            let path = format!("{}/", indexer_url.path());
+            indexer_url.set_path(&path);
+        }
+        let indexer = Indexer::new(indexer_url, limit).map_err(ConfigError::Client)?;
+        let (log, torn_bytes) = ReleaseLog::open(&self.log).map_err(ConfigError::Log)?;
+        let parts = Parts {
+            policy,
+            evidence_policy,
+            roots,
+            chain,
+            indexer,
+            log,
+        };
+        Ok((Kms::new(parts).map_err(ConfigError::Random)?, torn_bytes))
+    }
+
+    fn evidence_policy(&self) -> Result<attestation::Policy, ConfigError> {
+        let policy = attestation::Policy::production();
+        let policy = self
+            .accept_tcb
+            .iter()
+            .fold(policy, |policy, status| policy.accept_status(*status));
+        let policy = self
+            .accept_advisory
+            .iter()
+            .fold(policy, |policy, id| policy.accept_advisory(id));
+        #[cfg(feature = "dev")]
+        if let Some(path) = &self.insecure_dev_attestation_root {
+            return Ok(policy.with_root(development_root(path)?));
+        }
+        Ok(policy)
+    }
+
+    /// The development root that is trusted instead of Intel's, if any.
+    pub fn insecure_root(&self) -> Option<&Path> {
+        #[cfg(feature = "dev")]
+        return self.insecure_dev_attestation_root.as_deref();
+        #[cfg(not(feature = "dev"))]
+        None
+    }
+}
+
+fn base_url(url: reqwest::Url, flag: &'static str) -> Result<reqwest::Url, ConfigError> {
+    let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+    if is_http {
+        Ok(url)
+    } else {
+        Err(ConfigError::Url { flag })
+    }
+}
+
+#[cfg(feature = "dev")]
+fn development_root(path: &Path) -> Result<attestation::TrustedRoot, ConfigError> {
+    let refused = |why: String| ConfigError::DevelopmentRoot {
+        path: path.to_owned(),
+        why,
+    };
+    let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+    let der = match std::str::from_utf8(&bytes) {
+        Ok(pem) => {
+            let (label, document) =
+                der::Document::from_pem(pem).map_err(|error| refused(error.to_string()))?;
+            if label != "CERTIFICATE" {
+                return Err(refused(format!("it holds {label}, no certificate")));
+            }
+            document.into_vec()
+        }
+        Err(_) => bytes,
+    };
+    attestation::TrustedRoot::development(&der).map_err(|error| refused(error.to_string()))
+}

@@ -1,0 +1,445 @@
+//! Every reason for not releasing a key: a stable code, words, and who must act. Table: `docs/spec/release.md`.
+
+use std::borrow::Cow;
+
+use alloy::primitives::{Address, B256};
+use cohort_attestation as attestation;
+use cohort_protocol::{
+    decision::Decision,
+    ids::{ComposeHash, OwnerId, ProposalId, RunId},
+    release::Refusal,
+};
+
+use crate::challenge::ChallengeError;
+
+/// Who must act, and with it the HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The request is no request: 400.
+    Malformed,
+    /// The rules say no: 403.
+    Denied,
+    /// Something that the decision needs is down, stale or contradictory: 503. Asking again later may help.
+    Unavailable,
+    /// A fault of this service: 500.
+    Internal,
+}
+
+/// Why no key was released.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// Not a well-formed release request.
+    #[error("{what}")]
+    Malformed {
+        /// Which part, and what is wrong with it.
+        what: String,
+    },
+    /// The challenge is no good.
+    #[error("{0}")]
+    Challenge(ChallengeError),
+    /// The binding names another chain.
+    #[error("the request is for chain {have}, this KMS serves chain {want}")]
+    WrongChain {
+        /// In the binding.
+        have: u64,
+        /// Of this KMS.
+        want: u64,
+    },
+    /// The binding names another KMS.
+    #[error("the request is for the KMS root {have}, which is not of this KMS")]
+    WrongKms {
+        /// In the binding.
+        have: Address,
+    },
+    /// The run's proposal is not that of the terms.
+    #[error("the run is for proposal {have}, the terms are proposal {want}")]
+    ProposalMismatch {
+        /// In the run request.
+        have: ProposalId,
+        /// Computed from the terms.
+        want: ProposalId,
+    },
+    /// The binding's run is not the one in the request.
+    #[error("the binding names run {have}, the request is run {want}")]
+    RunMismatch {
+        /// In the binding.
+        have: RunId,
+        /// Computed from the run request.
+        want: RunId,
+    },
+    /// The binding does not commit to the encryption key.
+    #[error("the binding does not commit to the encryption key of the request")]
+    EncryptionKeyMismatch,
+    /// The quote is about something else.
+    #[error("the quote's report data does not commit to this request")]
+    ReportData,
+    /// The evidence is refused.
+    #[error("{message}")]
+    Evidence {
+        /// Code of `cohort-attestation`, under the prefix `evidence_`.
+        code: Cow<'static, str>,
+        /// Its words, causes included.
+        message: String,
+        /// Other collateral may help.
+        about_collateral: bool,
+    },
+    /// The CVM runs another app.
+    #[error("the CVM is attested as app {attested}, the request is for {wanted}")]
+    AppMismatch {
+        /// In the quote.
+        attested: Address,
+        /// In the binding.
+        wanted: Address,
+    },
+    /// The CVM runs another recipe.
+    #[error("the CVM is attested as compose hash {attested}, the terms are for {wanted}")]
+    ComposeMismatch {
+        /// In the quote.
+        attested: ComposeHash,
+        /// In the terms.
+        wanted: ComposeHash,
+    },
+    /// The terms limit the devices, and this one is not among them.
+    #[error("the terms allow certain devices only, and {attested} is not known to be one of them")]
+    DeviceNotAllowed {
+        /// In the quote.
+        attested: B256,
+    },
+    /// An envelope cannot be read.
+    #[error("the envelope of {owner} is refused: {reason}")]
+    Envelope {
+        /// Whose.
+        owner: OwnerId,
+        /// Why.
+        reason: String,
+    },
+    /// An envelope is sealed for something else.
+    #[error("the envelope of {owner} is sealed for another {field}")]
+    EnvelopeContext {
+        /// Whose, by the request.
+        owner: OwnerId,
+        /// What differs.
+        field: &'static str,
+    },
+    /// An envelope is sealed to a root that this KMS does not have.
+    #[error(
+        "the envelope of {owner} is sealed to root epoch {epoch}, which this KMS does not have"
+    )]
+    EpochUnknown {
+        /// Whose.
+        owner: OwnerId,
+        /// To which.
+        epoch: u32,
+    },
+    /// No contract answers at the app's or the registry's address.
+    #[error("no {contract} contract answers at {address} on this chain")]
+    ContractMissing {
+        /// `DstackApp` or `DstackKms`.
+        contract: &'static str,
+        /// Where it should be.
+        address: Address,
+    },
+    /// The registry does not list the app.
+    #[error("the registry does not list the app {app}")]
+    AppNotRegistered {
+        /// The app.
+        app: Address,
+    },
+    /// The app pins another root.
+    #[error("the app pins the KMS root {pinned}, not {own}")]
+    RootNotPinned {
+        /// By the app.
+        pinned: Address,
+        /// In the binding.
+        own: Address,
+    },
+    /// The registry does not list the root with these keys.
+    #[error("the registry does not list this KMS's keys for root epoch {epoch}")]
+    RootNotRegistered {
+        /// Which.
+        epoch: u32,
+    },
+    /// The registry has retired the root.
+    #[error("root epoch {epoch} is retired")]
+    RootRetired {
+        /// Which.
+        epoch: u32,
+    },
+    /// The CVM's system measurement is not allowed.
+    #[error("the registry does not allow agents on the system {mr_system}")]
+    SystemNotAllowed {
+        /// dstack's mr_system.
+        mr_system: B256,
+    },
+    /// The contract denies at the newest block.
+    #[error("the contract denies the key of {owner}: {decision}")]
+    Chain {
+        /// Whose key.
+        owner: OwnerId,
+        /// Why.
+        decision: Decision,
+    },
+    /// The contract gives a reason that this version does not know.
+    #[error("the contract denies the key of {owner} for the unknown reason {number}")]
+    DecisionUnknown {
+        /// Whose key.
+        owner: OwnerId,
+        /// The number.
+        number: u64,
+    },
+    /// The newest block allows what the confirmed one does not.
+    #[error("allowed at the newest block, but not yet at the confirmed block {block}: {reason}")]
+    NotConfirmed {
+        /// Number of the confirmed block.
+        block: u64,
+        /// What that block says.
+        reason: Box<Denial>,
+    },
+    /// The indexer does not answer.
+    #[error("the indexer does not answer")]
+    IndexerUnreachable,
+    /// The indexer follows another chain, or one with other blocks.
+    #[error("the indexer follows another chain than the RPC endpoints")]
+    IndexerFork,
+    /// The indexer's newest block is too old.
+    #[error("the indexer's newest block is {age_seconds} seconds off the clock")]
+    IndexerStale {
+        /// Distance from the clock.
+        age_seconds: u64,
+    },
+    /// The contract allows and the indexer does not.
+    #[error("the indexer denies the key of {owner}: {decision}")]
+    IndexerDenies {
+        /// Whose key.
+        owner: OwnerId,
+        /// Why.
+        decision: Decision,
+    },
+    /// An RPC endpoint does not answer, or not what was asked.
+    #[error("RPC endpoint {endpoint} does not answer: {fault}")]
+    RpcUnreachable {
+        /// Which, counted from 1 in the order of the configuration.
+        endpoint: usize,
+        /// In which way; no address, no answer text.
+        fault: &'static str,
+    },
+    /// An RPC endpoint follows another chain.
+    #[error("RPC endpoint {endpoint} follows chain {have}, not {want}")]
+    RpcWrongChain {
+        /// Which, counted from 1.
+        endpoint: usize,
+        /// Its chain id.
+        have: u64,
+        /// Of this KMS.
+        want: u64,
+    },
+    /// An RPC endpoint's newest block is too old, or from the future.
+    #[error(
+        "the newest block of RPC endpoint {endpoint} is {age_seconds} seconds off the clock, more than {limit_seconds}"
+    )]
+    HeadStale {
+        /// Which, counted from 1.
+        endpoint: usize,
+        /// Distance from the clock.
+        age_seconds: u64,
+        /// Configured limit.
+        limit_seconds: u64,
+    },
+    /// The RPC endpoints disagree about the confirmed block.
+    #[error("the RPC endpoints do not agree on one confirmed block")]
+    EndpointsDisagree,
+    /// The chain is shorter than the confirmed depth.
+    #[error("the chain has fewer than {confirmations} blocks")]
+    ChainTooShort {
+        /// Configured depth.
+        confirmations: u64,
+    },
+    /// The release log cannot be written.
+    #[error("the release log cannot be written")]
+    LogUnavailable,
+    /// Too many requests at once.
+    #[error("too many requests at once")]
+    Busy,
+    /// The decision took too long.
+    #[error("the decision took longer than {seconds} seconds")]
+    Timeout {
+        /// The limit.
+        seconds: u64,
+    },
+    /// A fault of this service.
+    #[error("internal error")]
+    Internal,
+}
+
+impl From<ChallengeError> for Denial {
+    fn from(error: ChallengeError) -> Self {
+        Self::Challenge(error)
+    }
+}
+
+impl From<attestation::Refusal> for Denial {
+    fn from(refusal: attestation::Refusal) -> Self {
+        let code = refusal.code();
+        let code = if code.starts_with("evidence_") {
+            code.into()
+        } else {
+            format!("evidence_{code}").into()
+        };
+        Self::Evidence {
+            code,
+            message: chain_of(&refusal),
+            about_collateral: refusal.is_about_collateral(),
+        }
+    }
+}
+
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+impl Denial {
+    /// Stable, snake_case.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::Challenge(ChallengeError::Unknown) => "challenge_unknown",
+            Self::Challenge(ChallengeError::Expired) => "challenge_expired",
+            Self::Challenge(ChallengeError::Used) => "challenge_used",
+            Self::Challenge(ChallengeError::Busy) | Self::Busy => "busy",
+            Self::WrongChain { .. } => "wrong_chain",
+            Self::WrongKms { .. } => "wrong_kms",
+            Self::ProposalMismatch { .. } => "proposal_mismatch",
+            Self::RunMismatch { .. } => "run_mismatch",
+            Self::EncryptionKeyMismatch => "encryption_key_mismatch",
+            Self::ReportData => "report_data_mismatch",
+            Self::Evidence { code, .. } => code,
+            Self::AppMismatch { .. } => "app_mismatch",
+            Self::ComposeMismatch { .. } => Decision::ComposeMismatch.code(),
+            Self::DeviceNotAllowed { .. } => "device_not_allowed",
+            Self::Envelope { .. } => "envelope_malformed",
+            Self::EnvelopeContext { .. } => "envelope_context",
+            Self::EpochUnknown { .. } => "epoch_unknown",
+            Self::ContractMissing { .. } => "contract_missing",
+            Self::AppNotRegistered { .. } => "app_not_registered",
+            Self::RootNotPinned { .. } => "root_not_pinned",
+            Self::RootNotRegistered { .. } => "root_not_registered",
+            Self::RootRetired { .. } => "root_retired",
+            Self::SystemNotAllowed { .. } => "system_not_allowed",
+            Self::Chain { decision, .. } => decision.code(),
+            Self::DecisionUnknown { .. } => "decision_unknown",
+            Self::NotConfirmed { .. } => "not_confirmed",
+            Self::IndexerUnreachable => "indexer_unreachable",
+            Self::IndexerFork => "indexer_fork",
+            Self::IndexerStale { .. } => "indexer_stale",
+            Self::IndexerDenies { .. } => "indexer_denies",
+            Self::RpcUnreachable { .. } => "rpc_unreachable",
+            Self::RpcWrongChain { .. } => "rpc_wrong_chain",
+            Self::HeadStale { .. } => "head_stale",
+            Self::EndpointsDisagree => "endpoints_disagree",
+            Self::ChainTooShort { .. } => "chain_too_short",
+            Self::LogUnavailable => "log_unavailable",
+            Self::Timeout { .. } => "timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Who must act.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Malformed { .. } => Class::Malformed,
+            Self::Challenge(ChallengeError::Busy)
+            | Self::IndexerUnreachable
+            | Self::IndexerFork
+            | Self::IndexerStale { .. }
+            | Self::RpcUnreachable { .. }
+            | Self::RpcWrongChain { .. }
+            | Self::HeadStale { .. }
+            | Self::EndpointsDisagree
+            | Self::ChainTooShort { .. }
+            | Self::LogUnavailable
+            | Self::Busy
+            | Self::Timeout { .. } => Class::Unavailable,
+            Self::Internal => Class::Internal,
+            _ => Class::Denied,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "send the body that docs/spec/release.md describes",
+            Self::Challenge(ChallengeError::Busy) | Self::Busy => "wait a second and ask again",
+            Self::Challenge(_) => {
+                "ask POST /v1/challenge of this KMS and send the release request within a minute"
+            }
+            Self::WrongChain { .. } => "ask a KMS of that chain",
+            Self::WrongKms { .. } => "ask the KMS whose root the app pins: DstackApp.kmsRoot()",
+            Self::ProposalMismatch { .. } | Self::RunMismatch { .. } => {
+                "send the terms, the run request and the binding of one run"
+            }
+            Self::EncryptionKeyMismatch | Self::ReportData => {
+                "take a fresh quote over the binding of this request"
+            }
+            Self::Evidence {
+                about_collateral: true,
+                ..
+            } => "fetch current collateral and ask again",
+            Self::Evidence { .. } => "fix the CVM or its platform; the evidence says what it is",
+            Self::AppMismatch { .. } | Self::ComposeMismatch { .. } => {
+                "run exactly the approved app-compose file under the app's own id"
+            }
+            Self::DeviceNotAllowed { .. } => {
+                "run on a device that the terms list, or have owners approve this one"
+            }
+            Self::Envelope { .. } | Self::EnvelopeContext { .. } => {
+                "use the file that this owner sealed for this app and recipe: cohort inspect"
+            }
+            Self::EpochUnknown { .. } | Self::RootNotRegistered { .. } => {
+                "the KMS operator registers the root: DstackKms.registerRoot"
+            }
+            Self::RootRetired { .. } => "owners seal to the current root: cohort seal",
+            Self::RootNotPinned { .. } => {
+                "ask the KMS that the app pins, or owners change it: DstackApp.setKmsRoot"
+            }
+            Self::ContractMissing { .. } => "check chain id, app and registry addresses",
+            Self::AppNotRegistered { .. } => "register the app: DstackKms.registerApp",
+            Self::SystemNotAllowed { .. } => {
+                "the registry's owner allows it: DstackKms.addAgentSystem"
+            }
+            Self::Chain { decision, .. } | Self::IndexerDenies { decision, .. } => decision.hint(),
+            Self::DecisionUnknown { .. } => "update the KMS",
+            Self::NotConfirmed { .. } => "approvals must age: wait for more blocks and ask again",
+            Self::IndexerUnreachable | Self::IndexerStale { .. } => {
+                "the KMS operator looks after the indexer"
+            }
+            Self::IndexerFork => "the KMS operator points indexer and RPC endpoints at one chain",
+            Self::RpcUnreachable { .. } | Self::RpcWrongChain { .. } | Self::HeadStale { .. } => {
+                "the KMS operator looks after the RPC endpoints"
+            }
+            Self::EndpointsDisagree => "wait until the chain has settled and ask again",
+            Self::ChainTooShort { .. } => "wait for more blocks and ask again",
+            Self::LogUnavailable => "the KMS operator frees disk space and starts the KMS again",
+            Self::Timeout { .. } => {
+                "ask again; if it stays, the KMS operator looks after its dependencies"
+            }
+            Self::Internal => "the KMS operator reads the service's own log",
+        }
+    }
+
+    /// The body that goes to the caller.
+    pub fn refusal(&self) -> Refusal {
+        let message = self.to_string();
+        Refusal {
+            code: self.code().to_owned(),
+            message,
+            hint: Some(self.hint().to_owned()),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The key service's program: `cohort-kms serve`, `root new`, `root show`, `log verify`.
+
+use std::{
+    io::{Read as _, Write as _},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use cohort_kms::{
+    config::{Cli, Command, LogCommand, RootCommand, Serve},
+    http, release_log,
+    roots::{Roots, new_root_file, read_root_file},
+    server,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(log_filter())
+        .init();
+    let done = match cli.command {
+        Command::Serve(options) => serve(options),
+        Command::Root(RootCommand::New { out }) => new_root_file(&out)
+            .map(|_| eprintln!("cohort-kms: new root secret in {}", out.display()))
+            .map_err(Into::into),
+        Command::Root(RootCommand::Show {
+            root_file,
+            chain_id,
+            registry,
+            epoch,
+        }) => show_root(&root_file, chain_id, registry, epoch),
+        Command::Log(LogCommand::Verify { file }) => verify_log(&file),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `RUST_LOG`, or this service's own lines.
+fn log_filter() -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,kms=info".into())
+}
+
+fn show_root(
+    file: &std::path::Path,
+    chain_id: u64,
+    registry: alloy::primitives::Address,
+    epoch: u32,
+) -> anyhow::Result<()> {
+    let roots = Roots::derive(&read_root_file(file)?, &[epoch])?;
+    let keys = roots.epoch(epoch).context("no keys for this epoch")?;
+    print(&keys.statement(chain_id, registry)?)
+}
+
+fn verify_log(file: &std::path::Path) -> anyhow::Result<()> {
+    let (head, torn_bytes) = release_log::verify(file)?;
+    if torn_bytes > 0 {
+        eprintln!(
+            "cohort-kms: the last {torn_bytes} bytes are an unfinished entry; its answer never left"
+        );
+    }
+    print(&head)
+}
+
+fn print<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")
+}
+
+fn serve(options: Serve) -> anyhow::Result<()> {
+    // Only the first call can fail to install it, and this is the first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Some(path) = options.insecure_root() {
+        eprintln!(
+            "WARNING: INSECURE DEVELOPMENT KMS: trusts {} INSTEAD of Intel. Whoever holds that platform's seed gets \
+             every key. Never use it with real data.",
+            path.display()
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Serve) -> anyhow::Result<()> {
+    let (listen, with_stdin) = (options.listen, options.exit_with_stdin);
+    let log = options.log.clone();
+    let (kms, torn_bytes) = options.open()?;
+    if torn_bytes > 0 {
+        eprintln!(
+            "cohort-kms: cut {torn_bytes} bytes of an unfinished entry off {}: a crash while writing; its answer never left",
+            log.display()
+        );
+    }
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener
+        .local_addr()
+        .context("the listener has no address")?;
+    let end = end_of(with_stdin)?;
+    writeln!(std::io::stdout(), "listening http://{address}")
+        .context("cannot write to standard output")?;
+    server::serve(listener, http::router(Arc::new(kms)), end).await;
+    Ok(())
+}
+
+/// Completes at Ctrl-C, SIGTERM, or the end of standard input.
+fn end_of(with_stdin: bool) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let (ended, stdin_ended) = tokio::sync::oneshot::channel::<()>();
+    if with_stdin {
+        // A thread of its own: tokio would wait for its blocking read at the end.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 256];
+            while matches!(std::io::stdin().read(&mut buffer), Ok(read) if read > 0) {}
+            drop(ended);
+        });
+    }
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+            _ = stdin_ended, if with_stdin => (),
+        }
+    })
+}

@@ -1,0 +1,615 @@
+//! The release log: one line of canonical JSON an entry, each naming the hash of the one before, flushed to disk
+//! before an answer leaves. Format: `docs/spec/release.md`.
+//!
+//! A crash can leave one unfinished line at the end; no answer left for it, so it is cut off, visibly. Anything
+//! else that does not verify is damage, and the service refuses to start on it.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, BufRead as _, BufReader, Read, Write as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use alloy::primitives::{Address, B256};
+use cohort_protocol::{
+    chain::Position,
+    ids::{ComposeHash, DatasetId, OwnerId, ProposalId, RunId},
+    json,
+};
+use serde::{Deserialize, Serialize};
+
+/// Longest line in bytes: 64 datasets take about 15,000.
+const LINE_BYTES_MAX: u64 = 1 << 16;
+/// Most entries of one page of [`ReleaseLog::page`].
+pub const PAGE_ENTRIES_MAX: u64 = 256;
+
+/// A log that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Reading or writing failed.
+    #[error("cannot {action} the release log {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the release log {path} is in use by another process")]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It was changed after it was written.
+    #[error(
+        "the release log {path} is damaged at line {line}: {what}. Keep the file as evidence; start with a new --log"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What does not verify.
+        what: &'static str,
+    },
+    /// An earlier write failed: what is on disk is not known.
+    #[error("an earlier write to the release log failed")]
+    Poisoned,
+    /// The entry has no canonical form.
+    #[error("the entry cannot be written as canonical JSON")]
+    Encode(#[source] json::CanonicalError),
+}
+
+/// Whether keys went out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The keys of all datasets of the record.
+    Released,
+    /// None.
+    Denied,
+}
+
+/// One dataset of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedDataset {
+    /// Whose.
+    pub owner: OwnerId,
+    /// Which.
+    pub dataset_id: DatasetId,
+}
+
+/// What was decided, about what. All of it is public.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The decision.
+    pub outcome: Outcome,
+    /// `allow`, or the code of the denial.
+    pub code: String,
+    /// The denial in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// The consortium's contract.
+    pub app: Address,
+    /// The KMS root that answers.
+    pub kms_root: Address,
+    /// The challenge that the request consumed.
+    pub challenge: B256,
+    /// The proposal.
+    pub proposal_id: ProposalId,
+    /// The run.
+    pub run_id: RunId,
+    /// What the CVM is attested as.
+    pub compose_hash: ComposeHash,
+    /// The agent's receipt key.
+    pub receipt_key: Address,
+    /// SHA-256 of the agent's encryption key.
+    pub encryption_key_hash: B256,
+    /// The hash that the agent's receipt commits to (`docs/spec/sign-rpc.md`).
+    pub evidence_hash: B256,
+    /// `intel` or `development`.
+    pub platform: String,
+    /// TCB status of the platform.
+    pub tcb_status: String,
+    /// dstack device id.
+    pub device_id: B256,
+    /// dstack instance id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<Address>,
+    /// dstack mr_system.
+    pub mr_system: B256,
+    /// dstack mr_aggregated.
+    pub mr_aggregated: B256,
+    /// In the order of the request.
+    pub datasets: Vec<RecordedDataset>,
+    /// Newest block of each RPC endpoint; releases only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<Position>,
+    /// The confirmed block; releases only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Position>,
+    /// End of the certificate, Unix seconds; releases only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<u64>,
+}
+
+/// A record in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Counted from 0 without gaps.
+    pub index: u64,
+    /// Hash of the entry before; [`genesis`] for the first.
+    pub previous: B256,
+    /// What was decided.
+    pub record: Record,
+    /// Unix seconds by the KMS's clock.
+    pub time: u64,
+}
+
+/// An entry and its hash: one line of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// The entry.
+    pub entry: Entry,
+    /// SHA-256 of the entry's RFC 8785 bytes, and so of all entries before it.
+    pub hash: B256,
+}
+
+/// What the first entry names as the hash before it: SHA-256 of `cohort-release-log/1`.
+pub fn genesis() -> B256 {
+    json::sha256(b"cohort-release-log/1")
+}
+
+/// A verified log's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Number of entries.
+    pub entries: u64,
+    /// Hash of the last one, or [`genesis`].
+    pub hash: B256,
+}
+
+impl Head {
+    fn empty() -> Self {
+        Self {
+            entries: 0,
+            hash: genesis(),
+        }
+    }
+
+    /// Checks the next line, without its line break, and moves on.
+    fn accept(&mut self, bytes: &[u8]) -> Result<Line, &'static str> {
+        let line: Line = serde_json::from_slice(bytes).map_err(|_| "it is no entry")?;
+        if json::canonical(&line).ok().as_deref() != Some(bytes) {
+            return Err("it is not in canonical form");
+        }
+        if line.entry.index != self.entries {
+            return Err("its index is not the next one");
+        }
+        if line.entry.previous != self.hash {
+            return Err("it does not name the hash of the entry before");
+        }
+        if json::canonical_hash(&line.entry).ok() != Some(line.hash) {
+            return Err("its hash is another one");
+        }
+        *self = Self {
+            entries: self.entries + 1,
+            hash: line.hash,
+        };
+        Ok(line)
+    }
+}
+
+struct Scan {
+    head: Head,
+    offsets: Vec<u64>,
+    end: u64,
+    torn_bytes: u64,
+}
+
+/// Verifies a whole file. An unfinished last line is counted, not refused.
+fn scan(file: impl Read, path: &Path) -> Result<Scan, LogError> {
+    let mut reader = BufReader::new(file);
+    let mut scan = Scan {
+        head: Head::empty(),
+        offsets: Vec::new(),
+        end: 0,
+        torn_bytes: 0,
+    };
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let read = reader
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut buffer);
+        let bytes = read.map_err(io_error("read", path))? as u64;
+        let damaged = |what| LogError::Damaged {
+            path: path.to_owned(),
+            line: scan.head.entries + 1,
+            what,
+        };
+        match buffer.strip_suffix(b"\n") {
+            Some(line) => {
+                let mut head = scan.head;
+                head.accept(line).map_err(damaged)?;
+                scan.head = head;
+                scan.offsets.push(scan.end);
+                scan.end += bytes;
+            }
+            None if bytes == LINE_BYTES_MAX => {
+                return Err(damaged("it is longer than 65,536 bytes"));
+            }
+            None => {
+                scan.torn_bytes = bytes;
+                return Ok(scan);
+            }
+        }
+    }
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError {
+    let path = path.to_owned();
+    move |source| LogError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Verifies a log file without changing it. Returns its end, and the length of an unfinished last line.
+pub fn verify(path: &Path) -> Result<(Head, u64), LogError> {
+    let file = File::open(path).map_err(io_error("read", path))?;
+    let scan = scan(file, path)?;
+    Ok((scan.head, scan.torn_bytes))
+}
+
+/// The log of a running KMS; cheap to clone, and safe to use from several threads.
+#[derive(Debug, Clone)]
+pub struct ReleaseLog(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    file: File,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    head: Head,
+    offsets: Vec<u64>,
+    end: u64,
+    poisoned: bool,
+}
+
+/// A part of the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Page {
+    /// The entries from the one asked for, at most [`PAGE_ENTRIES_MAX`].
+    pub entries: Vec<Line>,
+    /// The log's end at this time.
+    pub head: Head,
+}
+
+impl ReleaseLog {
+    /// Opens or makes the file, locks it, verifies all of it, and cuts off an unfinished last line. Returns the
+    /// number of bytes cut off.
+    pub fn open(path: &Path) -> Result<(Self, u64), LogError> {
+        let existed = path.exists();
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o640);
+        let file = options.open(path).map_err(io_error("open", path))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => LogError::InUse {
+                path: path.to_owned(),
+            },
+            TryLockError::Error(source) => io_error("lock", path)(source),
+        })?;
+        if !existed {
+            sync_directory(path).map_err(io_error("make", path))?;
+        }
+        let scan = scan(&file, path)?;
+        if scan.torn_bytes > 0 {
+            file.set_len(scan.end)
+                .and_then(|()| file.sync_all())
+                .map_err(io_error("cut", path))?;
+        }
+        let state = State {
+            head: scan.head,
+            offsets: scan.offsets,
+            end: scan.end,
+            poisoned: false,
+        };
+        let inner = Inner {
+            path: path.to_owned(),
+            file,
+            state: Mutex::new(state),
+        };
+        Ok((Self(Arc::new(inner)), scan.torn_bytes))
+    }
+
+    /// Appends a record and returns its index once it is on disk. After a failed write the log takes no more: what
+    /// is on disk is found out by the next start.
+    pub fn append(&self, time: u64, record: Record) -> Result<u64, LogError> {
+        let mut state = self.state();
+        if state.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        let (index, previous) = (state.head.entries, state.head.hash);
+        let entry = Entry {
+            index,
+            previous,
+            record,
+            time,
+        };
+        let hash = json::canonical_hash(&entry).map_err(LogError::Encode)?;
+        let mut line = json::canonical(&Line { entry, hash }).map_err(LogError::Encode)?;
+        line.push(b'\n');
+        state.poisoned = true; // until it is known to be on disk
+        let mut file = &self.0.file;
+        file.write_all(&line)
+            .and_then(|()| file.sync_data())
+            .map_err(io_error("write", &self.0.path))?;
+        state.poisoned = false;
+        let offset = state.end;
+        state.offsets.push(offset);
+        state.end += line.len() as u64;
+        state.head = Head {
+            entries: index + 1,
+            hash,
+        };
+        Ok(index)
+    }
+
+    /// The log's end.
+    pub fn head(&self) -> Head {
+        self.state().head
+    }
+
+    /// Would it take another entry?
+    pub fn is_writable(&self) -> bool {
+        !self.state().poisoned
+    }
+
+    /// The entries from `from` on.
+    pub fn page(&self, from: u64) -> Result<Page, LogError> {
+        let (head, start, end) = {
+            let state = self.state();
+            let offset = |index: u64| {
+                let at = usize::try_from(index)
+                    .ok()
+                    .and_then(|index| state.offsets.get(index));
+                at.copied().unwrap_or(state.end)
+            };
+            (
+                state.head,
+                offset(from),
+                offset(from.saturating_add(PAGE_ENTRIES_MAX)),
+            )
+        };
+        let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
+        self.0
+            .file
+            .read_exact_at(&mut bytes, start)
+            .map_err(io_error("read", &self.0.path))?;
+        let lines = bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        let entries = lines
+            .map(serde_json::from_slice)
+            .collect::<Result<_, _>>()
+            .map_err(|_| LogError::Damaged {
+                path: self.0.path.clone(),
+                line: from + 1,
+                what: "it changed while in use",
+            })?;
+        Ok(Page { entries, head })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // A panic in `append` leaves `poisoned` set, which is what counts.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new file's name is on disk only after its directory is.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn record(code: &str) -> Record {
+        Record {
+            outcome: Outcome::Denied,
+            code: code.to_owned(),
+            reason: Some("why".to_owned()),
+            chain_id: 31337,
+            app: Address::repeat_byte(1),
+            kms_root: Address::repeat_byte(2),
+            challenge: B256::repeat_byte(3),
+            proposal_id: ProposalId(B256::repeat_byte(4)),
+            run_id: RunId(B256::repeat_byte(5)),
+            compose_hash: ComposeHash(B256::repeat_byte(6)),
+            receipt_key: Address::repeat_byte(7),
+            encryption_key_hash: B256::repeat_byte(8),
+            evidence_hash: B256::repeat_byte(9),
+            platform: "development".to_owned(),
+            tcb_status: "UpToDate".to_owned(),
+            device_id: B256::repeat_byte(10),
+            instance_id: None,
+            mr_system: B256::repeat_byte(11),
+            mr_aggregated: B256::repeat_byte(12),
+            datasets: vec![RecordedDataset {
+                owner: "hospital-A".parse().unwrap(),
+                dataset_id: DatasetId(B256::repeat_byte(13)),
+            }],
+            heads: vec![Position {
+                number: 9,
+                hash: B256::repeat_byte(14),
+                timestamp: 100,
+            }],
+            confirmed: None,
+            not_after: None,
+        }
+    }
+
+    /// A closed log of five entries, and its lines.
+    fn five() -> (TempDir, PathBuf, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (log, torn) = ReleaseLog::open(&path).unwrap();
+        assert_eq!(torn, 0);
+        for index in 0..5 {
+            assert_eq!(
+                log.append(1000 + index, record(&format!("code_{index}")))
+                    .unwrap(),
+                index
+            );
+        }
+        drop(log);
+        let lines = fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        (dir, path, lines)
+    }
+
+    fn refused(path: &Path, lines: &[String]) -> u64 {
+        fs::write(path, lines.join("\n") + "\n").unwrap();
+        let before = fs::read(path).unwrap();
+        let Err(LogError::Damaged { line, .. }) = ReleaseLog::open(path).map(|_| ()) else {
+            panic!("a damaged log was opened: {lines:?}");
+        };
+        assert!(matches!(verify(path), Err(LogError::Damaged { .. })));
+        assert_eq!(fs::read(path).unwrap(), before, "evidence was changed");
+        line
+    }
+
+    #[test]
+    fn it_continues_after_a_restart() {
+        let (_dir, path, lines) = five();
+        let (log, torn) = ReleaseLog::open(&path).unwrap();
+        assert_eq!((torn, log.head().entries), (0, 5));
+        assert_eq!(log.append(2000, record("more")).unwrap(), 5);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&lines.join("\n")));
+        assert_eq!(verify(&path).unwrap(), (log.head(), 0));
+    }
+
+    #[test]
+    fn an_edit_a_deletion_and_another_order_are_found() {
+        let (_dir, path, lines) = five();
+        for at in 0..5 {
+            let mut edited = lines.clone();
+            edited[at] = edited[at].replace("hospital-A", "hospital-B");
+            assert_eq!(refused(&path, &edited), at as u64 + 1);
+        }
+        for at in 0..4 {
+            let mut deleted = lines.clone();
+            deleted.remove(at);
+            assert_eq!(refused(&path, &deleted), at as u64 + 1);
+            let mut swapped = lines.clone();
+            swapped.swap(at, at + 1);
+            assert_eq!(refused(&path, &swapped), at as u64 + 1);
+        }
+        let mut doubled = lines.clone();
+        doubled.insert(3, lines[2].clone());
+        assert_eq!(refused(&path, &doubled), 4);
+    }
+
+    #[test]
+    fn a_cut_in_the_middle_and_blank_or_foreign_lines_are_found() {
+        let (_dir, path, lines) = five();
+        let mut cut = lines.clone();
+        cut[2].truncate(100);
+        assert_eq!(refused(&path, &cut), 3);
+        for foreign in ["", "{}", " ", "\u{feff}"] {
+            let mut other = lines.clone();
+            other.insert(1, foreign.to_owned());
+            assert_eq!(refused(&path, &other), 2);
+        }
+        let mut spaced = lines;
+        spaced[4].insert(1, ' ');
+        assert_eq!(refused(&path, &spaced), 5);
+    }
+
+    /// Rewriting an entry with a matching hash breaks the next one; only the last could be replaced unseen, which
+    /// is why heads are to be kept elsewhere.
+    #[test]
+    fn a_rewritten_entry_breaks_the_chain() {
+        let (_dir, path, mut lines) = five();
+        let mut line: Line = serde_json::from_str(&lines[1]).unwrap();
+        line.entry.record.code = "allow".to_owned();
+        line.hash = json::canonical_hash(&line.entry).unwrap();
+        lines[1] = String::from_utf8(json::canonical(&line).unwrap()).unwrap();
+        assert_eq!(refused(&path, &lines), 3);
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_off_and_reported_wherever_the_crash_came() {
+        let (_dir, path, lines) = five();
+        let whole = lines[..4].join("\n") + "\n";
+        for torn in 1..=lines[4].len() {
+            fs::write(&path, format!("{whole}{}", &lines[4][..torn])).unwrap();
+            let (log, cut) = ReleaseLog::open(&path).unwrap();
+            assert_eq!((cut, log.head().entries), (torn as u64, 4));
+            drop(log);
+            assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+        }
+        fs::write(&path, whole.clone() + "\0\0\0\0").unwrap();
+        assert_eq!(ReleaseLog::open(&path).unwrap().1, 4);
+    }
+
+    #[test]
+    fn pages_are_what_was_written() {
+        let (_dir, path, lines) = five();
+        let (log, _) = ReleaseLog::open(&path).unwrap();
+        let page = log.page(3).unwrap();
+        let codes: Vec<_> = page
+            .entries
+            .iter()
+            .map(|line| line.entry.record.code.as_str())
+            .collect();
+        assert_eq!(codes, ["code_3", "code_4"]);
+        assert_eq!(page.head.entries, 5);
+        assert_eq!(
+            serde_json::to_value(&log.page(0).unwrap().entries[0]).unwrap(),
+            { serde_json::from_str::<serde_json::Value>(&lines[0]).unwrap() }
+        );
+        assert!(log.page(5).unwrap().entries.is_empty());
+        assert!(log.page(u64::MAX).unwrap().entries.is_empty());
+    }
+
+    #[test]
+    fn two_processes_cannot_have_it() {
+        let (_dir, path, _) = five();
+        let (_log, _) = ReleaseLog::open(&path).unwrap();
+        assert!(matches!(
+            ReleaseLog::open(&path),
+            Err(LogError::InUse { .. })
+        ));
+    }
+}

@@ -1,0 +1,323 @@
+//! One release request from challenge to answer, wired to clock, chain, indexer and disk.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use alloy::primitives::B256;
+use cohort_attestation as attestation;
+use cohort_protocol::{
+    release::{CHALLENGE_SECONDS, Challenge, ReleaseAnswer, ReleaseRequest},
+    root::RootStatement,
+    sign_rpc::evidence_hash,
+};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::{
+    chain::Chain,
+    challenge::Challenges,
+    claims::Claims,
+    decide::{Release, ReleaseInputs, decide},
+    denial::Denial,
+    indexer::Indexer,
+    policy::Policy,
+    question::{Checked, Question},
+    release_log::{Outcome, Record, RecordedDataset, ReleaseLog},
+    roots::Roots,
+    views::Views,
+};
+
+/// For how long the registry's listing of the roots is remembered, for `GET /v1/root` and for challenges only.
+const ROOT_REMEMBERED: Duration = Duration::from_secs(2);
+
+/// A release request with its evidence.
+pub type Request = ReleaseRequest<attestation::Evidence>;
+
+/// What the service is made of.
+pub struct Parts {
+    /// The operator's rules.
+    pub policy: Policy,
+    /// What evidence must satisfy.
+    pub evidence_policy: attestation::Policy,
+    /// The root's keys.
+    pub roots: Roots,
+    /// The RPC endpoints.
+    pub chain: Chain,
+    /// The indexer.
+    pub indexer: Indexer,
+    /// The release log.
+    pub log: ReleaseLog,
+}
+
+/// The key service.
+pub struct Kms {
+    parts: Parts,
+    challenges: Challenges,
+    started: Instant,
+    /// Verifying evidence costs about a millisecond of CPU: no more at once than there are cores.
+    verifiers: Semaphore,
+    current_epoch: Mutex<Option<(Instant, u32)>>,
+}
+
+impl Kms {
+    /// A service with no open challenges.
+    pub fn new(parts: Parts) -> Result<Self, getrandom::Error> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Self {
+            parts,
+            challenges: Challenges::new()?,
+            started: Instant::now(),
+            verifiers: Semaphore::new(cores),
+            current_epoch: Mutex::new(None),
+        })
+    }
+
+    /// The release log.
+    pub fn log(&self) -> &ReleaseLog {
+        &self.parts.log
+    }
+
+    /// Statement of the root to seal to: the latest epoch that this KMS has keys for and that the registry lists
+    /// and has not retired.
+    pub async fn root(&self) -> Result<RootStatement, Denial> {
+        let epoch = self.current_epoch().await?;
+        let keys = self.parts.roots.epoch(epoch).ok_or(Denial::Internal)?;
+        let Policy {
+            chain_id, registry, ..
+        } = self.parts.policy;
+        keys.statement(chain_id, registry)
+            .map_err(|_| Denial::Internal)
+    }
+
+    /// A fresh challenge.
+    pub async fn challenge(&self) -> Result<Challenge, Denial> {
+        let epoch = self.current_epoch().await?;
+        let kms_root = self
+            .parts
+            .roots
+            .epoch(epoch)
+            .ok_or(Denial::Internal)?
+            .address();
+        let challenge = self
+            .challenges
+            .issue(self.started.elapsed())
+            .map_err(|_| Denial::Internal)?;
+        Ok(Challenge {
+            challenge,
+            expires_at: unix_now()? + CHALLENGE_SECONDS,
+            kms_root,
+        })
+    }
+
+    /// Is everything there that a release needs? The reason if not.
+    pub async fn ready(&self) -> Result<(), Denial> {
+        if !self.parts.log.is_writable() {
+            return Err(Denial::LogUnavailable);
+        }
+        self.current_epoch().await?;
+        if !self.parts.indexer.is_up().await {
+            return Err(Denial::IndexerUnreachable);
+        }
+        Ok(())
+    }
+
+    /// Decides on a request and, if allowed, hands out its keys.
+    ///
+    /// Order: the challenge is consumed, whatever follows; the request is checked; the evidence is verified; indexer
+    /// and then chain are asked; the decision is logged; only then are keys derived.
+    pub async fn release(self: &Arc<Self>, request: Request) -> Result<ReleaseAnswer, Denial> {
+        let challenge = self
+            .challenges
+            .take(request.binding.challenge, self.started.elapsed())?;
+        let (checked, evidence) = Checked::new(request, &challenge, &self.parts.policy)?;
+        let checked = Arc::new(checked);
+        let (claims, evidence_hash) = self.verify(&checked, evidence).await?;
+        // From here on a genuine CVM asks: every outcome goes into the log.
+        let outcome = match checked.attest(&claims, &self.parts.policy) {
+            Ok(question) => self.decide(&question).await,
+            Err(denial) => Err(denial),
+        };
+        let record = record(&checked, &claims, evidence_hash, &outcome);
+        let log_index = self.append(record).await?;
+        let release = outcome?;
+        self.answer(release, log_index).await
+    }
+
+    async fn verify(
+        self: &Arc<Self>,
+        checked: &Arc<Checked>,
+        evidence: attestation::Evidence,
+    ) -> Result<(Claims, B256), Denial> {
+        let _permit = self
+            .verifiers
+            .acquire()
+            .await
+            .map_err(|_| Denial::Internal)?;
+        let (kms, checked, now) = (self.clone(), checked.clone(), unix_now()?);
+        blocking(move || {
+            let policy = &kms.parts.evidence_policy;
+            let td = attestation::verify(&evidence, policy, &checked.report_data(), now)?;
+            let hash = evidence_hash(checked.binding(), &evidence).map_err(|_| Denial::Internal)?;
+            Ok((Claims::from(&td), hash))
+        })
+        .await?
+    }
+
+    async fn decide(&self, question: &Question) -> Result<Release, Denial> {
+        let Parts {
+            policy,
+            chain,
+            indexer,
+            ..
+        } = &self.parts;
+        let indexer = indexer.ask(question).await;
+        let indexer_block = indexer
+            .iter()
+            .flatten()
+            .map(|answer| answer.confirmed.position.number)
+            .next();
+        let endpoints = chain
+            .read(question, policy.confirmations, indexer_block)
+            .await;
+        let views = Views { indexer, endpoints };
+        decide(&ReleaseInputs {
+            question,
+            views: &views,
+            policy,
+            now: unix_now()?,
+        })
+    }
+
+    async fn append(&self, record: Record) -> Result<u64, Denial> {
+        let (log, now) = (self.parts.log.clone(), unix_now()?);
+        blocking(move || log.append(now, record)).await?.map_err(|error| {
+            tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "release log failed");
+            Denial::LogUnavailable
+        })
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        release: Release,
+        log_index: u64,
+    ) -> Result<ReleaseAnswer, Denial> {
+        let kms = self.clone();
+        blocking(move || kms.parts.roots.answer(&release, log_index)).await?.map_err(|error| {
+            tracing::error!(target: "kms", error = &error as &dyn std::error::Error, log_index, "no answer");
+            Denial::Internal
+        })
+    }
+
+    /// The latest usable epoch by all endpoints' newest blocks, remembered for a moment.
+    async fn current_epoch(&self) -> Result<u32, Denial> {
+        let mut remembered = self.current_epoch.lock().await;
+        if let Some((at, epoch)) = *remembered
+            && at.elapsed() < ROOT_REMEMBERED
+        {
+            return Ok(epoch);
+        }
+        let epoch = self.ask_current_epoch().await?;
+        *remembered = Some((Instant::now(), epoch));
+        Ok(epoch)
+    }
+
+    async fn ask_current_epoch(&self) -> Result<u32, Denial> {
+        let own = &self.parts.policy.roots;
+        let epochs: Vec<u32> = own.iter().map(|root| root.epoch).collect();
+        let mut usable = epochs.clone();
+        for (index, listings) in self
+            .parts
+            .chain
+            .roots(&epochs)
+            .await
+            .into_iter()
+            .enumerate()
+        {
+            let endpoint = index + 1;
+            let listings = listings.map_err(|_| Denial::RpcUnreachable {
+                endpoint,
+                fault: "no proper answer",
+            })?;
+            let is_listed = |epoch: &u32| {
+                let listing = listings.get(epoch).filter(|listing| !listing.retired);
+                let own = own.iter().find(|root| root.epoch == *epoch);
+                listing.zip(own).is_some_and(|(listing, own)| {
+                    (listing.address, listing.sealing_key_hash)
+                        == (own.address, own.sealing_key_hash)
+                })
+            };
+            usable.retain(is_listed);
+        }
+        let latest = epochs.iter().max().copied().unwrap_or_default();
+        usable
+            .into_iter()
+            .max()
+            .ok_or(Denial::RootNotRegistered { epoch: latest })
+    }
+}
+
+/// Unix seconds. A clock before 1970 is a fault that stops everything.
+fn unix_now() -> Result<u64, Denial> {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|since| since.as_secs())
+        .map_err(|_| Denial::Internal)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Denial> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Denial::Internal)
+}
+
+fn record(
+    checked: &Checked,
+    claims: &Claims,
+    evidence_hash: B256,
+    outcome: &Result<Release, Denial>,
+) -> Record {
+    let binding = checked.binding();
+    let release = outcome.as_ref().ok();
+    let denial = outcome.as_ref().err();
+    Record {
+        outcome: if release.is_some() {
+            Outcome::Released
+        } else {
+            Outcome::Denied
+        },
+        code: denial.map_or("allow", Denial::code).to_owned(),
+        reason: denial.map(ToString::to_string),
+        chain_id: binding.chain_id,
+        app: binding.app,
+        kms_root: binding.kms_root,
+        challenge: binding.challenge,
+        proposal_id: checked.proposal_id(),
+        run_id: binding.run_id,
+        compose_hash: claims.compose_hash,
+        receipt_key: binding.receipt_key,
+        encryption_key_hash: binding.encryption_key_hash,
+        evidence_hash,
+        platform: claims.platform.as_str().to_owned(),
+        tcb_status: claims.tcb_status.to_string(),
+        device_id: claims.device_id,
+        instance_id: claims.instance_id,
+        mr_system: claims.mr_system,
+        mr_aggregated: claims.mr_aggregated,
+        datasets: checked
+            .datasets()
+            .iter()
+            .map(|dataset| RecordedDataset {
+                owner: dataset.owner.clone(),
+                dataset_id: dataset.dataset_id,
+            })
+            .collect(),
+        heads: release
+            .map(|release| release.heads().to_vec())
+            .unwrap_or_default(),
+        confirmed: release.map(Release::confirmed),
+        not_after: release.map(Release::not_after),
+    }
+}
