@@ -11,7 +11,8 @@ import {
     IDstackApp,
     OwnerInfo,
     Receipt as RunReceipt,
-     // forge-std has a Receipt of its own
+
+    // forge-std has a Receipt of its own
     RunRequest,
     SignedApproval,
     Terms
