@@ -1,0 +1,133 @@
+//! Why a file was not sealed, and what to do about it.
+
+use std::{
+    io::{Error, ErrorKind},
+    path::PathBuf,
+};
+
+use cohort_protocol::sealed::SealedError;
+
+use super::human;
+use crate::{
+    failure::{Exit, Failure},
+    files::chain_text,
+};
+
+/// Each leaves nothing behind under the final name.
+#[derive(Debug, thiserror::Error)]
+pub enum SealFileError {
+    /// The input cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The input.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Error,
+    },
+    /// A folder, a device, a socket.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The input.
+        path: PathBuf,
+    },
+    /// Its first bytes or its name promise a format that it does not keep.
+    #[error("{} is not readable as {format}: {reason}", path.display())]
+    Unreadable {
+        /// The input.
+        path: PathBuf,
+        /// Parquet, CSV or Arrow.
+        format: &'static str,
+        /// The reader's reason; never cell values.
+        reason: String,
+    },
+    /// The envelope cannot hold what the file tells about itself.
+    #[error("the rows and columns of {} do not fit the envelope: {reason}", path.display())]
+    Metadata {
+        /// The input.
+        path: PathBuf,
+        /// Which limit.
+        reason: String,
+    },
+    /// Somebody wrote to the input meanwhile.
+    #[error("{} changed while it was being sealed", path.display())]
+    Changed {
+        /// The input.
+        path: PathBuf,
+    },
+    /// Standard input is too long to be held.
+    #[error("standard input is longer than {}", human::bytes(*limit))]
+    StandardInputTooLong {
+        /// Bytes.
+        limit: u64,
+    },
+    /// The result needs a name.
+    #[error("a sealed dataset is not written to standard output")]
+    StandardOutput,
+    /// Sealed files are not overwritten.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The output cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The output.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Error,
+    },
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted: nothing was written")]
+    Interrupted,
+    /// Anything else.
+    #[error("cannot seal {}", path.display())]
+    Seal {
+        /// The input.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SealedError,
+    },
+}
+
+impl SealFileError {
+    /// What a person does next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Read { .. } => "check the path after --in and its permissions".into(),
+            Self::NotAFile { .. } => "give one file after --in; pack a folder into one file first".into(),
+            Self::Unreadable { format, .. } => {
+                format!(
+                    "repair or export the file again; a file that is no {format} needs another name or kind"
+                )
+            }
+            Self::Metadata { .. } => "seal with --no-metadata".into(),
+            Self::Changed { .. } => "seal a copy that nobody writes to".into(),
+            Self::StandardInputTooLong { .. } => {
+                "save it to a file on an encrypted disk and give its path".into()
+            }
+            Self::StandardOutput => "give a file name after --out".into(),
+            Self::Exists { .. } => "give another --out, or move the file away".into(),
+            Self::Write { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                "free space there, or give --out on another disk; the sealed file is as large as the input"
+                    .into()
+            }
+            Self::Write { .. } => "check the folder of --out and its permissions".into(),
+            Self::Interrupted => "seal again when ready".into(),
+            Self::Seal { .. } => "run cohort kms verify, then seal again".into(),
+        }
+    }
+}
+
+impl From<SealFileError> for Failure {
+    fn from(error: SealFileError) -> Self {
+        let exit = match error {
+            SealFileError::Interrupted => Exit::Refused,
+            _ => Exit::Input,
+        };
+        Self { exit, message: chain_text(&error), hint: Some(error.hint()) }
+    }
+}

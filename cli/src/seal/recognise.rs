@@ -1,0 +1,204 @@
+//! What a file is, from the file itself: Parquet, Arrow IPC, CSV, or bytes; with rows and columns.
+
+use std::{
+    fs::File,
+    io::{BufReader, Cursor, Read, Seek},
+    path::Path,
+};
+
+use arrow::{
+    datatypes::{DataType, Schema},
+    error::ArrowError,
+    ipc::reader::FileReader,
+};
+use cohort_protocol::sealed::{Column, ContentKind};
+use parquet::{
+    arrow::parquet_to_arrow_schema,
+    errors::ParquetError,
+    file::{metadata::ParquetMetaDataReader, reader::ChunkReader},
+};
+
+use super::{Interrupt, SealFileError};
+
+const PARQUET_MAGIC: &[u8] = b"PAR1";
+const ARROW_MAGIC: &[u8] = b"ARROW1";
+/// Records between two looks at the interrupt flag.
+const RECORDS_BETWEEN_CHECKS: u64 = 1 << 16;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recognised {
+    /// The format.
+    pub kind: ContentKind,
+    /// Records, where the format has them.
+    pub rows: Option<u64>,
+    /// Columns, where the format has them.
+    pub schema: Option<Vec<Column>>,
+}
+
+const BYTES: Recognised = Recognised { kind: ContentKind::Bytes, rows: None, schema: None };
+
+/// Recognises a file. One that begins as Parquet or Arrow, or is called `.csv`, must be readable as such.
+pub fn recognise_file(
+    path: &Path,
+    file: &mut File,
+    interrupt: &Interrupt,
+) -> Result<Recognised, SealFileError> {
+    let failed = |source| SealFileError::Read { path: path.to_owned(), source };
+    let mut magic = Vec::new();
+    file.rewind().map_err(failed)?;
+    file.by_ref().take(8).read_to_end(&mut magic).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    if magic.starts_with(PARQUET_MAGIC) {
+        return parquet(&*file).map_err(|error| unreadable(path, "Parquet", &error));
+    }
+    if magic.starts_with(ARROW_MAGIC) {
+        return arrow_file(BufReader::new(&*file)).map_err(|error| unreadable(path, "Arrow", &error));
+    }
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        return csv(path, &*file, interrupt);
+    }
+    Ok(BYTES)
+}
+
+/// Recognises what came without a name: CSV is what reads as CSV with two columns or more.
+pub fn recognise_bytes(path: &Path, bytes: &[u8]) -> Result<Recognised, SealFileError> {
+    if bytes.starts_with(PARQUET_MAGIC) {
+        let copy = parquet_bytes(bytes);
+        return parquet(&copy).map_err(|error| unreadable(path, "Parquet", &error));
+    }
+    if bytes.starts_with(ARROW_MAGIC) {
+        return arrow_file(Cursor::new(bytes)).map_err(|error| unreadable(path, "Arrow", &error));
+    }
+    let found = csv(path, bytes, &Interrupt::default());
+    Ok(found
+        .ok()
+        .filter(|found| found.schema.as_ref().is_some_and(|columns| columns.len() > 1))
+        .unwrap_or(BYTES))
+}
+
+fn unreadable(path: &Path, format: &'static str, reason: &dyn std::fmt::Display) -> SealFileError {
+    // Readers may quote what they met: one line, and not much of it.
+    let reason = reason.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    SealFileError::Unreadable { path: path.to_owned(), format, reason }
+}
+
+fn parquet_bytes(bytes: &[u8]) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(bytes)
+}
+
+/// Rows and columns from the footer; the data pages are not read.
+fn parquet<R: ChunkReader>(reader: &R) -> Result<Recognised, ParquetError> {
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(reader)?;
+    let file = metadata.file_metadata();
+    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
+    let rows = u64::try_from(file.num_rows())
+        .map_err(|_| ParquetError::General("a negative number of rows".into()))?;
+    Ok(Recognised { kind: ContentKind::Parquet, rows: Some(rows), schema: Some(columns(&schema)) })
+}
+
+fn arrow_file<R: Read + Seek>(reader: R) -> Result<Recognised, ArrowError> {
+    // An empty projection still counts rows, and decodes nothing.
+    let batches = FileReader::try_new(reader, Some(vec![]))?;
+    let schema = columns(&batches.schema());
+    let mut rows = 0;
+    for batch in batches {
+        rows += batch?.num_rows() as u64;
+    }
+    Ok(Recognised { kind: ContentKind::Arrow, rows: Some(rows), schema: Some(schema) })
+}
+
+fn columns(schema: &Schema) -> Vec<Column> {
+    let column = |field: &arrow::datatypes::FieldRef| Column {
+        name: field.name().clone(),
+        type_name: type_name(field.data_type()),
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+/// The names that recipes use; Arrow's own, in lower case, for the rest.
+fn type_name(kind: &DataType) -> String {
+    match kind {
+        DataType::Boolean => "bool".into(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "utf8".into(),
+        other => other.to_string().to_ascii_lowercase(),
+    }
+}
+
+/// What all values of a CSV column are, so far. Empty cells are missing values and fit every type.
+#[derive(Clone, Copy)]
+struct Seen {
+    any: bool,
+    int: bool,
+    float: bool,
+    boolean: bool,
+}
+
+impl Seen {
+    const NOTHING: Self = Self { any: false, int: true, float: true, boolean: true };
+
+    fn add(&mut self, cell: &str) {
+        if cell.is_empty() {
+            return;
+        }
+        self.any = true;
+        self.int = self.int && cell.parse::<i64>().is_ok();
+        self.float = self.float && cell.parse::<f64>().is_ok_and(f64::is_finite);
+        self.boolean = self.boolean && matches!(cell, "true" | "false");
+    }
+
+    fn type_name(self) -> &'static str {
+        match self {
+            Self { any: false, .. } => "utf8",
+            Self { int: true, .. } => "int64",
+            Self { float: true, .. } => "float64",
+            Self { boolean: true, .. } => "bool",
+            _ => "utf8",
+        }
+    }
+}
+
+/// UTF-8, a header line, and as many cells on every line.
+fn csv(path: &Path, reader: impl Read, interrupt: &Interrupt) -> Result<Recognised, SealFileError> {
+    let mut lines = csv::ReaderBuilder::new().from_reader(reader);
+    let names = lines.headers().map_err(|error| csv_error(path, &error))?.clone();
+    if names.is_empty() || names.iter().any(str::is_empty) {
+        return Err(unreadable(path, "CSV", &"the first line must name every column"));
+    }
+    let mut seen = vec![Seen::NOTHING; names.len()];
+    let mut record = csv::StringRecord::new();
+    let mut rows = 0;
+    while lines.read_record(&mut record).map_err(|error| csv_error(path, &error))? {
+        seen.iter_mut().zip(&record).for_each(|(seen, cell)| seen.add(cell));
+        rows += 1;
+        if rows % RECORDS_BETWEEN_CHECKS == 0 && interrupt.is_set() {
+            return Err(SealFileError::Interrupted);
+        }
+    }
+    let column =
+        |(name, seen): (&str, Seen)| Column { name: name.into(), type_name: seen.type_name().into() };
+    let schema = names.iter().zip(seen).map(column).collect();
+    Ok(Recognised { kind: ContentKind::Csv, rows: Some(rows), schema: Some(schema) })
+}
+
+/// Says where and what, without quoting cells.
+fn csv_error(path: &Path, error: &csv::Error) -> SealFileError {
+    let line = error.position().map_or(1, csv::Position::line);
+    match error.kind() {
+        csv::ErrorKind::Io(source) => {
+            let source = std::io::Error::new(source.kind(), source.to_string());
+            SealFileError::Read { path: path.to_owned(), source }
+        }
+        csv::ErrorKind::Utf8 { .. } => unreadable(
+            path,
+            "CSV",
+            &format_args!("line {line} is not UTF-8; convert it, e.g. with iconv -t utf-8"),
+        ),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => unreadable(
+            path,
+            "CSV",
+            &format_args!("line {line} has {len} cells, the header has {expected_len}"),
+        ),
+        _ => unreadable(path, "CSV", &format_args!("line {line} cannot be read")),
+    }
+}

@@ -1,0 +1,289 @@
+//! `cohort seal` and `cohort inspect` without a chain: what is recognised, written, printed and refused.
+
+use std::{fs, io::Write, path::Path, sync::Arc};
+
+use alloy::primitives::{Address, B256};
+use arrow::{
+    array::{Float64Array, Int64Array, RecordBatch, StringArray},
+    ipc::writer::FileWriter,
+};
+use cohort_cli::{
+    failure::Failure,
+    inspect::inspect_file,
+    seal::{
+        Interrupt, SealFileError, SealInput, SealReport, recognise::recognise_bytes, seal_file, seal_path,
+    },
+};
+use cohort_protocol::{
+    hpke::{KeyPair, SecretBytes},
+    ids::ComposeHash,
+    sealed::{self, Column, ContentKind, wrap_key_from_root},
+};
+use parquet::arrow::ArrowWriter;
+use tempfile::TempDir;
+
+fn root() -> KeyPair {
+    KeyPair::derive(&SecretBytes::new([7; 32]))
+}
+
+fn input(path: &Path, output: &Path) -> SealInput {
+    SealInput {
+        owner: "hospital-A".parse().unwrap(),
+        input: path.to_owned(),
+        output: Some(output.to_owned()),
+        chain_id: 31337,
+        app: Address::repeat_byte(0x4f),
+        compose_hash: ComposeHash(B256::repeat_byte(0xa4)),
+        root_epoch: 0,
+        root_key: root().public_key().clone(),
+        no_metadata: false,
+    }
+}
+
+struct Site(TempDir);
+
+impl Site {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn seal(&self, name: &str, bytes: &[u8]) -> Result<SealReport, SealFileError> {
+        let path = self.0.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        seal_file(&input(&path, &self.output()))
+    }
+
+    fn output(&self) -> std::path::PathBuf {
+        self.0.path().join("sealed").join("out.tar")
+    }
+
+    /// What stands in the output folder.
+    fn left(&self) -> usize {
+        fs::read_dir(self.0.path().join("sealed")).map_or(0, Iterator::count)
+    }
+
+    fn opened(&self) -> Vec<u8> {
+        let file = fs::read(self.output()).unwrap();
+        let envelope = sealed::read_header(&mut &file[..]).unwrap();
+        let key = wrap_key_from_root(&root(), &envelope.context(), envelope.enc()).unwrap();
+        sealed::open(&mut &file[..], &key, 1 << 30).unwrap().0.to_vec()
+    }
+}
+
+fn batch() -> RecordBatch {
+    RecordBatch::try_from_iter([
+        ("age", Arc::new(Int64Array::from(vec![63, 41, 57])) as arrow::array::ArrayRef),
+        ("sex", Arc::new(StringArray::from(vec!["m", "f", "f"]))),
+        ("bp", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(2.0)]))),
+    ])
+    .unwrap()
+}
+
+fn parquet_bytes() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch().schema(), None).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+fn schema(columns: &[(&str, &str)]) -> Vec<Column> {
+    columns.iter().map(|(name, kind)| Column { name: (*name).into(), type_name: (*kind).into() }).collect()
+}
+
+const COLUMNS: [(&str, &str); 3] = [("age", "int64"), ("sex", "utf8"), ("bp", "float64")];
+
+#[test]
+fn parquet_is_recognised_by_its_footer() {
+    let site = Site::new();
+    let bytes = parquet_bytes();
+    let report = site.seal("cohort-A.parquet", &bytes).unwrap();
+    assert_eq!((report.kind, report.rows), (ContentKind::Parquet, Some(3)));
+    assert_eq!(inspect_file(&site.output()).unwrap().schema.unwrap(), schema(&COLUMNS));
+    assert_eq!(site.opened(), bytes);
+}
+
+#[test]
+fn arrow_is_recognised_whatever_its_name() {
+    let site = Site::new();
+    let mut bytes = Vec::new();
+    let mut writer = FileWriter::try_new(&mut bytes, &batch().schema()).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.finish().unwrap();
+    drop(writer);
+    let report = site.seal("table", &bytes).unwrap();
+    assert_eq!((report.kind, report.rows), (ContentKind::Arrow, Some(6)));
+    assert_eq!(inspect_file(&site.output()).unwrap().schema.unwrap(), schema(&COLUMNS));
+    assert_eq!(site.opened(), bytes);
+}
+
+#[test]
+fn csv_is_counted_and_typed() {
+    let site = Site::new();
+    let text =
+        "\u{feff}id,bp,name,smoker,empty\n1,1.5,\"A, B\",true,\n-2,,\"two\nlines\",false,\n3,2,x,true,\n";
+    let report = site.seal("cohort-A.CSV", text.as_bytes()).unwrap();
+    assert_eq!((report.kind, report.rows), (ContentKind::Csv, Some(3)));
+    let columns =
+        [("id", "int64"), ("bp", "float64"), ("name", "utf8"), ("smoker", "bool"), ("empty", "utf8")];
+    assert_eq!(inspect_file(&site.output()).unwrap().schema.unwrap(), schema(&columns));
+    assert_eq!(site.opened(), text.as_bytes(), "the bytes are sealed as they are");
+}
+
+#[test]
+fn other_files_and_empty_ones_are_bytes() {
+    for content in [&b"\x89PNG not a table"[..], b""] {
+        let site = Site::new();
+        let report = site.seal("scan.png", content).unwrap();
+        assert_eq!((report.kind, report.rows), (ContentKind::Bytes, None));
+        assert_eq!(site.opened(), content);
+    }
+}
+
+#[test]
+fn the_report_and_the_card_read_as_on_the_page() {
+    let site = Site::new();
+    let report = site.seal("cohort-A.parquet", &parquet_bytes()).unwrap();
+    let text = report.to_string();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "-> wrap-key = HKDF(kms, app, compose, owner) derived (X-Wing, epoch 0)");
+    assert_eq!(lines[1], format!("-> {}", site.output().display()));
+    assert!(lines[2].starts_with("3 rows · ") && lines[2].ends_with(" KB"), "{text}");
+    assert_eq!(lines[3], format!("dataset id {}", report.dataset_id));
+
+    let card = inspect_file(&site.output()).unwrap();
+    assert_eq!(card.dataset_id, report.dataset_id);
+    assert_eq!(card.sealed_bytes, fs::metadata(site.output()).unwrap().len());
+    let text = card.to_string();
+    for part in [
+        "sealed dataset · out.tar",
+        "hospital-A",
+        "analysis-compose-hash  0xa4a4",
+        "AES-256-GCM",
+        "recipe-bound",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let json = serde_json::to_value(&card).unwrap();
+    assert_eq!(json["analysis_app_id"], "0x4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f");
+    assert_eq!((&json["rows"], &json["kind"]), (&3.into(), &"parquet".into()));
+}
+
+#[test]
+fn metadata_can_be_withheld() {
+    let site = Site::new();
+    let path = site.0.path().join("cohort-A.parquet");
+    fs::write(&path, parquet_bytes()).unwrap();
+    let report = seal_file(&SealInput { no_metadata: true, ..input(&path, &site.output()) }).unwrap();
+    assert_eq!(report.rows, None);
+    let card = inspect_file(&site.output()).unwrap();
+    assert_eq!((card.rows, &card.schema), (None, &None));
+    assert!(card.to_string().contains("withheld"));
+}
+
+/// A mistake: its words, a hint, and nothing left in the output folder.
+fn refused(site: &Site, error: SealFileError, words: &str, hint: &str) {
+    let failure = Failure::from(error);
+    assert!(failure.message.contains(words), "{}", failure.message);
+    assert!(failure.hint.as_ref().unwrap().contains(hint), "{:?}", failure.hint);
+    assert_eq!(site.left(), 0);
+}
+
+#[test]
+fn unreadable_tables_are_refused_by_name_and_line() {
+    let mut cut = parquet_bytes();
+    cut.truncate(cut.len() - 5);
+    let cases: [(&str, &[u8], &str, &str); 6] = [
+        ("a.parquet", &cut, "a.parquet is not readable as Parquet", "export the file again"),
+        ("a.arrow", b"ARROW1\0\0nonsense", "not readable as Arrow", "export the file again"),
+        ("a.csv", b"name\nJos\xe9\n", "line 2 is not UTF-8", "export the file again"),
+        ("a.csv", b"a,b\n1,2\n1,2,3\n", "line 3 has 3 cells, the header has 2", "export"),
+        ("a.csv", b"", "must name every column", "export"),
+        ("a.csv", b"a,\n1,2\n", "must name every column", "export"),
+    ];
+    for (name, bytes, words, hint) in cases {
+        let site = Site::new();
+        let error = site.seal(name, bytes).unwrap_err();
+        refused(&site, error, words, hint);
+    }
+}
+
+#[test]
+fn cells_are_not_quoted_in_errors() {
+    let site = Site::new();
+    let error = site.seal("a.csv", b"name,age\nMustermann,1\nMustermann,2,3\n").unwrap_err();
+    assert!(!Failure::from(error).message.contains("Mustermann"));
+}
+
+#[test]
+fn missing_inputs_folders_and_names_that_do_not_fit_are_refused() {
+    let site = Site::new();
+    let path = site.0.path().join("absent.csv");
+    let error = seal_file(&input(&path, &site.output())).unwrap_err();
+    refused(&site, error, "cannot read", "--in");
+    let error = seal_file(&input(site.0.path(), &site.output())).unwrap_err();
+    refused(&site, error, "is not a regular file", "one file");
+    let error = site.seal("a.csv", format!("{},b\n1,2\n", "x".repeat(200)).as_bytes()).unwrap_err();
+    refused(&site, error, "do not fit the envelope", "--no-metadata");
+    let error = seal_file(&input(&path, Path::new("-"))).unwrap_err();
+    refused(&site, error, "standard output", "--out");
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let site = Site::new();
+    site.seal("a.csv", b"a,b\n1,2\n").unwrap();
+    let before = fs::read(site.output()).unwrap();
+    let error = site.seal("a.csv", b"a,b\n3,4\n").unwrap_err();
+    assert!(matches!(error, SealFileError::Exists { .. }));
+    assert!(error.hint().contains("--out"));
+    assert_eq!(fs::read(site.output()).unwrap(), before);
+    assert_eq!(site.left(), 1);
+}
+
+#[test]
+fn an_interruption_leaves_nothing() {
+    let site = Site::new();
+    let path = site.0.path().join("scan.bin");
+    fs::write(&path, vec![0; 3 << 20]).unwrap();
+    let interrupt = Interrupt::default();
+    interrupt.set();
+    let error = seal_path(&input(&path, &site.output()), &site.output(), &interrupt).unwrap_err();
+    assert!(matches!(error, SealFileError::Interrupted));
+    assert_eq!(site.left(), 0);
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let failure = Failure::from(SealFileError::Write { path: "sealed/out.tar".into(), source });
+    assert!(failure.message.starts_with("cannot write sealed/out.tar: "), "{}", failure.message);
+    assert!(failure.hint.unwrap().starts_with("free space there"));
+}
+
+#[test]
+fn what_has_no_name_is_recognised_by_content() {
+    let recognised =
+        |bytes: &[u8]| recognise_bytes(Path::new("-"), bytes).map(|found| (found.kind, found.rows));
+    assert_eq!(recognised(&parquet_bytes()).unwrap(), (ContentKind::Parquet, Some(3)));
+    assert_eq!(recognised(b"a,b\n1,2\n").unwrap(), (ContentKind::Csv, Some(1)));
+    for other in [&b"one word\n"[..], b"a,b\n1,2,3\n", b"\xff\xfe,\n", b""] {
+        assert_eq!(recognised(other).unwrap(), (ContentKind::Bytes, None));
+    }
+    assert!(recognised(b"PAR1 and no footer").is_err());
+}
+
+#[test]
+fn inspect_refuses_what_is_not_intact() {
+    let site = Site::new();
+    site.seal("a.csv", b"a,b\n1,2\n").unwrap();
+    let mut bytes = fs::read(site.output()).unwrap();
+    bytes.truncate(bytes.len() - 1);
+    let path = site.0.path().join("cut.tar");
+    fs::File::create(&path).unwrap().write_all(&bytes).unwrap();
+    let failure = Failure::from(inspect_file(&path).unwrap_err());
+    assert!(failure.message.contains("cut.tar is not an intact sealed dataset (tar)"), "{}", failure.message);
+    assert!(failure.hint.unwrap().contains("cohort seal"));
+    assert!(inspect_file(&site.0.path().join("absent.tar")).is_err());
+}
