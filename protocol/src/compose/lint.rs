@@ -57,6 +57,43 @@ const FORBIDDEN: [(&str, &str, &str); 11] = [
     ("volumes_from", "volumes-from", "mounts what the hash does not name; list the volumes"),
 ];
 
+/// Service keys that reach nothing but the container itself. What is in neither list is refused: it may be newer
+/// than this program.
+const ALLOWED: [&str; 29] = [
+    "command",
+    "container_name",
+    "cpus",
+    "cap_drop",
+    "depends_on",
+    "deploy",
+    "entrypoint",
+    "environment",
+    "expose",
+    "gpus",
+    "healthcheck",
+    "hostname",
+    "image",
+    "init",
+    "labels",
+    "mem_limit",
+    "networks",
+    "ports",
+    "privileged",
+    "read_only",
+    "restart",
+    "runtime",
+    "shm_size",
+    "stop_grace_period",
+    "tmpfs",
+    "ulimits",
+    "user",
+    "volumes",
+    "working_dir",
+];
+
+/// Top-level keys of a docker-compose file that name nothing outside it.
+const SECTIONS: [&str; 5] = ["name", "networks", "services", "version", "volumes"];
+
 pub(super) fn lint(compose: &AppCompose) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     findings.fields(compose);
@@ -137,20 +174,14 @@ impl Findings {
             self.error("unmeasured-env", at, "takes ${...} from the environment; write the value");
         }
         let documents = YamlLoader::load_from_str(text).unwrap_or_default();
-        let Some(services) = documents.first().filter(|_| documents.len() == 1).and_then(|file| map(file, "services"))
-        else {
+        let file = documents.first().filter(|_| documents.len() == 1);
+        let (Some(file), Some(services)) = (file, file.and_then(|file| map(file, "services"))) else {
             return self.error("yaml", at, "is not one YAML document with services");
         };
-        for key in ["include", "configs", "secrets"] {
-            if documents.first().is_some_and(|file| !file[key].is_badvalue()) {
-                self.error(
-                    "unmeasured-file",
-                    format!("{at}: {key}"),
-                    "may read files the hash does not cover; remove it",
-                );
-            }
+        for key in file.as_hash().into_iter().flat_map(|file| file.keys()).filter_map(unlisted(&SECTIONS)) {
+            self.error("unmeasured-file", format!("{at}: {key}"), "may read files the hash does not cover; remove it");
         }
-        if documents.first().and_then(|file| map(file, "volumes")).is_some_and(has_driver_options) {
+        if map(file, "volumes").is_some_and(has_driver_options) {
             self.error(
                 "host-mount",
                 format!("{at}: volumes"),
@@ -180,7 +211,21 @@ impl Findings {
         if !matches!(service["privileged"], Yaml::BadValue | Yaml::Boolean(false)) {
             self.error("privileged", format!("service {name}: privileged"), "has all rights over the CVM; remove it");
         }
-        for volume in service["volumes"].as_vec().into_iter().flatten() {
+        let forbidden = FORBIDDEN.map(|(key, ..)| key);
+        let keys = service.as_hash().into_iter().flat_map(|service| service.keys());
+        for key in keys.filter_map(unlisted(&ALLOWED)).filter(|key| !forbidden.contains(key)) {
+            self.error("service-key", format!("service {name}: {key}"), "is not known to be harmless; remove it");
+        }
+        if takes_host_environment(&service["environment"]) {
+            let message = "names a variable without a value, which the host then gives; write the value";
+            self.error("unmeasured-env", format!("service {name}: environment"), message);
+        }
+        let volumes = match &service["volumes"] {
+            Yaml::Array(volumes) => volumes.as_slice(),
+            Yaml::BadValue => &[],
+            other => std::slice::from_ref(other),
+        };
+        for volume in volumes {
             if let Some(path) = host_path(volume) {
                 let message = format!("mounts {path:?} of the host; only the guest agent's socket is allowed");
                 self.error("host-mount", format!("service {name}: volumes"), message);
@@ -200,6 +245,14 @@ fn map<'a>(node: &'a Yaml, key: &str) -> Option<&'a yaml_rust2::yaml::Hash> {
     node[key].as_hash()
 }
 
+/// A key's text if it is not in the list; `?` for a key that is no text.
+fn unlisted<'a>(list: &'a [&str]) -> impl Fn(&'a Yaml) -> Option<&'a str> {
+    |key| {
+        let key = key.as_str().unwrap_or("?");
+        (!list.contains(&key)).then_some(key)
+    }
+}
+
 fn has_driver_options(volumes: &yaml_rust2::yaml::Hash) -> bool {
     volumes.values().any(|volume| !volume["driver_opts"].is_badvalue() || !volume["driver"].is_badvalue())
 }
@@ -208,6 +261,16 @@ fn has_driver_options(volumes: &yaml_rust2::yaml::Hash) -> bool {
 fn is_pinned(image: &str) -> bool {
     let hex = |digest: &str| digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     image.split_once("@sha256:").is_some_and(|(name, digest)| !name.is_empty() && hex(digest))
+}
+
+/// Whether `environment`, a list or a map, has a variable without a value.
+fn takes_host_environment(environment: &Yaml) -> bool {
+    match environment {
+        Yaml::BadValue => false,
+        Yaml::Array(items) => items.iter().any(|item| !item.as_str().is_some_and(|item| item.contains('='))),
+        Yaml::Hash(items) => items.values().any(|value| matches!(value, Yaml::Null | Yaml::BadValue)),
+        _ => true,
+    }
 }
 
 /// The host path of a mount that is not allowed. A mount that cannot be read counts as one.

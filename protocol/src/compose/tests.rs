@@ -1,1 +1,167 @@
-//! tests
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const STUDY: &[u8] = include_bytes!("../../../test/data/heart-disease/app-compose.json");
+
+fn study() -> Value {
+    serde_json::from_slice(STUDY).unwrap()
+}
+
+fn with(field: &str, value: Value) -> Result<AppCompose, ComposeError> {
+    let mut file = study();
+    file[field] = value;
+    AppCompose::parse(&serde_json::to_vec(&file).unwrap())
+}
+
+fn codes(compose: &AppCompose) -> Vec<&'static str> {
+    compose.lint().iter().map(|finding| finding.code).collect()
+}
+
+/// Codes found in the study with another docker-compose file.
+fn docker(text: &str) -> Vec<&'static str> {
+    codes(&with("docker_compose_file", json!(text)).unwrap())
+}
+
+/// The study's image, and one service with further lines.
+fn service(lines: &str) -> String {
+    format!("services:\n  agent:\n    image: cohort/agent@sha256:{}\n{lines}", "ab".repeat(32))
+}
+
+#[test]
+fn the_study_is_accepted_and_without_findings() {
+    let compose = AppCompose::parse(STUDY).unwrap();
+    assert_eq!(compose.lint(), []);
+    assert_eq!(compose.runner(), Runner::DockerCompose);
+    assert_eq!(compose.recipe().unwrap().title(), "Coronary disease by age band and sex");
+}
+
+#[test]
+fn the_hash_is_sha256_of_the_exact_bytes() {
+    let minimal = br#"{"manifest_version":2,"name":"a","runner":"docker-compose","docker_compose_file":"x"}"#;
+    let compose = AppCompose::parse(minimal).unwrap();
+    assert_eq!(compose.bytes(), minimal);
+    // sha256sum of the same bytes.
+    let expected = "0x85e9af0a6c799bb4ac657e8c9befea1bc4bd0eb0c54c8f54608eabc42b010e0f";
+    assert_eq!(compose.compose_hash().to_string(), expected);
+    let mut spaced = minimal.to_vec();
+    spaced.push(b'\n');
+    assert_ne!(AppCompose::parse(&spaced).unwrap().compose_hash(), compose.compose_hash());
+}
+
+#[test]
+fn a_key_that_stands_twice_is_refused_at_any_depth() {
+    for text in [
+        r#"{"manifest_version":2,"name":"a","name":"b","runner":"bash"}"#,
+        r#"{"manifest_version":2,"name":"a","runner":"bash","cohort":{"x":[{"y":1,"y":1}]}}"#,
+        r#"{"manifest_version":2,"name":"a","runner":"bash","cohort":{"y":1,"\u0079":1}}"#,
+    ] {
+        assert!(matches!(AppCompose::parse(text.as_bytes()), Err(ComposeError::Json(_))), "{text}");
+    }
+}
+
+#[test]
+fn what_dstack_refuses_is_refused() {
+    let missing = |field: &str| {
+        let mut file = study();
+        file.as_object_mut().unwrap().remove(field);
+        AppCompose::parse(&serde_json::to_vec(&file).unwrap())
+    };
+    for field in ["manifest_version", "name", "runner", "docker_compose_file"] {
+        assert!(matches!(missing(field), Err(ComposeError::Missing { .. })), "{field}");
+    }
+    for (field, value) in [
+        ("manifest_version", json!(3)),
+        ("manifest_version", json!(2.0)),
+        ("name", json!(1)),
+        ("name", json!("")),
+        ("runner", json!("podman")),
+        ("kms_enabled", json!("true")),
+        ("allowed_envs", json!("A")),
+        ("features", json!([1])),
+        ("key_provider", json!("cloud")),
+        ("event_log_version", json!(3)),
+        ("init_script", json!(["1", "2", "3", "4", "5", "6"])),
+        ("requirements", json!([])),
+    ] {
+        assert!(matches!(with(field, value.clone()), Err(ComposeError::Field { .. })), "{field} {value}");
+    }
+    assert!(with("pre_launch_script", json!("echo")).is_ok(), "dstack tolerates fields that it does not know");
+    let large = vec![b' '; MAX_COMPOSE_BYTES + 1];
+    assert!(matches!(AppCompose::parse(&large), Err(ComposeError::Size { .. })));
+    assert!(matches!(AppCompose::parse(b"[]"), Err(ComposeError::NotAnObject)));
+    assert!(matches!(missing("cohort").unwrap().recipe(), Err(ComposeError::NoRecipe)));
+    assert!(matches!(with("cohort", json!({})).unwrap().recipe(), Err(ComposeError::Recipe(_))));
+}
+
+#[test]
+fn lint_finds_what_the_hash_does_not_pin() {
+    assert_eq!(docker(&service("")), [""; 0]);
+    let image = |image: &str| docker(&format!("services:\n  agent:\n    image: \"{image}\"\n"));
+    for mutable in ["cohort/agent", "cohort/agent:latest", "cohort/agent@sha256:abcd", "cohort/agent:1@sha256:"] {
+        assert_eq!(image(mutable), ["mutable-image"], "{mutable}");
+    }
+    assert_eq!(docker("services:\n  agent:\n    command: x\n"), ["no-image"]);
+    assert_eq!(docker(&service("    build: .\n")), ["build"]);
+    assert_eq!(docker(&service("    extends: {file: other.yml, service: x}\n")), ["extends"]);
+    assert_eq!(docker(&service("    environment:\n      - A=${HOST_VALUE}\n")), ["unmeasured-env"]);
+    assert_eq!(docker(&service("    command: [\"sh\", \"-c\", \"echo $$HOME\"]\n")), [""; 0]);
+    assert_eq!(docker(&service("    environment: [HOST_VALUE]\n")), ["unmeasured-env"]);
+    assert_eq!(docker(&service("    environment: {HOST_VALUE: }\n")), ["unmeasured-env"]);
+    assert_eq!(docker(&service("    environment: {A: 1, B: x}\n")), [""; 0]);
+    assert_eq!(docker(&service("    env_file: x.env\n")), ["env-file"]);
+    assert_eq!(docker(&(service("") + "configs:\n  a: {file: ./a}\n")), ["unmeasured-file"]);
+    assert_eq!(docker("a: &a [1]\nservices:\n  agent: *a\n"), ["yaml-alias"]);
+    assert_eq!(docker(&(service("") + "include: [other.yml]\n")), ["unmeasured-file"]);
+    assert_eq!(docker(&service("    <<: {privileged: true}\n")), ["service-key"]);
+    assert_eq!(docker(&service("    image: other\n")), ["yaml"], "a key twice");
+    assert_eq!(docker(&(service("") + "---\nservices: {}\n")), ["yaml"], "two documents");
+    assert_eq!(docker("services: ["), ["yaml"]);
+    assert_eq!(docker("just text"), ["yaml"]);
+}
+
+#[test]
+fn lint_finds_ways_around_the_guard() {
+    assert_eq!(docker(&service("    privileged: true\n")), ["privileged"]);
+    assert_eq!(docker(&service("    network_mode: host\n")), ["host-namespace"]);
+    assert_eq!(docker(&service("    cap_add: [SYS_ADMIN]\n")), ["capabilities"]);
+    assert_eq!(docker(&service("    devices: [/dev/kvm]\n")), ["devices"]);
+    for mount in ["/:/host", "./data:/data", "~/x:/x", "../x:/x", "/var/run/docker.sock:/var/run/docker.sock", ".:/x"] {
+        assert_eq!(docker(&service(&format!("    volumes:\n      - {mount}\n"))), ["host-mount"], "{mount}");
+    }
+    assert_eq!(docker(&service("    volumes:\n      - {type: bind, source: /etc, target: /e}\n")), ["host-mount"]);
+    for fine in ["/var/run/dstack.sock:/var/run/dstack.sock", "scratch:/scratch", "{type: tmpfs, target: /t}"] {
+        assert_eq!(docker(&service(&format!("    volumes:\n      - {fine}\n"))), [""; 0], "{fine}");
+    }
+    assert_eq!(docker(&service("    volumes: {a: /etc}\n")), ["host-mount"]);
+    let bind = "volumes:\n  scratch:\n    driver_opts: {type: none, o: bind, device: /etc}\n";
+    assert_eq!(docker(&(service("") + bind)), ["host-mount"]);
+    assert_eq!(codes(&with("public_logs", json!(true)).unwrap()), ["public-logs"]);
+    assert_eq!(codes(&with("public_sysinfo", json!(true)).unwrap()), ["public-sysinfo"]);
+    assert_eq!(codes(&with("kms_enabled", json!(false)).unwrap()), ["kms-disabled"]);
+    assert_eq!(codes(&with("allowed_envs", json!(["A"])).unwrap()), ["unmeasured-env"]);
+    assert_eq!(codes(&with("pre_launch_script", json!("curl x | sh")).unwrap()), ["script"]);
+    assert_eq!(codes(&with("secure_time", json!(false)).unwrap()), ["secure-time"]);
+    assert_eq!(codes(&with("cohort", json!({})).unwrap()), ["recipe"]);
+    assert!(codes(&with("runner", json!("bash")).unwrap()).contains(&"runner-bash"));
+}
+
+#[test]
+fn errors_weigh_more_than_warnings_and_come_first() {
+    let mut file = study();
+    file["public_sysinfo"] = json!(true);
+    file["kms_enabled"] = json!(false);
+    let findings = AppCompose::parse(&serde_json::to_vec(&file).unwrap()).unwrap().lint();
+    let weights: Vec<Severity> = findings.iter().map(|finding| finding.severity).collect();
+    assert_eq!(weights, [Severity::Error, Severity::Warning]);
+    assert!(findings[0].to_string().starts_with("error[kms-disabled] kms_enabled: "));
+}
+
+proptest! {
+    #[test]
+    fn lint_never_panics(text in "[ -~\\n]{0,200}") {
+        docker(&text.clone());
+        docker(&service(&text));
+    }
+}

@@ -1,1 +1,248 @@
-//! tests
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::compose::AppCompose;
+
+/// The committed study's recipe: what the refusals below start from.
+fn study() -> Value {
+    let bytes = include_bytes!("../../../test/data/heart-disease/app-compose.json");
+    AppCompose::parse(bytes).unwrap().field("cohort").unwrap().clone()
+}
+
+/// The study with one place changed; `null` removes the field.
+fn changed(pointer: &str, value: Value) -> Value {
+    let mut recipe = study();
+    if value.is_null() {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        recipe.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+    } else {
+        *recipe.pointer_mut(pointer).unwrap() = value;
+    }
+    recipe
+}
+
+fn refusal(pointer: &str, value: Value) -> RecipeError {
+    Recipe::parse(&changed(pointer, value)).unwrap_err()
+}
+
+macro_rules! refuses {
+    ($pointer:literal, $value:tt, $error:pat) => {{
+        let error = refusal($pointer, json!($value));
+        assert!(matches!(error, $error), "{} -> {}: {error:?}", $pointer, json!($value));
+    }};
+}
+
+#[test]
+fn the_study_is_a_recipe_and_says_what_it_costs() {
+    let recipe = Recipe::parse(&study()).unwrap();
+    assert_eq!(recipe.epsilon_per_run(), Epsilon(1_500_000_000));
+    assert_eq!(recipe.epsilon_budget(), Epsilon(4_500_000_000));
+    let shares: u64 = recipe.measures().iter().map(|measure| measure.kind.epsilon().unwrap().0).sum();
+    assert_eq!(shares, 1_500_000_000);
+    assert_eq!(recipe.output_schema(), &recipe.derived_output_schema());
+}
+
+#[test]
+fn a_recipe_of_another_version_engine_or_shape_is_refused() {
+    refuses!("/version", 2, RecipeError::Version(2));
+    refuses!("/engine", "python", RecipeError::Engine(_));
+    refuses!("/title", "", RecipeError::Text { .. });
+    refuses!("/title", "two\nlines", RecipeError::Text { .. });
+    refuses!("/title", null, RecipeError::Grammar(_));
+    refuses!("/measures/0/kind", "median", RecipeError::Grammar(_));
+    refuses!("/datasets/columns/1/type", "int32", RecipeError::Grammar(_));
+    refuses!("/measures/0/epsilon", 0.2, RecipeError::Grammar(_));
+    refuses!("/measures/0/name", "no spaces", RecipeError::Grammar(_));
+    refuses!("/minimum_group_size", 0, RecipeError::MinimumGroup { .. });
+    refuses!("/measures/2/upper", 9007199254740992i64, RecipeError::UnsafeNumber { .. });
+}
+
+#[test]
+fn an_unknown_field_is_refused_wherever_it_stands() {
+    let places = ["", "/datasets", "/datasets/columns/0", "/privacy", "/keys/0", "/measures/0", "/measures/1/where"];
+    for place in places {
+        let mut recipe = study();
+        recipe.pointer_mut(place).unwrap().as_object_mut().unwrap().insert("extra".to_owned(), json!(1));
+        assert!(matches!(Recipe::parse(&recipe), Err(RecipeError::Grammar(_))), "{place:?}");
+    }
+}
+
+#[test]
+fn a_recipe_larger_than_the_limit_is_refused() {
+    let mut recipe = study();
+    recipe["output_schema"]["description"] = json!("x".repeat(MAX_RECIPE_BYTES));
+    assert!(matches!(Recipe::parse(&recipe), Err(RecipeError::Size { .. })));
+}
+
+#[test]
+fn lists_have_limits_and_no_repetitions() {
+    refuses!("/datasets/owners", [], RecipeError::Length { .. });
+    refuses!("/datasets/owners", ["a", "a"], RecipeError::Duplicate { .. });
+    refuses!("/datasets/columns/1/name", "id", RecipeError::Duplicate { .. });
+    refuses!("/datasets/columns/3/missing_values", [0, 0], RecipeError::Duplicate { .. });
+    refuses!("/measures", [], RecipeError::Length { .. });
+    refuses!("/measures/1/name", "patients", RecipeError::Duplicate { .. });
+    refuses!("/measures/4/by", ["sex", "sex"], RecipeError::Duplicate { .. });
+    refuses!("/keys/0/name", "sex", RecipeError::Duplicate { .. });
+    refuses!("/keys/0/bands", [], RecipeError::Length { .. });
+    refuses!("/keys/1/categories", ["Female", "Female"], RecipeError::Duplicate { .. });
+}
+
+#[test]
+fn references_must_be_declared_and_of_a_usable_type() {
+    refuses!("/privacy/unit", "patient", RecipeError::Unknown { kind: "column", .. });
+    refuses!("/keys/0/column", "years", RecipeError::Unknown { kind: "column", .. });
+    refuses!("/measures/4/by", ["region"], RecipeError::Unknown { kind: "key", .. });
+    refuses!("/measures/2/column", "bp", RecipeError::Unknown { kind: "column", .. });
+    refuses!("/measures/2/column", "sex", RecipeError::Type { .. });
+    refuses!("/keys/0/column", "sex", RecipeError::Type { .. });
+    refuses!("/keys/1/categories", [1, 2], RecipeError::Type { .. });
+    refuses!("/datasets/columns/3/missing_values", ["none"], RecipeError::Type { .. });
+    refuses!("/measures/1/where/value", "ill", RecipeError::Type { .. });
+    refuses!("/measures/1/where", { "column": "sex", "op": "<", "value": "Male" }, RecipeError::Comparison { .. });
+    refuses!("/measures/1/over", "prevalence", RecipeError::Over { .. });
+    refuses!("/measures/1/by", ["sex", "age_band"], RecipeError::Over { .. });
+    refuses!("/datasets/columns/0/nullable", true, RecipeError::NullableUnit { .. });
+    refuses!("/datasets/columns/3/type", "float64", RecipeError::Decimals { .. });
+    refuses!("/keys/0", { "name": "age_band", "column": "age" }, RecipeError::Groups { .. });
+}
+
+#[test]
+fn bounds_edges_and_rounding_are_checked() {
+    refuses!("/measures/2/lower", 170, RecipeError::Bounds { .. });
+    refuses!("/measures/2/upper", 1000000001, RecipeError::Bounds { .. });
+    refuses!("/keys/0/bands", [45, 45], RecipeError::Edges { .. });
+    refuses!("/measures/4/edges", [30, 20], RecipeError::Edges { .. });
+    refuses!("/measures/4/edges", [30], RecipeError::Length { .. });
+    for bad in ["0", "0.0000001", "-1", "x", "0.5"] {
+        assert!(matches!(refusal("/measures/0/round_to", json!(bad)), RecipeError::Round { .. }), "{bad}");
+    }
+    refuses!("/measures/1/round_to", "2", RecipeError::Round { .. });
+    refuses!("/measures/2/round_to", "71", RecipeError::Round { .. });
+    let edges: Vec<u32> = (0..200).collect();
+    let mut recipe = changed("/measures/4/edges", json!(edges));
+    recipe["measures"][4]["by"] = json!(["age_band", "sex"]);
+    assert!(matches!(Recipe::parse(&recipe), Err(RecipeError::Cells { got: 1592, .. })));
+}
+
+#[test]
+fn shares_must_be_the_declared_cost_to_the_last_unit() {
+    refuses!("/measures/0/epsilon", "0.200000001", RecipeError::Shares { .. });
+    refuses!("/measures/0/epsilon", "0.199999999", RecipeError::Shares { .. });
+    refuses!("/privacy/epsilon_per_run", "1.500000001", RecipeError::Shares { .. });
+    refuses!("/measures/0/epsilon", "0", RecipeError::Share { .. });
+    refuses!("/measures/2/epsilon_count", "0", RecipeError::Share { .. });
+    refuses!("/measures/0/epsilon", "18446744073.709551615", RecipeError::SharesOverflow);
+    refuses!("/privacy/epsilon_budget", "1.499999999", RecipeError::Budget { .. });
+    refuses!("/privacy/delta", "0.000001", RecipeError::Delta);
+}
+
+#[test]
+fn an_output_schema_is_closed_and_of_the_known_draft() {
+    refuses!("/output_schema/$schema", "http://json-schema.org/draft-07/schema#", RecipeError::OutputSchema(_));
+    refuses!("/output_schema/type", "array", RecipeError::OutputSchema(_));
+    refuses!("/output_schema/properties", { "x": { "$ref": "https://example.org/x" } }, RecipeError::OutputSchema(_));
+    refuses!("/output_schema/properties", { "x": { "$id": "x" } }, RecipeError::OutputSchema(_));
+}
+
+#[test]
+fn the_hash_covers_the_meaning_and_not_the_spelling() {
+    let text = serde_json::to_string(&study()).unwrap();
+    let spaced = serde_json::to_string_pretty(&study()).unwrap();
+    let hash = |text: &str| Recipe::parse(&serde_json::from_str(text).unwrap()).unwrap().recipe_hash();
+    assert_eq!(hash(&text), hash(&spaced));
+    let other = Recipe::parse(&changed("/minimum_group_size", json!(11))).unwrap();
+    assert_ne!(hash(&text), other.recipe_hash());
+    assert_eq!(other.output_schema_hash(), Recipe::parse(&study()).unwrap().output_schema_hash());
+}
+
+#[test]
+fn cells_are_declared_and_in_order() {
+    let recipe = Recipe::parse(&study()).unwrap();
+    let keys = recipe.cell_keys(&recipe.measures()[0]);
+    assert_eq!(keys.len(), 8);
+    assert_eq!(keys[..3], [["<45", "Female"], ["<45", "Male"], ["45-54", "Female"]]);
+    assert_eq!(keys[7], [">=65", "Male"]);
+    let bins: Vec<_> = recipe.cell_keys(&recipe.measures()[4]).concat();
+    assert_eq!(bins, ["20-29", "30-39", "40-49", "50-59", "60-69", "70-79"]);
+}
+
+#[test]
+fn the_explanation_names_data_numbers_and_cost() {
+    let text = Recipe::parse(&study()).unwrap().explain();
+    for part in [
+        "hospital-A, hospital-B, hospital-C, hospital-D",
+        "chol (int64), may be missing, 0 means missing",
+        "age_band from age: <45, 45-54, 55-64, >=65",
+        "prevalence: part of patients with num >= 1 by age_band and sex; 8 numbers, rounded to 0.01, epsilon 0.3",
+        "cholesterol: mean chol (150 to 350 mg/dl) by age_band and sex; 8 numbers, rounded to 0.1, epsilon 0.5",
+        "One run costs epsilon 1.5, all runs together at most 4.5",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+/// Any JSON, often with words that the grammar knows.
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![
+        Just("name".to_owned()),
+        Just("kind".to_owned()),
+        Just("mean".to_owned()),
+        Just("epsilon".to_owned()),
+        "\\PC{0,12}",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::hash_map(word.clone(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// JSON pointers of every place in a value.
+fn places(value: &Value, at: &str, out: &mut Vec<String>) {
+    out.push(at.to_owned());
+    match value {
+        Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| places(item, &format!("{at}/{i}"), out)),
+        Value::Object(map) => map.iter().for_each(|(name, item)| places(item, &format!("{at}/{name}"), out)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn parsing_never_panics_and_what_passes_is_consistent(pick in any::<prop::sample::Index>(), value in any_json()) {
+        let mut recipe = study();
+        let mut all = Vec::new();
+        places(&recipe, "", &mut all);
+        *recipe.pointer_mut(pick.get::<String>(&all).as_str()).unwrap() = value;
+        if let Ok(recipe) = Recipe::parse(&recipe) {
+            let sum: u64 = recipe.measures().iter().map(|measure| measure.kind.epsilon().unwrap().0).sum();
+            prop_assert_eq!(sum, recipe.epsilon_per_run().0);
+            prop_assert!(recipe.explain().contains(recipe.title()));
+            for measure in recipe.measures() {
+                prop_assert_eq!(recipe.cell_keys(measure).len(), recipe.cell_count(measure));
+            }
+        }
+    }
+
+    #[test]
+    fn compose_parsing_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..256), value in any_json()) {
+        let _ = AppCompose::parse(&bytes);
+        if let Ok(compose) = AppCompose::parse(&serde_json::to_vec(&value).unwrap()) {
+            compose.lint();
+        }
+    }
+}
