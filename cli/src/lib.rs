@@ -1,1 +1,12 @@
-//! cli
+//! `cohort`: the words and files by which owners, analysts and auditors use the system.
+
+pub mod chain;
+pub mod command;
+pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
+pub mod failure;
+pub mod files;
+pub mod http;
+pub mod inspect;
+pub mod seal;

@@ -152,6 +152,8 @@ pub struct ReleaseAnswer {
     pub ciphertext: Bytes,
     /// For the agent's receipt key.
     pub certificate: Certificate,
+    /// What the evidence was verified under: `intel` or `development`.
+    pub platform: String,
     /// Entry of the release log that records this release.
     pub log_index: u64,
 }
@@ -255,8 +257,13 @@ mod tests {
             Certificate::issue(&root, &domain, Address::ZERO, ComposeHash(B256::ZERO), 1).unwrap();
         assert_eq!(certificate.signer(&domain), Some(root.address()));
         assert_ne!(certificate.signer(&eip712::app_domain(2, Address::ZERO)), Some(root.address()));
-        let answer =
-            ReleaseAnswer { enc: enc.into(), ciphertext: ciphertext.into(), certificate, log_index: 0 };
+        let answer = ReleaseAnswer {
+            enc: enc.into(),
+            ciphertext: ciphertext.into(),
+            certificate,
+            platform: "intel".to_owned(),
+            log_index: 0,
+        };
         assert_eq!(WrapKeys::open(&agent, &binding(), &answer).unwrap().keys.len(), 1);
         let replayed = Binding { challenge: B256::ZERO, ..binding() };
         assert!(WrapKeys::open(&agent, &replayed, &answer).is_err());

@@ -1,0 +1,287 @@
+//! The agent's view of the chain: it opens runs, posts receipts, and reveals nothing before every endpoint that it
+//! was given shows the receipt at the confirmed depth.
+
+use std::time::Duration;
+
+use alloy::{
+    contract::Error as ContractError,
+    network::EthereumWallet,
+    primitives::{Address, B256},
+    providers::{DynProvider, Provider, ProviderBuilder},
+    rpc::types::Filter,
+    signers::local::PrivateKeySigner,
+    sol_types::SolEvent,
+};
+use cohort_protocol::{
+    abi::{self, IDstackApp::IDstackAppInstance},
+    ids::{ComposeHash, DatasetId, OwnerId, ProposalId, RunId},
+    release::{Certificate, Refusal},
+    revert,
+    sign_rpc::{ReceiptPosition, SignedReceipt},
+    terms::{SignedRunRequest, Terms},
+};
+
+/// How long the agent waits for a transaction, or for a receipt to age.
+const WAIT: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(250);
+
+/// The chain refused, or could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// An endpoint did not answer.
+    #[error("RPC endpoint failed while the agent wanted to {action}: {reason}")]
+    Rpc {
+        /// What for.
+        action: &'static str,
+        /// Why; endpoint addresses are cut out.
+        reason: String,
+    },
+    /// The contract refused.
+    #[error("{0}")]
+    Refused(Reverted),
+    /// Not mined, or not aged, in time.
+    #[error("{0} took longer than {seconds} s; it may still happen", seconds = WAIT.as_secs())]
+    Timeout(&'static str),
+    /// Endpoints disagree on what the chain holds.
+    #[error("RPC endpoints disagree about {0}")]
+    Disagree(&'static str),
+    /// An owner that the contract does not list.
+    #[error("owner {0} is not listed in the contract")]
+    OwnerUnknown(OwnerId),
+    /// No approval has made these terms known.
+    #[error("proposal {0} is unknown to the contract: no owner has approved it yet")]
+    ProposalUnknown(ProposalId),
+}
+
+/// A decoded contract error.
+#[derive(Debug, Clone)]
+pub struct Reverted(pub Refusal);
+
+impl std::fmt::Display for Reverted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+/// A listed owner.
+#[derive(Debug, Clone)]
+pub struct ListedOwner {
+    /// Its id.
+    pub id: OwnerId,
+    /// Its bit.
+    pub index: u8,
+}
+
+/// One consortium's contract through one or more endpoints.
+#[derive(Clone)]
+pub struct Chain {
+    app: Address,
+    chain_id: u64,
+    gas: Address,
+    confirmations: u64,
+    endpoints: Vec<IDstackAppInstance<DynProvider>>,
+}
+
+fn rpc(action: &'static str) -> impl Fn(ContractError) -> ChainError {
+    move |error| match revert::decode(&error) {
+        Some(refusal) => ChainError::Refused(Reverted(refusal)),
+        None => ChainError::Rpc { action, reason: revert::without_urls(&error.to_string()) },
+    }
+}
+
+fn transport(action: &'static str) -> impl Fn(alloy::transports::TransportError) -> ChainError {
+    move |error| rpc(action)(ContractError::TransportError(error))
+}
+
+impl Chain {
+    /// Connects; all endpoints must be on the same chain.
+    pub async fn connect(
+        urls: &[reqwest::Url],
+        app: Address,
+        gas: PrivateKeySigner,
+        confirmations: u64,
+    ) -> Result<Self, ChainError> {
+        let gas_address = gas.address();
+        let wallet = EthereumWallet::from(gas);
+        let mut endpoints = Vec::with_capacity(urls.len());
+        let mut chain_id = None;
+        for url in urls {
+            let provider = ProviderBuilder::new().wallet(wallet.clone()).connect_http(url.clone()).erased();
+            let id = provider.get_chain_id().await.map_err(transport("read the chain id"))?;
+            if chain_id.is_some_and(|known| known != id) {
+                return Err(ChainError::Disagree("the chain id"));
+            }
+            chain_id = Some(id);
+            endpoints.push(abi::IDstackApp::new(app, provider));
+        }
+        let chain_id = chain_id.ok_or_else(|| ChainError::Rpc {
+            action: "connect",
+            reason: "no RPC endpoint is configured; give --rpc-url".to_owned(),
+        })?;
+        Ok(Self { app, chain_id, gas: gas_address, confirmations, endpoints })
+    }
+
+    /// EIP-155 chain id.
+    pub fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
+    /// The consortium's contract.
+    pub fn app(&self) -> Address {
+        self.app
+    }
+
+    /// The account that pays for the agent's transactions.
+    pub fn gas_account(&self) -> Address {
+        self.gas
+    }
+
+    fn first(&self) -> &IDstackAppInstance<DynProvider> {
+        &self.endpoints[0] // `connect` refuses an empty list
+    }
+
+    /// The owner's index.
+    pub async fn owner(&self, id: &OwnerId) -> Result<ListedOwner, ChainError> {
+        let listed = self.first().ownerOf(id.word()).call().await.map_err(rpc("read an owner"))?;
+        if !listed.listed {
+            return Err(ChainError::OwnerUnknown(id.clone()));
+        }
+        Ok(ListedOwner { id: id.clone(), index: listed.index })
+    }
+
+    /// The proposal in force for a compose hash.
+    pub async fn current_proposal(&self, compose: ComposeHash) -> Result<Option<ProposalId>, ChainError> {
+        let id =
+            self.first().currentProposal(compose.0).call().await.map_err(rpc("read the proposal in force"))?;
+        Ok((!id.is_zero()).then_some(ProposalId(id)))
+    }
+
+    /// The terms of a proposal, from the event of its first approval. Their hash is checked against the id.
+    pub async fn terms(&self, id: ProposalId) -> Result<Terms, ChainError> {
+        let filter = Filter::new()
+            .address(self.app)
+            .event_signature(abi::IDstackApp::ProposalCreated::SIGNATURE_HASH)
+            .topic1(id.0)
+            .from_block(0);
+        let logs =
+            self.first().provider().get_logs(&filter).await.map_err(transport("read a proposal's terms"))?;
+        logs.iter()
+            .filter_map(|log| abi::IDstackApp::ProposalCreated::decode_log(&log.inner).ok())
+            .map(|event| Terms::from(&event.data.terms))
+            .find(|terms| terms.proposal_id() == id)
+            .ok_or(ChainError::ProposalUnknown(id))
+    }
+
+    /// Is this dataset registered and in force?
+    pub async fn dataset_in_force(&self, id: DatasetId) -> Result<bool, ChainError> {
+        let dataset = self.first().dataset(id.0).call().await.map_err(rpc("read a dataset"))?;
+        Ok(dataset.registered && !dataset.superseded)
+    }
+
+    /// Is the run open already?
+    pub async fn run_is_known(&self, id: RunId) -> Result<bool, ChainError> {
+        let run = self.first().run(id.0).call().await.map_err(rpc("read a run"))?;
+        Ok(!run.proposalId.is_zero())
+    }
+
+    /// Would the contract open this run now? Refuses with its reason if not.
+    pub async fn check_open(&self, terms: &Terms, run: &SignedRunRequest) -> Result<(), ChainError> {
+        let call = self.first().openRun(terms.abi(), run.abi(), run.signature.clone());
+        call.call().await.map(drop).map_err(rpc("check the run with the contract"))
+    }
+
+    /// Opens the run: debits the budget. Returns when it has aged to the confirmed depth.
+    pub async fn open_run(&self, terms: &Terms, run: &SignedRunRequest) -> Result<(), ChainError> {
+        let call = self.first().openRun(terms.abi(), run.abi(), run.signature.clone());
+        let pending = call.send().await.map_err(rpc("open the run"))?;
+        let receipt =
+            pending.with_timeout(Some(WAIT)).get_receipt().await.map_err(|_| ChainError::Timeout("opening the run"))?;
+        if !receipt.status() {
+            return Err(ChainError::Refused(Reverted(Refusal {
+                code: "open_run_reverted".to_owned(),
+                message: "the transaction that opens the run was reverted".to_owned(),
+                hint: Some("another transaction came first; ask again".to_owned()),
+            })));
+        }
+        self.wait_until_aged(receipt.block_number.unwrap_or_default(), "aging of the opened run").await
+    }
+
+    /// Waits until every endpoint's head is `confirmations` above `block`.
+    pub async fn wait_until_aged(&self, block: u64, what: &'static str) -> Result<(), ChainError> {
+        let deadline = tokio::time::Instant::now() + WAIT;
+        for endpoint in &self.endpoints {
+            loop {
+                let head =
+                    endpoint.provider().get_block_number().await.map_err(transport("read the newest block"))?;
+                if head >= block.saturating_add(self.confirmations) {
+                    break;
+                }
+                if tokio::time::Instant::now() >= deadline {
+                    return Err(ChainError::Timeout(what));
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Posts the receipt and returns when every endpoint shows exactly it, mined and at the confirmed depth.
+    pub async fn post_receipt(
+        &self,
+        receipt: &SignedReceipt,
+        certificate: &Certificate,
+        digest: B256,
+    ) -> Result<ReceiptPosition, ChainError> {
+        let call = self.first().postReceipt(
+            receipt.abi(),
+            receipt.signature.clone(),
+            certificate.abi(),
+            certificate.signature.clone(),
+        );
+        let pending = call.send().await.map_err(rpc("post the receipt"))?;
+        let mined =
+            pending.with_timeout(Some(WAIT)).get_receipt().await.map_err(|_| ChainError::Timeout("posting the receipt"))?;
+        let block = mined.block_number.unwrap_or_default();
+        self.wait_until_aged(block, "aging of the receipt").await?;
+        self.check_receipt_everywhere(receipt.run_id, digest).await?;
+        self.position(mined.transaction_hash).await
+    }
+
+    /// R16: one endpoint that does not show the receipt is enough to reveal nothing.
+    async fn check_receipt_everywhere(&self, run: RunId, digest: B256) -> Result<(), ChainError> {
+        for endpoint in &self.endpoints {
+            let head =
+                endpoint.provider().get_block_number().await.map_err(transport("read the newest block"))?;
+            let confirmed = head.saturating_sub(self.confirmations);
+            for block in [head, confirmed] {
+                let shown =
+                    endpoint.run(run.0).block(block.into()).call().await.map_err(rpc("read the receipt back"))?;
+                if shown.digest != digest {
+                    return Err(ChainError::Disagree("the receipt: it is not on chain as posted"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the transaction stands now; all endpoints must agree on the block.
+    async fn position(&self, transaction: B256) -> Result<ReceiptPosition, ChainError> {
+        let mut agreed: Option<ReceiptPosition> = None;
+        for endpoint in &self.endpoints {
+            let found = endpoint
+                .provider()
+                .get_transaction_receipt(transaction)
+                .await
+                .map_err(transport("read the receipt's transaction"))?;
+            let position = found.filter(|r| r.status()).and_then(|r| {
+                Some(ReceiptPosition { transaction, block_number: r.block_number?, block_hash: r.block_hash? })
+            });
+            let position = position.ok_or(ChainError::Disagree("the receipt's transaction"))?;
+            if agreed.as_ref().is_some_and(|other| *other != position) {
+                return Err(ChainError::Disagree("the receipt's block"));
+            }
+            agreed = Some(position);
+        }
+        agreed.ok_or(ChainError::Disagree("the receipt's transaction"))
+    }
+}

@@ -1,0 +1,68 @@
+//! Client of the KMS: a challenge, then keys sealed to this process alone.
+
+use std::time::Duration;
+
+use alloy::primitives::B256;
+use cohort_attestation::Evidence;
+use cohort_protocol::release::{Challenge, Refusal, ReleaseAnswer, ReleaseRequest};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The KMS refused, or cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KmsError {
+    /// It did not answer as a KMS does.
+    #[error("the KMS does not answer: {0}")]
+    Unreachable(String),
+    /// It refused, with its reason.
+    #[error("the KMS refuses: {} ({})", .0.message, .0.code)]
+    Refused(Refusal),
+}
+
+/// The client.
+#[derive(Clone)]
+pub struct Kms {
+    url: reqwest::Url,
+    http: reqwest::Client,
+}
+
+impl Kms {
+    /// For the KMS at `url`.
+    pub fn new(url: reqwest::Url) -> Result<Self, KmsError> {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .map_err(|e| KmsError::Unreachable(e.to_string()))?;
+        Ok(Self { url, http })
+    }
+
+    /// A fresh single-use challenge.
+    pub async fn challenge(&self) -> Result<Challenge, KmsError> {
+        self.post("v1/challenge", &serde_json::json!({})).await
+    }
+
+    /// Asks for keys.
+    pub async fn release(&self, request: &ReleaseRequest<Evidence>) -> Result<ReleaseAnswer, KmsError> {
+        self.post("v1/release", request).await
+    }
+
+    async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, KmsError> {
+        let down = |e: reqwest::Error| KmsError::Unreachable(e.without_url().to_string());
+        let url = self.url.join(path).map_err(|e| KmsError::Unreachable(e.to_string()))?;
+        let response = self.http.post(url).json(body).send().await.map_err(down)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(down)?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|e| KmsError::Unreachable(format!("its answer is not a KMS's: {e}")));
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(refusal) => Err(KmsError::Refused(refusal)),
+            Err(_) => Err(KmsError::Unreachable(format!("HTTP {status}"))),
+        }
+    }
+}
+
+/// SHA-256 of the public key that answers are encrypted to.
+pub fn encryption_key_hash(key: &cohort_protocol::hpke::PublicKey) -> B256 {
+    cohort_protocol::json::sha256(key.as_bytes())
+}

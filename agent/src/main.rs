@@ -1,0 +1,108 @@
+//! `cohort-agent`: runs inside the confidential VM.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use alloy::signers::local::PrivateKeySigner;
+use anyhow::Context;
+use clap::Parser;
+use cohort_agent::{
+    api,
+    chain::Chain,
+    guest::GuestAgent,
+    kms::Kms,
+    run::{Agent, Setup},
+};
+use tracing::info;
+
+/// Computes the approved recipe on sealed data and lets out only its guarded aggregate.
+#[derive(Parser)]
+#[command(name = "cohort-agent", version)]
+struct Args {
+    /// dstack's guest agent socket.
+    #[arg(long, env = "COHORT_GUEST_AGENT", default_value = "/var/run/dstack.sock")]
+    guest_agent: PathBuf,
+    /// Ethereum JSON-RPC endpoint; repeat for more: a result is revealed only when all show its receipt.
+    #[arg(long = "rpc-url", env = "COHORT_RPC_URL", value_delimiter = ',', required = true)]
+    rpc_urls: Vec<reqwest::Url>,
+    /// The KMS.
+    #[arg(long, env = "COHORT_KMS_URL")]
+    kms_url: reqwest::Url,
+    /// Folder with the sealed datasets (ciphertext).
+    #[arg(long, env = "COHORT_SEALED")]
+    sealed: PathBuf,
+    /// TDX collateral of this machine, as JSON (dcap-qvl's QuoteCollateralV3).
+    #[arg(long, env = "COHORT_COLLATERAL_FILE")]
+    collateral_file: PathBuf,
+    /// Blocks that openings and receipts must have on top before they count.
+    #[arg(long, env = "COHORT_CONFIRMATIONS", default_value_t = 2)]
+    confirmations: u64,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "COHORT_AGENT_LISTEN", default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+    /// Stop when standard input ends.
+    #[arg(long)]
+    exit_with_stdin: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let args = Args::parse();
+    let agent = Arc::new(start(&args).await?);
+    let listener = tokio::net::TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; give another --listen", args.listen))?;
+    println!("listening http://{}", listener.local_addr()?);
+    info!(target: "cohort::agent", app = %agent.chain().app(), compose = %agent.compose_hash(), gas = %agent.chain().gas_account(), "ready");
+    axum::serve(listener, api::router(agent)).with_graceful_shutdown(stop(args.exit_with_stdin)).await?;
+    Ok(())
+}
+
+async fn start(args: &Args) -> anyhow::Result<Agent> {
+    let guest = GuestAgent::new(&args.guest_agent);
+    let identity = guest.identity().await?;
+    let gas = guest.key("cohort/gas", "gas").await?;
+    let gas = PrivateKeySigner::from_slice(gas.expose_secret()).context("the guest agent's gas key is no key")?;
+    let chain = Chain::connect(&args.rpc_urls, identity.app, gas, args.confirmations).await?;
+    let path = &args.collateral_file;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let collateral = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not collateral JSON (QuoteCollateralV3)", path.display()))?;
+    Ok(Agent::new(Setup {
+        chain,
+        kms: Kms::new(args.kms_url.clone())?,
+        guest,
+        app_compose: identity.app_compose,
+        sealed_folder: args.sealed.clone(),
+        collateral,
+    })?)
+}
+
+/// Ctrl-C, SIGTERM, or the end of standard input where that was asked for.
+async fn stop(with_stdin: bool) {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let (ended, stdin_end) = tokio::sync::oneshot::channel::<()>();
+    if with_stdin {
+        // A thread of its own: the runtime would wait for a blocking task of its pool at shutdown.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = ended.send(());
+        });
+    } else {
+        std::mem::forget(ended);
+    }
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+        _ = stdin_end => {}
+    }
+}

@@ -1,0 +1,537 @@
+//! One run, from an analyst's request to a result that may be read.
+//!
+//! Order (design, section 2): open on chain (debit), attest, keys, unseal, compute, guard, sign, receipt on chain,
+//! and only when the receipt has aged: reveal. Whatever fails before that reveals nothing.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    signers::{SignerSync, local::PrivateKeySigner},
+};
+use cohort_attestation::{Collateral, Evidence, GuestEvidence};
+use cohort_protocol::{
+    compose::AppCompose,
+    eip712,
+    hpke::{self, KeyPair, SecretBytes},
+    ids::{ComposeHash, OwnerId, ProposalId, RunId},
+    recipe::Recipe,
+    release::{Binding, Certificate, DatasetRequest, Refusal, ReleaseRequest, WrapKeys},
+    sign_rpc::{self, Input, PrivacyProof, ResultFile, SignedReceipt},
+    terms::{SignedRunRequest, Terms},
+};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::{
+    chain::{Chain, ChainError, ListedOwner},
+    compute::{self, GuardedOutput},
+    guest::{GuestAgent, GuestError},
+    kms::{self, Kms, KmsError},
+    store::{self, Candidate, StoreError},
+};
+
+/// A finished run.
+pub type RunResult = ResultFile<Evidence>;
+
+/// Body of `POST /v1/runs`: what the analyst signed, in words that `curl` can send.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunBody {
+    /// Compose hash to run; must be this agent's own.
+    pub compose: ComposeHash,
+    /// Owners whose data takes part.
+    pub owners: Vec<OwnerId>,
+    /// The proposal; absent: the one in force for this compose hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<ProposalId>,
+    /// A listed analyst.
+    pub analyst: Address,
+    /// Tells runs apart.
+    pub nonce: B256,
+    /// Unix seconds after which the run may no longer be opened.
+    pub deadline: u64,
+    /// EIP-712 signature of `RunRequest` by the analyst.
+    pub signature: Bytes,
+}
+
+/// How far a run is. Stages tell what is done, never anything of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Waiting for its turn.
+    Queued,
+    /// `openRun` debits the budget.
+    Opening,
+    /// Quote, challenge, keys.
+    Attesting,
+    /// Unsealing, computing, guarding.
+    Computing,
+    /// The receipt is on its way to the confirmed depth.
+    PostingReceipt,
+}
+
+/// State of a run as the API shows it.
+#[derive(Debug, Clone)]
+pub enum RunState {
+    /// Under way.
+    Running(Stage),
+    /// Its receipt is on chain: the result may be read.
+    Done(Arc<RunResult>),
+    /// It ended without a result.
+    Failed(Refusal),
+}
+
+/// Why a run did not yield a result. Texts never hold anything from a row (R15).
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The request does not fit this agent.
+    #[error("{}", .0.message)]
+    Request(Refusal),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The KMS.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+    /// The guest agent.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// A sealed file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data cannot be computed on.
+    #[error(transparent)]
+    Compute(#[from] compute::ComputeError),
+    /// The output may not leave.
+    #[error(transparent)]
+    Guard(#[from] compute::GuardError),
+    /// Randomness, signing or encoding failed.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+impl RunError {
+    /// The stable code and words for the API. Internals stay in the log.
+    pub fn refusal(&self) -> Refusal {
+        let (code, hint) = match self {
+            Self::Request(refusal) => return refusal.clone(),
+            Self::Chain(ChainError::Refused(reverted)) => return reverted.0.clone(),
+            Self::Kms(KmsError::Refused(refusal)) => return refusal.clone(),
+            Self::Chain(ChainError::OwnerUnknown(_)) => {
+                ("not_an_owner", "check the owner's name against the contract's list")
+            }
+            Self::Chain(ChainError::ProposalUnknown(_)) => ("proposal_unknown", "owners approve first: cohort approve"),
+            Self::Chain(_) => ("chain_unavailable", "try again when the RPC endpoints answer and agree"),
+            Self::Kms(KmsError::Unreachable(_)) => ("kms_unreachable", "try again when the KMS answers"),
+            Self::Guest(_) => ("guest_agent_unavailable", "check the socket that dstack mounts into the container"),
+            Self::Store(_) => ("dataset_unusable", "the owner seals and publishes the file again"),
+            Self::Compute(_) => ("input_unusable", "the owner checks the sealed file against the recipe's schema"),
+            Self::Guard(_) => ("output_refused", "the recipe's output does not fit its registered schema"),
+            Self::Internal(_) => ("internal", "see the agent's log"),
+        };
+        Refusal { code: code.to_owned(), message: self.to_string(), hint: Some(hint.to_owned()) }
+    }
+}
+
+fn request(code: &str, message: String, hint: &str) -> RunError {
+    RunError::Request(Refusal { code: code.to_owned(), message, hint: Some(hint.to_owned()) })
+}
+
+/// A request that fits this agent, its recipe and the chain's terms.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    terms: Terms,
+    run: SignedRunRequest,
+    inputs: Vec<(ListedOwner, Candidate)>,
+}
+
+impl Prepared {
+    /// The run's identity.
+    pub fn run_id(&self) -> RunId {
+        self.run.run_id()
+    }
+}
+
+/// Everything a run needs.
+pub struct Agent {
+    /// Exact app-compose text, as the guest agent gave it.
+    app_compose: String,
+    compose_hash: ComposeHash,
+    recipe: Recipe,
+    chain: Chain,
+    kms: Kms,
+    guest: GuestAgent,
+    sealed_folder: PathBuf,
+    collateral: Collateral,
+    receipt_key: PrivateKeySigner,
+    runs: Mutex<BTreeMap<RunId, RunState>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What the agent is set up with.
+pub struct Setup {
+    /// The chain, connected.
+    pub chain: Chain,
+    /// The KMS.
+    pub kms: Kms,
+    /// The guest agent.
+    pub guest: GuestAgent,
+    /// Exact app-compose text.
+    pub app_compose: String,
+    /// Folder of sealed files.
+    pub sealed_folder: PathBuf,
+    /// Intel's (or the development platform's) statements for this machine.
+    pub collateral: Collateral,
+}
+
+/// Keys and evidence of one attested request.
+struct Attested {
+    binding: Binding,
+    evidence: Evidence,
+    certificate: Certificate,
+    platform: String,
+    keys: WrapKeys,
+}
+
+impl Agent {
+    /// Reads the recipe out of the measured app-compose and makes this boot's receipt key.
+    pub fn new(setup: Setup) -> Result<Self, RunError> {
+        let bad = |e: &dyn std::error::Error| {
+            request("recipe_unusable", format!("this CVM's app-compose holds no usable recipe: {e}"), "cohort recipe lint")
+        };
+        let compose = AppCompose::parse(setup.app_compose.as_bytes()).map_err(|e| bad(&e))?;
+        let recipe = compose.recipe().map_err(|e| bad(&e))?;
+        Ok(Self {
+            compose_hash: compose.compose_hash(),
+            recipe,
+            app_compose: setup.app_compose,
+            chain: setup.chain,
+            kms: setup.kms,
+            guest: setup.guest,
+            sealed_folder: setup.sealed_folder,
+            collateral: setup.collateral,
+            receipt_key: PrivateKeySigner::random(),
+            runs: Mutex::new(BTreeMap::new()),
+            turn: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// What this agent runs.
+    pub fn compose_hash(&self) -> ComposeHash {
+        self.compose_hash
+    }
+
+    /// The chain it serves.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Address of this boot's receipt key.
+    pub fn receipt_key(&self) -> Address {
+        self.receipt_key.address()
+    }
+
+    /// State of a run of this boot.
+    pub fn state(&self, id: RunId) -> Option<RunState> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// All runs of this boot.
+    pub fn runs(&self) -> Vec<(RunId, RunState)> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.iter().map(|(id, state)| (*id, state.clone())).collect()
+    }
+
+    fn set(&self, id: RunId, state: RunState) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, state);
+    }
+
+    /// Checks a request against this agent, its recipe, the sealed files and the chain's terms. Changes nothing.
+    pub async fn prepare(&self, body: &RunBody) -> Result<Prepared, RunError> {
+        if body.compose != self.compose_hash {
+            let message = format!("this agent runs compose {}, not {}", self.compose_hash, body.compose);
+            return Err(request("compose_mismatch", message, "send the request to the agent of that compose hash"));
+        }
+        let owners = self.listed_owners(&body.owners).await?;
+        let proposal_id = match body.proposal {
+            Some(id) => id,
+            None => self.chain.current_proposal(self.compose_hash).await?.ok_or_else(|| {
+                let message = format!("no proposal for compose {} has reached its quorum", self.compose_hash);
+                request("no_quorum", message, "more owners must approve: cohort approve")
+            })?,
+        };
+        let terms = self.chain.terms(proposal_id).await?;
+        self.check_terms(&terms)?;
+        let run = SignedRunRequest {
+            proposal_id,
+            participants: owners.iter().fold(0, |set, owner| set | 1u128 << owner.index),
+            analyst: body.analyst,
+            nonce: body.nonce,
+            deadline: body.deadline,
+            signature: body.signature.clone(),
+        };
+        let mut inputs = Vec::with_capacity(owners.len());
+        for owner in owners {
+            let dataset = self.dataset_of(&owner.id).await?;
+            inputs.push((owner, dataset));
+        }
+        Ok(Prepared { terms, run, inputs })
+    }
+
+    /// The named owners, by ascending index, each once.
+    async fn listed_owners(&self, names: &[OwnerId]) -> Result<Vec<ListedOwner>, RunError> {
+        let mut owners = Vec::with_capacity(names.len());
+        for name in names {
+            if !self.recipe.owners().contains(name) {
+                let message = format!("the recipe has no dataset of {name}");
+                return Err(request("not_an_owner", message, "name owners of the recipe: cohort recipe explain"));
+            }
+            owners.push(self.chain.owner(name).await?);
+        }
+        owners.sort_by_key(|owner| owner.index);
+        let named = owners.len();
+        owners.dedup_by_key(|owner| owner.index);
+        if owners.is_empty() || owners.len() != named {
+            return Err(request("invalid_owners", "name each owner once, at least one".to_owned(), "correct the list"));
+        }
+        Ok(owners)
+    }
+
+    /// The debit on chain must be for exactly what this recipe spends.
+    fn check_terms(&self, terms: &Terms) -> Result<(), RunError> {
+        let recipe = &self.recipe;
+        let same = terms.compose_hash == self.compose_hash
+            && terms.recipe_hash == recipe.recipe_hash()
+            && terms.output_schema_hash == recipe.output_schema_hash()
+            && terms.epsilon_per_run == recipe.privacy().epsilon_per_run
+            && terms.delta_per_run == 0;
+        if same {
+            return Ok(());
+        }
+        let message = "the approved terms are not those of this agent's recipe".to_owned();
+        Err(request("terms_mismatch", message, "make the terms from this app-compose file: cohort terms"))
+    }
+
+    /// The one sealed file of `owner` for this recipe that is registered and in force.
+    async fn dataset_of(&self, owner: &OwnerId) -> Result<Candidate, RunError> {
+        let (folder, app, compose, id) =
+            (self.sealed_folder.clone(), self.chain.app(), self.compose_hash, owner.clone());
+        let found = tokio::task::spawn_blocking(move || store::candidates(&folder, app, compose, &id))
+            .await
+            .map_err(|_| RunError::Internal("reading sealed files was interrupted"))??;
+        for candidate in found {
+            if self.chain.dataset_in_force(candidate.dataset_id()).await? {
+                return Ok(candidate);
+            }
+        }
+        let message = format!("no registered sealed dataset of {owner} for compose {}", self.compose_hash);
+        Err(request("dataset_unknown", message, "the owner seals, registers and publishes it: cohort seal"))
+    }
+
+    /// Would the chain open this run now?
+    pub async fn check_open(&self, prepared: &Prepared) -> Result<(), RunError> {
+        if self.chain.run_is_known(prepared.run_id()).await? {
+            return Ok(());
+        }
+        Ok(self.chain.check_open(&prepared.terms, &prepared.run).await?)
+    }
+
+    /// Asks the KMS for the keys of a run without opening it: its refusal says what is missing. Debits nothing.
+    pub async fn preflight(&self, prepared: &Prepared) -> Result<(), RunError> {
+        self.attest(prepared).await.map(drop)
+    }
+
+    /// Registers the run; `false` if this boot knows it already.
+    pub fn admit(&self, id: RunId) -> bool {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        match runs.get(&id) {
+            Some(RunState::Failed(_)) | None => {
+                runs.insert(id, RunState::Running(Stage::Queued));
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// Runs to the end and records the outcome. One run at a time.
+    pub async fn execute(self: Arc<Self>, prepared: Prepared) {
+        let _turn = self.turn.lock().await;
+        let id = prepared.run_id();
+        let outcome = match self.pipeline(&prepared).await {
+            Ok(result) => RunState::Done(Arc::new(result)),
+            Err(error) => {
+                warn!(target: "cohort::agent", run = %id, code = error.refusal().code, "run ended without a result");
+                RunState::Failed(error.refusal())
+            }
+        };
+        self.set(id, outcome);
+    }
+
+    async fn pipeline(&self, prepared: &Prepared) -> Result<RunResult, RunError> {
+        let id = prepared.run_id();
+        let stage = |stage| {
+            info!(target: "cohort::agent", run = %id, ?stage, "stage");
+            self.set(id, RunState::Running(stage));
+        };
+        if !self.chain.run_is_known(id).await? {
+            stage(Stage::Opening);
+            self.chain.open_run(&prepared.terms, &prepared.run).await?;
+        }
+        stage(Stage::Attesting);
+        let attested = self.attest(prepared).await?;
+        stage(Stage::Computing);
+        let output = self.compute(prepared, &attested.keys).await?;
+        let receipt = self.sign_receipt(prepared, &attested, &output)?;
+        stage(Stage::PostingReceipt);
+        let digest = receipt.digest(&self.domain());
+        let position = self.chain.post_receipt(&receipt, &attested.certificate, digest).await?;
+        // From here on, and not before, the output may be read (R16).
+        Ok(ResultFile {
+            format: sign_rpc::FORMAT.to_owned(),
+            chain_id: self.chain.chain_id(),
+            app: self.chain.app(),
+            attestation: attested.platform,
+            payload: output.into_value(),
+            receipt,
+            certificate: attested.certificate,
+            terms: prepared.terms.clone(),
+            run: prepared.run.clone(),
+            inputs: inputs(prepared),
+            binding: attested.binding,
+            evidence: attested.evidence,
+            position,
+        })
+    }
+
+    /// Fresh keys, challenge, quote, request: the wrap keys come back sealed to this call's key alone.
+    async fn attest(&self, prepared: &Prepared) -> Result<Attested, RunError> {
+        let secret = hpke::random_secret().map_err(|_| RunError::Internal("no randomness"))?;
+        let encryption = KeyPair::derive(&secret);
+        let challenge = self.kms.challenge().await?;
+        let binding = Binding {
+            chain_id: self.chain.chain_id(),
+            app: self.chain.app(),
+            kms_root: challenge.kms_root,
+            challenge: challenge.challenge,
+            run_id: prepared.run_id(),
+            encryption_key_hash: kms::encryption_key_hash(encryption.public_key()),
+            receipt_key: self.receipt_key.address(),
+        };
+        let evidence = self.evidence(&binding).await?;
+        let request = ReleaseRequest {
+            terms: prepared.terms.clone(),
+            run: prepared.run.clone(),
+            binding: binding.clone(),
+            encryption_key: Bytes::copy_from_slice(encryption.public_key().as_bytes()),
+            datasets: dataset_requests(prepared)?,
+            evidence,
+        };
+        let answer = self.kms.release(&request).await?;
+        let keys = WrapKeys::open(&encryption, &binding, &answer)
+            .map_err(|_| RunError::Internal("the KMS's answer does not open with this request's key"))?;
+        Ok(Attested {
+            binding,
+            evidence: request.evidence,
+            certificate: answer.certificate,
+            platform: answer.platform,
+            keys,
+        })
+    }
+
+    async fn evidence(&self, binding: &Binding) -> Result<Evidence, RunError> {
+        let quote = self.guest.quote(&binding.report_data()).await?;
+        let bytes = hex::decode(&quote.quote).map_err(|_| RunError::Internal("the guest agent's quote is not hex"))?;
+        Ok(GuestEvidence { quote: bytes, event_log: quote.event_log, app_compose: Some(self.app_compose.clone()) }
+            .with_collateral(self.collateral.clone()))
+    }
+
+    /// Unseals and computes away from the async threads; plaintext and keys are wiped when it returns.
+    async fn compute(&self, prepared: &Prepared, keys: &WrapKeys) -> Result<GuardedOutput, RunError> {
+        let mut jobs = Vec::with_capacity(prepared.inputs.len());
+        for (owner, candidate) in &prepared.inputs {
+            let key = keys
+                .keys
+                .iter()
+                .find(|key| key.dataset_id == candidate.dataset_id())
+                .ok_or(RunError::Internal("the KMS's answer lacks a key"))?;
+            let bytes = Zeroizing::new(
+                hex::decode(&key.wrap_key).map_err(|_| RunError::Internal("a wrap key is not hex"))?,
+            );
+            let key = SecretBytes::from_slice(&bytes).ok_or(RunError::Internal("a wrap key is not 32 bytes"))?;
+            jobs.push((owner.id.clone(), candidate.clone(), key));
+        }
+        let recipe = self.recipe.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut data = Vec::with_capacity(jobs.len());
+            for (owner, candidate, key) in &jobs {
+                data.push((owner.clone(), candidate.unseal(key)?));
+            }
+            let output = compute::compute(&recipe, data)?;
+            Ok(compute::guard(&recipe, output.value())?)
+        })
+        .await
+        .map_err(|_| RunError::Internal("the computation was interrupted"))?
+    }
+
+    fn sign_receipt(
+        &self,
+        prepared: &Prepared,
+        attested: &Attested,
+        output: &GuardedOutput,
+    ) -> Result<SignedReceipt, RunError> {
+        let evidence_hash = sign_rpc::evidence_hash(&attested.binding, &attested.evidence)
+            .map_err(|_| RunError::Internal("the evidence has no canonical form"))?;
+        let mut receipt = SignedReceipt {
+            run_id: prepared.run_id(),
+            output_hash: output.hash(),
+            inputs_hash: sign_rpc::inputs_hash(&inputs(prepared)),
+            evidence_hash,
+            epsilon: prepared.terms.epsilon_per_run,
+            delta: prepared.terms.delta_per_run,
+            privacy_proof: PrivacyProof::Proved,
+            produced_at: now(),
+            signature: Bytes::new(),
+        };
+        let digest = receipt.digest(&self.domain());
+        let signature =
+            self.receipt_key.sign_hash_sync(&digest).map_err(|_| RunError::Internal("signing failed"))?;
+        receipt.signature = signature.as_bytes().to_vec().into();
+        Ok(receipt)
+    }
+
+    fn domain(&self) -> alloy::sol_types::Eip712Domain {
+        eip712::app_domain(self.chain.chain_id(), self.chain.app())
+    }
+}
+
+fn inputs(prepared: &Prepared) -> Vec<Input> {
+    let input = |(owner, candidate): &(ListedOwner, Candidate)| Input {
+        owner: owner.id.clone(),
+        dataset_id: candidate.dataset_id(),
+    };
+    prepared.inputs.iter().map(input).collect()
+}
+
+fn dataset_requests(prepared: &Prepared) -> Result<Vec<DatasetRequest>, RunError> {
+    let request = |(owner, candidate): &(ListedOwner, Candidate)| {
+        let envelope = String::from_utf8(candidate.checked.envelope.bytes().to_vec())
+            .map_err(|_| RunError::Internal("an envelope is not UTF-8"))?;
+        Ok(DatasetRequest {
+            owner: owner.id.clone(),
+            envelope,
+            data_root: B256::from(candidate.checked.data_root.0),
+        })
+    };
+    prepared.inputs.iter().map(request).collect()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

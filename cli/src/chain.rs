@@ -1,0 +1,147 @@
+//! The CLI's own reading of the chain.
+
+use std::time::Duration;
+
+use alloy::{
+    contract::{CallBuilder, CallDecoder},
+    network::EthereumWallet,
+    primitives::{Address, keccak256},
+    providers::{DynProvider, Provider, ProviderBuilder},
+    rpc::types::TransactionReceipt,
+    signers::local::PrivateKeySigner,
+};
+use cohort_protocol::{
+    abi::{IDstackApp, IDstackApp::IDstackAppInstance, IDstackKms},
+    hpke::PublicKey,
+    ids::OwnerId,
+    revert,
+    root::RootStatement,
+};
+
+use crate::{
+    config::Settings,
+    failure::{self, Failure, Outcome},
+};
+
+/// How long a transaction may take to be mined.
+const TRANSACTION_WAIT: Duration = Duration::from_secs(180);
+
+/// A connection to the consortium's contract.
+pub struct App {
+    /// EIP-155 chain id, as the endpoint states it.
+    pub chain_id: u64,
+    /// The contract.
+    pub contract: IDstackAppInstance<DynProvider>,
+}
+
+/// A listed owner.
+pub struct Owner {
+    /// Its bit.
+    pub index: u8,
+    /// Its account.
+    pub account: Address,
+}
+
+impl App {
+    /// Read-only.
+    pub async fn connect(settings: &Settings) -> Outcome<Self> {
+        let url = first_url(settings)?;
+        Self::with(ProviderBuilder::new().connect_http(url).erased(), settings.app()?).await
+    }
+
+    /// With a key that pays for transactions.
+    pub async fn connect_with(settings: &Settings, key: PrivateKeySigner) -> Outcome<Self> {
+        let url = first_url(settings)?;
+        let provider = ProviderBuilder::new().wallet(EthereumWallet::from(key)).connect_http(url).erased();
+        Self::with(provider, settings.app()?).await
+    }
+
+    async fn with(provider: DynProvider, app: Address) -> Outcome<Self> {
+        let chain_id = provider.get_chain_id().await.map_err(|e| failure::rpc(&e))?;
+        let code = provider.get_code_at(app).await.map_err(|e| failure::rpc(&e))?;
+        if code.is_empty() {
+            return Err(Failure::input(
+                format!("there is no contract at {app} on chain {chain_id}"),
+                "check --app and --rpc-url: another network?",
+            ));
+        }
+        Ok(Self { chain_id, contract: IDstackApp::new(app, provider) })
+    }
+
+    /// The contract's address.
+    pub fn address(&self) -> Address {
+        *self.contract.address()
+    }
+
+    /// A listed owner by its id; an unknown one is refused with the list.
+    pub async fn owner(&self, id: &OwnerId) -> Outcome<Owner> {
+        let found = self.contract.ownerOf(id.word()).call().await.map_err(failure::contract)?;
+        if found.listed {
+            return Ok(Owner { index: found.index, account: found.account });
+        }
+        Err(Failure::input(
+            format!("{id} is not an owner of {}", self.address()),
+            format!("its owners are: {}", self.owner_names().await?.join(", ")),
+        ))
+    }
+
+    /// Names of all owners by ascending index.
+    pub async fn owner_names(&self) -> Outcome<Vec<String>> {
+        let listed = self.contract.owners().call().await.map_err(failure::contract)?;
+        let name = |word| OwnerId::from_word("owner id", word).map_or_else(|_| word.to_string(), |id| id.to_string());
+        Ok(listed.list.iter().map(|owner| name(owner.ownerId)).collect())
+    }
+
+    /// The key to seal to: stated by the KMS, signed by the root that this contract pins, listed by the registry.
+    pub async fn authenticate_root(&self, registry: Address, statement: &RootStatement) -> Outcome<PublicKey> {
+        let refuse = |message: String| {
+            Failure::refused(message, "do not seal to it; ask the consortium which KMS it agreed on")
+        };
+        let key = statement.verify().map_err(|e| refuse(e.to_string()))?;
+        if statement.chain_id != self.chain_id || statement.registry != registry {
+            return Err(refuse(format!(
+                "the KMS speaks for chain {} and registry {}, this study is on chain {} and {registry}",
+                statement.chain_id, statement.registry, self.chain_id
+            )));
+        }
+        let pinned = self.contract.kmsRoot().call().await.map_err(failure::contract)?;
+        if pinned != statement.root {
+            return Err(refuse(format!("the KMS's root is {}, the contract pins {pinned}", statement.root)));
+        }
+        let registry = IDstackKms::new(registry, self.contract.provider());
+        let listed = registry.root(statement.epoch).call().await.map_err(failure::contract)?;
+        let same = listed.rootAddress == statement.root && listed.sealingKeyHash == keccak256(&statement.sealing_key);
+        if !same || listed.retired {
+            return Err(refuse(format!("the registry does not list this root as epoch {} in force", statement.epoch)));
+        }
+        Ok(key)
+    }
+}
+
+fn first_url(settings: &Settings) -> Outcome<reqwest::Url> {
+    let urls = settings.rpc_urls()?;
+    urls.first().cloned().ok_or_else(|| Failure::input("no RPC endpoint is given", "give --rpc-url"))
+}
+
+/// Sends a transaction and waits until it is mined; a revert comes back with the contract's reason.
+pub async fn transact<P: Provider, D: CallDecoder>(
+    call: CallBuilder<P, D>,
+    what: &str,
+) -> Outcome<TransactionReceipt> {
+    let pending = call.send().await.map_err(failure::contract)?;
+    let pending = pending.with_timeout(Some(TRANSACTION_WAIT));
+    let hash = *pending.tx_hash();
+    let receipt = pending.get_receipt().await.map_err(|e| {
+        Failure::unreachable(
+            format!("the transaction to {what} is sent and not seen mined: {hash} ({})", revert::without_urls(&e.to_string())),
+            "it may still be mined: look for it before you send it again",
+        )
+    })?;
+    if receipt.status() {
+        return Ok(receipt);
+    }
+    Err(Failure::refused(
+        format!("the transaction to {what} was reverted: {hash}"),
+        "another transaction came first; look at the state and try again",
+    ))
+}

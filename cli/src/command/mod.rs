@@ -1,0 +1,13 @@
+//! One module a command; each parses its arguments to plain data, then opens, then acts.
+
+pub mod approve;
+pub mod dataset;
+pub mod inspect;
+pub mod kms;
+pub mod recipe;
+pub mod run;
+pub mod seal;
+pub mod status;
+pub mod terms;
+pub mod verify;
+mod verify_chain;

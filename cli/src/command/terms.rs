@@ -1,0 +1,107 @@
+//! `cohort terms`: what owners will be asked to approve, made from the app-compose file.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use alloy::primitives::B256;
+use clap::Args;
+use cohort_protocol::{compose::AppCompose, recipe::Recipe, terms::Terms};
+
+use crate::{
+    chain::App,
+    config::Settings,
+    failure::{self, Failure, Outcome},
+    files,
+};
+
+/// Arguments of `cohort terms`.
+#[derive(Debug, Args)]
+pub struct TermsArgs {
+    /// Where to write the terms.
+    #[arg(long)]
+    out: PathBuf,
+    /// Days until the proposal ends.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=400))]
+    days: u64,
+    /// Another number makes another proposal of the same terms, after a revocation say.
+    #[arg(long, default_value_t = 0)]
+    round: u32,
+}
+
+/// Makes the terms for the app's current era.
+pub async fn make(settings: &Settings, args: &TermsArgs) -> Outcome {
+    files::refuse_existing(&args.out)?;
+    let (compose, recipe) = read_recipe(settings.compose()?)?;
+    let app = App::connect(settings).await?;
+    let config = app.contract.config().call().await.map_err(failure::contract)?;
+    let terms = Terms {
+        compose_hash: compose.compose_hash(),
+        recipe_hash: recipe.recipe_hash(),
+        output_schema_hash: recipe.output_schema_hash(),
+        epsilon_per_run: recipe.privacy().epsilon_per_run,
+        delta_per_run: 0,
+        epsilon_budget: recipe.privacy().epsilon_budget,
+        delta_budget: 0,
+        expiry: now()? + args.days * 86_400,
+        devices: B256::ZERO,
+        era: config.era,
+        round: args.round,
+    };
+    files::write_json(&args.out, &terms)?;
+    if settings.json {
+        println!("{}", serde_json::json!({ "proposal_id": terms.proposal_id(), "terms": terms }));
+    } else {
+        println!("proposal      {}", terms.proposal_id());
+        println!("compose-hash  {}", terms.compose_hash);
+        println!("privacy       epsilon {} per run, {} in all", terms.epsilon_per_run, terms.epsilon_budget);
+        println!("-> {}", args.out.display());
+    }
+    Ok(())
+}
+
+/// The app-compose file and the recipe in it.
+pub fn read_recipe(path: &Path) -> Outcome<(AppCompose, Recipe)> {
+    let compose = files::read_compose(path)?;
+    let recipe = compose.recipe().map_err(|e| {
+        Failure::input(
+            format!("{} has no usable recipe: {}", path.display(), files::chain_text(&e)),
+            "see docs/spec/recipe.md",
+        )
+    })?;
+    Ok((compose, recipe))
+}
+
+/// Reads terms and, where an app-compose file is known, checks that they are for exactly it.
+pub fn read_terms(settings: &Settings, path: &Path) -> Outcome<(Terms, Option<Recipe>)> {
+    let terms: Terms = files::read_json(path, "a terms file of cohort terms")?;
+    let Ok(compose_path) = settings.compose() else { return Ok((terms, None)) };
+    let (compose, recipe) = read_recipe(compose_path)?;
+    if compose.compose_hash() != terms.compose_hash {
+        return Err(Failure::refused(
+            format!(
+                "the terms are for compose-hash {}, but {} has {}",
+                terms.compose_hash,
+                compose_path.display(),
+                compose.compose_hash()
+            ),
+            "do not approve code that you have not got in front of you; fetch the file that was proposed",
+        ));
+    }
+    if recipe.recipe_hash() != terms.recipe_hash || recipe.output_schema_hash() != terms.output_schema_hash {
+        return Err(Failure::refused(
+            "the terms name another recipe or output schema than the app-compose file holds",
+            "make the terms afresh: cohort terms",
+        ));
+    }
+    Ok((terms, Some(recipe)))
+}
+
+/// Unix seconds.
+pub fn now() -> Outcome<u64> {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|d| d.as_secs())
+        .map_err(|_| Failure::input("this machine's clock is before 1970", "set the clock"))
+}

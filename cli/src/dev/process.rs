@@ -1,0 +1,134 @@
+//! Child processes that cannot outlive this one.
+//!
+//! Every child gets a pipe as standard input and stops when it ends, so that even `kill -9` of this process leaves
+//! nothing running; a child that cannot do so itself is started under a shell that watches the pipe for it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::failure::{Failure, Outcome};
+
+/// How long a service may take to say where it listens.
+const START: Duration = Duration::from_secs(30);
+/// How long a child may take to stop when its input ends.
+const STOP: Duration = Duration::from_secs(5);
+
+/// A running child.
+#[derive(Debug)]
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program of ours, which takes `--exit-with-stdin`.
+    pub fn start<I, S>(name: &'static str, program: &Path, args: I, logs: &Path) -> Outcome<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = Command::new(program);
+        command.args(args).arg("--exit-with-stdin");
+        Self::spawn(name, command, logs)
+    }
+
+    /// Starts another program under a shell that stops it when our pipe ends.
+    pub fn start_watched<I, S>(name: &'static str, program: &Path, args: I, logs: &Path) -> Outcome<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg("\"$@\" & child=$!; cat > /dev/null; kill $child 2> /dev/null; wait $child");
+        command.arg("sh").arg(program).args(args);
+        Self::spawn(name, command, logs)
+    }
+
+    fn spawn(name: &'static str, mut command: Command, logs: &Path) -> Outcome<Self> {
+        let log = logs.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).map_err(|e| Failure::write(&log, &e))?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| Failure::input(format!("cannot start {name}: {e}"), "build everything first: make build"))?;
+        let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
+        Ok(Self { name, child, lines, log })
+    }
+
+    /// Waits for the line that starts with `prefix` and returns its rest; then goes on reading in the background.
+    pub async fn ready(&mut self, prefix: &str) -> Outcome<String> {
+        let Some(mut lines) = self.lines.take() else {
+            return Err(Failure::unreachable(format!("{} has no output to wait for", self.name), "start it anew"));
+        };
+        let wanted = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(rest) = line.strip_prefix(prefix) {
+                    return Some(rest.trim().to_owned());
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(START, wanted).await {
+            Ok(Some(rest)) => {
+                // A full pipe would stop the child.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                Ok(rest)
+            }
+            _ => Err(Failure::unreachable(
+                format!("{} did not start: {}", self.name, tail(&self.log)),
+                format!("see {}", self.log.display()),
+            )),
+        }
+    }
+
+    /// Ends the child's input and waits for it to stop.
+    pub async fn stop(mut self) {
+        drop(self.child.stdin.take());
+        if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+    }
+
+    /// Stops the child at once, as a crash would.
+    pub async fn kill(mut self) {
+        let _ = self.child.kill().await;
+    }
+
+    /// The operating system's number for it.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().rev().take(5).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
+}
+
+/// Ctrl-C or SIGTERM.
+pub(super) async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

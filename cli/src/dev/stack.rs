@@ -1,0 +1,448 @@
+//! All services of one study, as processes of their own, on free ports.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use alloy::{
+    network::TransactionBuilder,
+    primitives::{Address, U256},
+    providers::{Provider, ProviderBuilder},
+    rpc::types::TransactionRequest,
+    signers::local::PrivateKeySigner,
+};
+use cohort_attestation::dev::{DevGuest, DevPlatform};
+use cohort_protocol::root::RootStatement;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::process::Command;
+
+use super::{Study, process::Process};
+use crate::failure::{self, Failure, Outcome};
+
+/// Who uses anvil's accounts, in their order. Their keys are public: good for nothing but development.
+const NAMES: [&str; 7] = ["deployer", "hospital-A", "hospital-B", "hospital-C", "hospital-D", "analyst", "relayer"];
+/// Blocks on top before anything counts as confirmed.
+const CONFIRMATIONS: u64 = 2;
+
+/// Somebody with an account on the development chain.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// File with the private key, mode 0600.
+    pub key_file: PathBuf,
+    /// The account.
+    pub address: Address,
+}
+
+/// How to start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Where this stack keeps its files; under the project's `target`.
+    pub folder: PathBuf,
+    /// Folder of the built programs.
+    pub programs: PathBuf,
+}
+
+/// A running stack.
+#[derive(Debug)]
+pub struct Stack {
+    /// How it was started.
+    pub options: Options,
+    /// The study.
+    pub study: Study,
+    /// JSON-RPC of the chain.
+    pub rpc_url: String,
+    /// The indexer.
+    pub indexer_url: String,
+    /// The KMS.
+    pub kms_url: String,
+    /// The agent.
+    pub agent_url: String,
+    /// The registry.
+    pub registry: Address,
+    /// The consortium's contract.
+    pub app: Address,
+    /// The KMS root.
+    pub kms_root: Address,
+    /// The agent's gas account.
+    pub agent_account: Address,
+    /// Owners in the study's order.
+    pub owners: Vec<Person>,
+    /// Deploys the contracts; has no say in them afterwards.
+    pub deployer: Person,
+    /// Asks for runs.
+    pub analyst: Person,
+    /// Submits others' signatures.
+    pub relayer: Person,
+    /// anvil.
+    pub anvil: Option<Process>,
+    /// cohort-indexer.
+    pub indexer: Option<Process>,
+    /// cohort-kms.
+    pub kms: Option<Process>,
+    /// dev-guest-agent.
+    pub guest: Option<Process>,
+    /// cohort-agent.
+    pub agent: Option<Process>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Deployed {
+    dstack_kms: Option<Address>,
+    dstack_app: Option<Address>,
+}
+
+impl Stack {
+    /// Starts anvil and deploys registry and contract with the forge scripts.
+    pub async fn deploy(options: Options) -> Outcome<Self> {
+        for name in ["keys", "logs", "data", "published"] {
+            create(&options.folder.join(name))?;
+        }
+        let study = Study::heart_disease(&options.project);
+        let logs = options.folder.join("logs");
+        let accounts = options.folder.join("accounts.json");
+        let mut anvil = Process::start_watched(
+            "anvil",
+            &options.project.join("script/anvil"),
+            ["--port", "0", "--block-time", "1", "--chain-id", "31337", "--config-out", &accounts.display().to_string()],
+            &logs,
+        )?;
+        let address = anvil.ready("Listening on ").await?;
+        let [deployer, a, b, c, d, analyst, relayer] = people(&accounts, &options.folder.join("keys"))?;
+        let mut stack = Self {
+            rpc_url: format!("http://{address}"),
+            study,
+            indexer_url: String::new(),
+            kms_url: String::new(),
+            agent_url: String::new(),
+            registry: Address::ZERO,
+            app: Address::ZERO,
+            kms_root: Address::ZERO,
+            agent_account: Address::ZERO,
+            owners: vec![a, b, c, d],
+            deployer,
+            analyst,
+            relayer,
+            anvil: Some(anvil),
+            indexer: None,
+            kms: None,
+            guest: None,
+            agent: None,
+            options,
+        };
+        stack.deploy_contracts().await?;
+        stack.write_config()?;
+        Ok(stack)
+    }
+
+    /// A file of this stack.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.options.folder.join(name)
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.options.programs.join(name)
+    }
+
+    async fn deploy_contracts(&mut self) -> Outcome {
+        let root_file = self.path("kms-root.key");
+        self.kms_tool(["root", "new", "--out"].map(OsString::from), &root_file).await?;
+        let zero = Address::ZERO.to_string();
+        let show = ["root", "show", "--chain-id", "31337", "--registry", &zero, "--root-file"].map(OsString::from);
+        let shown = self.kms_tool(show, &root_file).await?;
+        let statement: RootStatement = serde_json::from_slice(&shown)
+            .map_err(|e| Failure::unreachable(format!("cohort-kms root show: {e}"), "build everything anew"))?;
+        self.kms_root = statement.root;
+        let seed_file = self.path("platform.seed");
+        let seed = write_seed(&seed_file)?;
+        let mr_system = mr_system(&seed)?;
+        let kms = json!({
+            "root": statement.root,
+            "sealingKey": statement.sealing_key,
+            "mrSystems": [mr_system],
+            "output": self.path("deployed-kms.json"),
+        });
+        self.registry = self.forge("DeployKms", &kms).await?.dstack_kms.unwrap_or_default();
+        let app = self.study.deployment(&self.owners, self.analyst.address, self.kms_root, self.registry);
+        let app = merge(app, json!({ "output": self.path("deployed-app.json") }));
+        self.app = self.forge("DeployApp", &app).await?.dstack_app.unwrap_or_default();
+        Ok(())
+    }
+
+    async fn kms_tool<const N: usize>(&self, args: [OsString; N], file: &Path) -> Outcome<Vec<u8>> {
+        let output = Command::new(self.program("cohort-kms"))
+            .args(args)
+            .arg(file)
+            .output()
+            .await
+            .map_err(|e| Failure::input(format!("cannot start cohort-kms: {e}"), "build everything first: make build"))?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(Failure::unreachable(String::from_utf8_lossy(&output.stderr), "see the message above"))
+    }
+
+    /// Runs one forge script against the chain and reads what it deployed.
+    async fn forge(&self, script: &str, input: &serde_json::Value) -> Outcome<Deployed> {
+        let input_file = self.path(&format!("{script}.json"));
+        fs::write(&input_file, input.to_string()).map_err(|e| Failure::write(&input_file, &e))?;
+        let sender = self.deployer.address.to_string();
+        let relative = input_file.strip_prefix(&self.options.project).unwrap_or(&input_file);
+        let output = Command::new(self.options.project.join("script/forge"))
+            .current_dir(&self.options.project)
+            .env("FOUNDRY_BROADCAST", self.path("broadcast"))
+            .args(["script", &format!("script/{script}.s.sol"), "--sig", "run(string)"])
+            .arg(relative)
+            .args(["--rpc-url", &self.rpc_url, "--broadcast", "--unlocked", "--sender", &sender])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|e| Failure::input(format!("cannot start forge: {e}"), "install it first: make build"))?;
+        if !output.status.success() {
+            let log = self.path("logs/forge.log");
+            let _ = fs::write(&log, [output.stdout, output.stderr].concat());
+            return Err(Failure::unreachable(format!("{script} failed"), format!("see {}", log.display())));
+        }
+        let deployed = input.get("output").and_then(|v| v.as_str()).unwrap_or_default();
+        crate::files::read_json(Path::new(deployed), "what a deploy script writes")
+    }
+
+    /// `cohort.toml`, from which every `cohort` command in this folder knows the study.
+    fn write_config(&self) -> Outcome {
+        let url = |key: &str, value: &str| if value.is_empty() { String::new() } else { format!("{key} = {value:?}\n") };
+        let text = format!(
+            "rpc_urls = [{:?}]\nregistry = \"{}\"\napp = \"{}\"\ncompose = {:?}\n{}{}{}",
+            self.rpc_url,
+            self.registry,
+            self.app,
+            self.study.compose_file(),
+            url("kms_url", &self.kms_url),
+            url("indexer_url", &self.indexer_url),
+            url("agent_url", &self.agent_url),
+        );
+        let path = self.path("cohort.toml");
+        fs::write(&path, text).map_err(|e| Failure::write(&path, &e))
+    }
+
+    /// Starts indexer, KMS, guest agent and agent, in this order.
+    pub async fn start_services(&mut self) -> Outcome {
+        self.start_indexer().await?;
+        self.start_kms().await?;
+        self.start_guest().await?;
+        self.start_agent().await?;
+        self.write_config()
+    }
+
+    /// Starts the indexer.
+    pub async fn start_indexer(&mut self) -> Outcome {
+        let args = [
+            "--rpc-url".into(),
+            self.rpc_url.clone(),
+            "--registry".into(),
+            self.registry.to_string(),
+            "--database".into(),
+            self.path("indexer.sqlite").display().to_string(),
+            "--listen".into(),
+            listen(&self.indexer_url),
+            "--confirmations".into(),
+            CONFIRMATIONS.to_string(),
+        ];
+        let mut process = Process::start("indexer", &self.program("cohort-indexer"), args, &self.path("logs"))?;
+        self.indexer_url = process.ready("listening ").await?;
+        self.indexer = Some(process);
+        Ok(())
+    }
+
+    /// Starts the KMS. The platform's root certificate is written first: it decides what the KMS trusts.
+    pub async fn start_kms(&mut self) -> Outcome {
+        let root = self.path("platform-root.pem");
+        let seed = read_seed(&self.path("platform.seed"))?;
+        let platform = platform(&seed)?;
+        let certificate = platform
+            .root_certificate_pem()
+            .map_err(|e| Failure::input(format!("development platform: {e}"), "report this"))?;
+        fs::write(&root, certificate).map_err(|e| Failure::write(&root, &e))?;
+        let args = [
+            "serve".into(),
+            "--rpc-url".into(),
+            self.rpc_url.clone(),
+            "--indexer-url".into(),
+            self.indexer_url.clone(),
+            "--registry".into(),
+            self.registry.to_string(),
+            "--chain-id".into(),
+            "31337".into(),
+            "--root-file".into(),
+            self.path("kms-root.key").display().to_string(),
+            "--log".into(),
+            self.path("release-log.jsonl").display().to_string(),
+            "--confirmations".into(),
+            CONFIRMATIONS.to_string(),
+            "--insecure-dev-attestation-root".into(),
+            root.display().to_string(),
+            "--listen".into(),
+            listen(&self.kms_url),
+        ];
+        let mut process = Process::start("kms", &self.program("cohort-kms"), args, &self.path("logs"))?;
+        self.kms_url = process.ready("listening ").await?;
+        self.kms = Some(process);
+        Ok(())
+    }
+
+    /// Starts the stand-in for dstack's guest agent.
+    pub async fn start_guest(&mut self) -> Outcome {
+        let args = [
+            "--socket".into(),
+            self.path("dstack.sock").display().to_string(),
+            "--app-id".into(),
+            self.app.to_string(),
+            "--app-compose".into(),
+            self.study.compose_file().display().to_string(),
+            "--seed-file".into(),
+            self.path("platform.seed").display().to_string(),
+            "--instance-name".into(),
+            "agent-1".into(),
+            "--collateral-file".into(),
+            self.path("collateral.json").display().to_string(),
+        ];
+        let process = Process::start("dev-guest-agent", &self.program("dev-guest-agent"), args, &self.path("logs"))?;
+        self.guest = Some(process);
+        let socket = self.path("dstack.sock");
+        for _ in 0..200 {
+            if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(Failure::unreachable("dev-guest-agent did not start", "see its log in the stack's logs folder"))
+    }
+
+    /// Starts the agent and gives its gas account something to pay with.
+    pub async fn start_agent(&mut self) -> Outcome {
+        let args = [
+            "--guest-agent".into(),
+            self.path("dstack.sock").display().to_string(),
+            "--rpc-url".into(),
+            self.rpc_url.clone(),
+            "--kms-url".into(),
+            self.kms_url.clone(),
+            "--sealed".into(),
+            self.path("published").display().to_string(),
+            "--collateral-file".into(),
+            self.path("collateral.json").display().to_string(),
+            "--confirmations".into(),
+            CONFIRMATIONS.to_string(),
+            "--listen".into(),
+            listen(&self.agent_url),
+        ];
+        let mut process = Process::start("agent", &self.program("cohort-agent"), args, &self.path("logs"))?;
+        self.agent_url = process.ready("listening ").await?;
+        self.agent = Some(process);
+        self.fund_agent().await
+    }
+
+    async fn fund_agent(&mut self) -> Outcome {
+        #[derive(Deserialize)]
+        struct Attestation {
+            gas_account: Address,
+        }
+        let url = self.agent_url.parse().map_err(|e| Failure::input(e, "the agent's address is no URL"))?;
+        let service = crate::http::Service::new("the agent", &url)?;
+        let attestation: Attestation = service.get("v1/attestation").await?.ready("the agent")?;
+        self.agent_account = attestation.gas_account;
+        let rpc = self.rpc_url.parse().map_err(|e| Failure::input(e, "the chain's address is no URL"))?;
+        let provider = ProviderBuilder::new().connect_http(rpc);
+        let amount = U256::from(10).pow(U256::from(18));
+        let payment =
+            TransactionRequest::default().with_from(self.deployer.address).with_to(self.agent_account).with_value(amount);
+        let pending = provider.send_transaction(payment).await.map_err(|e| failure::rpc(&e))?;
+        pending.get_receipt().await.map_err(|e| failure::rpc(&e))?;
+        Ok(())
+    }
+
+    /// Stops everything, in reverse order.
+    pub async fn stop(&mut self) {
+        for process in [&mut self.agent, &mut self.guest, &mut self.kms, &mut self.indexer, &mut self.anvil] {
+            if let Some(process) = process.take() {
+                process.stop().await;
+            }
+        }
+    }
+}
+
+/// The same port again after a restart, a free one at first.
+fn listen(url: &str) -> String {
+    url.strip_prefix("http://").unwrap_or("127.0.0.1:0").trim_end_matches('/').to_owned()
+}
+
+fn merge(mut base: serde_json::Value, more: serde_json::Value) -> serde_json::Value {
+    if let (Some(base), serde_json::Value::Object(more)) = (base.as_object_mut(), more) {
+        base.extend(more);
+    }
+    base
+}
+
+fn create(path: &Path) -> Outcome {
+    fs::create_dir_all(path).map_err(|e| Failure::write(path, &e))
+}
+
+/// Writes a key file for each of [`NAMES`] out of what anvil tells about its accounts.
+fn people(accounts: &Path, folder: &Path) -> Outcome<[Person; NAMES.len()]> {
+    #[derive(Deserialize)]
+    struct Accounts {
+        private_keys: Vec<String>,
+    }
+    let accounts: Accounts = crate::files::read_json(accounts, "what anvil writes with --config-out")?;
+    let mut people = Vec::with_capacity(NAMES.len());
+    for (name, key) in NAMES.iter().zip(&accounts.private_keys) {
+        let bad = |e: &dyn std::fmt::Display| Failure::unreachable(format!("anvil's key for {name}: {e}"), "start anew");
+        let signer: PrivateKeySigner = key.parse().map_err(|e| bad(&e))?;
+        let key_file = folder.join(format!("{name}.key"));
+        write_private(&key_file, key)?;
+        people.push(Person { key_file, address: signer.address() });
+    }
+    people.try_into().map_err(|_| Failure::unreachable("anvil has too few accounts", "start anew"))
+}
+
+fn write_private(path: &Path, text: &str) -> Outcome {
+    use std::io::Write;
+    let failed = |e: std::io::Error| Failure::write(path, &e);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)
+}
+
+fn write_seed(path: &Path) -> Outcome<[u8; 32]> {
+    let secret = cohort_protocol::hpke::random_secret()
+        .map_err(|e| Failure::unreachable(e, "the system gives no randomness"))?;
+    write_private(path, &hex::encode(secret.expose_secret()))?;
+    Ok(*secret.expose_secret())
+}
+
+fn read_seed(path: &Path) -> Outcome<[u8; 32]> {
+    let text = fs::read_to_string(path).map_err(|e| Failure::read(path, &e))?;
+    let mut seed = [0u8; 32];
+    hex::decode_to_slice(text.trim(), &mut seed)
+        .map_err(|e| Failure::input(format!("{}: {e}", path.display()), "start the stack anew"))?;
+    Ok(seed)
+}
+
+fn platform(seed: &[u8; 32]) -> Outcome<DevPlatform> {
+    DevPlatform::from_seed(*seed).map_err(|e| Failure::input(format!("development platform: {e}"), "report this"))
+}
+
+/// What every development guest of this platform measures as, whatever app it runs.
+fn mr_system(seed: &[u8; 32]) -> Outcome<String> {
+    let guest = DevGuest::new(platform(seed)?, [0; 20].into(), "{}", &[0; 32])
+        .map_err(|e| Failure::input(format!("development guest: {e}"), "report this"))?;
+    Ok(format!("0x{}", hex::encode(guest.mr_system().as_bytes())))
+}

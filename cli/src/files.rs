@@ -1,0 +1,104 @@
+//! Reading keys and JSON, writing results: whole or not at all.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use alloy::signers::local::PrivateKeySigner;
+use clap::Args;
+use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, Outcome};
+
+/// Which key signs. Never picked silently, never on the command line itself.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArg {
+    /// File with the private key (64 hex digits), readable by you alone (mode 0600).
+    #[arg(long, env = "COHORT_KEY_FILE")]
+    key_file: PathBuf,
+}
+
+impl KeyArg {
+    /// Reads the key.
+    pub fn signer(&self) -> Outcome<PrivateKeySigner> {
+        let path = &self.key_file;
+        let mode = fs::metadata(path).map_err(|e| Failure::read(path, &e))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(Failure::input(
+                format!("key file {} can be read by others (mode {:03o})", path.display(), mode & 0o777),
+                format!("chmod 600 {}", path.display()),
+            ));
+        }
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| Failure::read(path, &e))?);
+        let bad = || {
+            Failure::input(
+                format!("key file {} does not hold a private key", path.display()),
+                "it must hold 64 hex digits, with or without 0x, and nothing else",
+            )
+        };
+        let mut bytes = Zeroizing::new([0u8; 32]);
+        hex::decode_to_slice(text.trim().trim_start_matches("0x"), bytes.as_mut()).map_err(|_| bad())?;
+        PrivateKeySigner::from_slice(bytes.as_ref()).map_err(|_| bad())
+    }
+}
+
+/// Reads and parses a JSON file; `what` says in words what it should be.
+pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {
+    let bytes = fs::read(path).map_err(|e| Failure::read(path, &e))?;
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Failure::input(format!("{} is not {what}: {e}", path.display()), "use the file as the command that made it wrote it")
+    })
+}
+
+/// Writes JSON beside its final name and renames: never a half file. Refuses to overwrite.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Outcome {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |e: std::io::Error| Failure::write(path, &e);
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    serde_json::to_writer_pretty(&mut file, value).map_err(|e| failed(e.into()))?;
+    file.write_all(b"\n").map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    file.persist_noclobber(path).map_err(|e| match e.error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::input(format!("{} exists already", path.display()), "give another --out, or move the file away")
+        }
+        _ => failed(e.error),
+    })?;
+    Ok(())
+}
+
+/// Refuses early when a result's final name is taken.
+pub fn refuse_existing(path: &Path) -> Outcome {
+    if path.exists() {
+        return Err(Failure::input(
+            format!("{} exists already", path.display()),
+            "give another --out, or move the file away",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads and parses an app-compose file.
+pub fn read_compose(path: &Path) -> Outcome<cohort_protocol::compose::AppCompose> {
+    let bytes = fs::read(path).map_err(|e| Failure::read(path, &e))?;
+    cohort_protocol::compose::AppCompose::parse(&bytes).map_err(|e| {
+        Failure::input(format!("{} is not usable: {}", path.display(), chain_text(&e)), "cohort recipe lint tells more")
+    })
+}
+
+/// An error with its causes, on one line.
+pub fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

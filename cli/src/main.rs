@@ -1,0 +1,94 @@
+//! `cohort`: parses the command line, runs one command, maps failures to exit codes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cohort_cli::{
+    command::{approve, dataset, inspect, kms, recipe, run, seal, status, terms, verify},
+    config::{Global, Settings},
+    failure::Outcome,
+};
+
+/// Compute travels, data stays: seal, approve, run and verify studies whose rows nobody shares.
+#[derive(Parser)]
+#[command(name = "cohort", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Encrypt a dataset at its source, for exactly one recipe.
+    Seal(seal::SealArgs),
+    /// Show the public card of a sealed file.
+    Inspect(inspect::InspectArgs),
+    /// Register sealed datasets on chain.
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
+    /// Explain, hash or lint a recipe.
+    #[command(subcommand)]
+    Recipe(recipe::RecipeCommand),
+    /// Make the terms that owners are asked to approve.
+    Terms(terms::TermsArgs),
+    /// Approve terms as an owner: by transaction, or by a signature that somebody else relays.
+    Approve(approve::ApproveArgs),
+    /// Submit owners' signatures.
+    Relay(approve::RelayArgs),
+    /// Record that an owner will not approve, with a reason.
+    Reject(approve::RejectArgs),
+    /// Stop a proposal, or all, for good: one owner, one transaction.
+    Revoke(approve::RevokeArgs),
+    /// Show a proposal: who signed, who is awaited, what is left.
+    Status(status::StatusArgs),
+    /// Ask for a run as an analyst and fetch its result.
+    Run(run::RunArgs),
+    /// Check a result file: evidence, signatures, approvals, budget, receipt.
+    Verify(verify::VerifyArgs),
+    /// Check the KMS against the chain.
+    #[command(subcommand)]
+    Kms(kms::KmsCommand),
+    /// Development: a whole study on this machine, with real checks under development roots.
+    #[cfg(feature = "dev")]
+    #[command(subcommand)]
+    Dev(cohort_cli::dev::DevCommand),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    match dispatch(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            if let Some(hint) = &failure.hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Outcome {
+    let settings = Settings::load(cli.global)?;
+    match cli.command {
+        Command::Seal(args) => seal::run(&settings, args).await,
+        Command::Inspect(args) => inspect::run(&settings, &args),
+        Command::Dataset(command) => dataset::run(&settings, &command).await,
+        Command::Recipe(command) => recipe::run(&settings, &command),
+        Command::Terms(args) => terms::make(&settings, &args).await,
+        Command::Approve(args) => approve::approve(&settings, &args).await,
+        Command::Relay(args) => approve::relay(&settings, &args).await,
+        Command::Reject(args) => approve::reject(&settings, &args).await,
+        Command::Revoke(args) => approve::revoke(&settings, &args).await,
+        Command::Status(args) => status::run(&settings, &args).await,
+        Command::Run(args) => run::run(&settings, &args).await,
+        Command::Verify(args) => verify::run(&settings, &args).await,
+        Command::Kms(command) => kms::run(&settings, &command).await,
+        #[cfg(feature = "dev")]
+        Command::Dev(command) => cohort_cli::dev::run(&command).await,
+    }
+}
