@@ -1,0 +1,48 @@
+-- What this database mirrors: one registry on one chain.
+create table source (
+  source_id integer primary key constraint source_is_single check (source_id = 1),
+  chain_id integer not null,
+  registry blob not null constraint source_registry_length check (length(registry) = 20)
+) strict;
+
+-- Headers: every block that has events of ours, the last 256 blocks without a gap (to find reorganisations by parent
+-- hash), and some older ones as anchors for deeper reorganisations. The highest is the head.
+create table block (
+  number integer primary key,
+  hash blob not null constraint block_hash_length check (length(hash) = 32),
+  parent_hash blob not null constraint block_parent_hash_length check (length(parent_hash) = 32),
+  timestamp integer not null -- Unix seconds
+) strict;
+
+-- Every fact, append only. Anything that is asked "as of block N" is a fold over rows with block_number <= N, and a
+-- reorganisation only deletes rows; no other table could be left behind by it.
+create table event (
+  block_number integer not null,
+  log_index integer not null,
+  transaction_hash blob not null,
+  address blob not null, -- the registry or an app
+  kind text not null,    -- name of the event, snake_case
+  args text not null,    -- JSON of all its arguments
+  -- Identifiers among the arguments, for the indexes below; null where the event has none of that sort.
+  app blob,              -- the app that a registry's event names
+  proposal_id blob,
+  compose_hash blob,
+  run_id blob,
+  dataset_id blob,
+  superseded_id blob,    -- the proposal or dataset that this event replaces
+  constraint event_pk primary key (block_number, log_index),
+  constraint event_block_fk foreign key (block_number) references block (number)
+) strict, without rowid;
+
+-- Configuration of an app, registered apps.
+create index event_by_kind on event (address, kind, block_number, log_index);
+-- Is this app registered?
+create index event_by_app on event (address, app, kind, block_number, log_index) where app is not null;
+-- One proposal, one run, one dataset: what release decisions read.
+create index event_by_proposal on event (address, proposal_id, kind, block_number, log_index) where proposal_id is not null;
+create index event_by_compose on event (address, compose_hash, kind, block_number, log_index) where compose_hash is not null;
+create index event_by_run on event (address, run_id, kind, block_number, log_index) where run_id is not null;
+create index event_by_dataset on event (address, dataset_id, kind, block_number, log_index) where dataset_id is not null;
+create index event_by_superseded on event (address, superseded_id, kind, block_number, log_index) where superseded_id is not null;
+-- The timeline of an app.
+create index event_by_position on event (address, block_number, log_index);

@@ -1,0 +1,309 @@
+//! Following the chain: ranges of logs while behind, block by block at the head, and back where it reorganises.
+//!
+//! Nothing an endpoint says is taken alone: logs must carry the hash of a header, headers must follow each other and
+//! the mirrored head, and a range is applied only if its last header is still there after its logs were read. A
+//! contradiction discards the range; the next attempt asks the next endpoint.
+
+mod check;
+mod range;
+
+use std::time::{Duration, Instant};
+
+use alloy::primitives::Address;
+use tokio::sync::watch;
+
+pub use self::check::Contradiction;
+use self::range::{FetchError, Fetched, LogReader, Plan};
+use crate::{
+    config::{Config, HEADER_WINDOW},
+    event::UnknownRegistryEvent,
+    rpc::{Endpoint, Header, RpcError},
+    store::{Batch, Source, Store, StoreError},
+};
+
+/// Blocks applied at once near the head, where every header is read.
+const RECENT_BLOCKS: u64 = 64;
+/// How long an endpoint may show an older chain than the mirror before the mirror believes that blocks are gone.
+const ROLLBACK_PATIENCE: Duration = Duration::from_secs(10);
+/// Longest pause between attempts that fail.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+
+/// Why following ended for good: going on would mean skipping something.
+#[derive(Debug, thiserror::Error)]
+pub enum StopReason {
+    /// An endpoint is of another chain.
+    #[error("RPC endpoint {endpoint} is of chain {have}, not {want}; fix --rpc-url or --chain-id")]
+    WrongChain {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// What it says.
+        have: u64,
+        /// What it should be.
+        want: u64,
+    },
+    /// The database mirrors another chain or registry.
+    #[error(transparent)]
+    OtherSource(StoreError),
+    /// An event of the registry cannot be understood.
+    #[error("block {block_number}, log {log_index}: {source}")]
+    UnknownEvent {
+        /// Its block.
+        block_number: u64,
+        /// Its place in the block.
+        log_index: u64,
+        /// Which one.
+        source: UnknownRegistryEvent,
+    },
+}
+
+/// How following goes.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// The source is known and the mirror is of it.
+    pub source: Option<Source>,
+    /// When the mirror last held the newest block of the chain.
+    pub caught_up: Option<Instant>,
+    /// Height of the newest block that the chain showed.
+    pub chain_head: Option<u64>,
+    /// The last failure since the mirror was last caught up.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Stop(StopReason),
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Contradiction(Contradiction),
+}
+
+enum Progress {
+    /// More may be waiting.
+    Moved,
+    /// The mirror holds the newest block.
+    CaughtUp,
+    /// The chain is not as far as the mirror, or as its first block.
+    Waiting,
+}
+
+/// Keeps the mirror at the chain's head.
+#[derive(Debug)]
+pub struct Follower {
+    store: Store,
+    registry: Address,
+    endpoints: Vec<Endpoint>,
+    current: usize,
+    /// The current endpoint's chain id was checked since its last failure.
+    verified: bool,
+    chain_id: Option<u64>,
+    start: u64,
+    poll: Duration,
+    reader: LogReader,
+    /// Registered apps; `None`: read them again.
+    apps: Option<Vec<Address>>,
+    /// Since when the chain has been shorter than the mirror.
+    shorter_since: Option<Instant>,
+    health: watch::Sender<Health>,
+}
+
+impl Follower {
+    /// A follower of the configured chain, and where it reports how it goes.
+    pub fn new(config: &Config, store: Store) -> Result<(Self, watch::Receiver<Health>), RpcError> {
+        let (health, receiver) = watch::channel(Health::default());
+        let endpoints = (1..)
+            .zip(&config.rpc_urls)
+            .map(|(place, url)| Endpoint::new(place, url.clone()))
+            .collect::<Result<_, _>>()?;
+        let follower = Self {
+            store,
+            registry: config.registry,
+            endpoints,
+            current: 0,
+            verified: false,
+            chain_id: config.chain_id,
+            // Headers below the first event: the confirmed position exists from the start.
+            start: config.from_block.saturating_sub(HEADER_WINDOW),
+            poll: config.poll,
+            reader: LogReader::default(),
+            apps: None,
+            shorter_since: None,
+            health,
+        };
+        Ok((follower, receiver))
+    }
+
+    /// Follows until it must stop. Dropping the future at any point leaves the mirror whole.
+    pub async fn run(mut self) -> StopReason {
+        let mut failures = 0u32;
+        loop {
+            let pause = match self.step().await {
+                Ok(Progress::Moved) => Duration::ZERO,
+                Ok(Progress::CaughtUp | Progress::Waiting) => self.poll,
+                Err(StepError::Stop(reason)) => return reason,
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(target: "indexer::follow", %error, failures, "attempt failed");
+                    self.health.send_modify(|health| health.last_error = Some(error.to_string()));
+                    self.next_endpoint();
+                    // The first failure of several endpoints only moves on to the next one.
+                    let doublings = failures.saturating_sub(1).min(6);
+                    tokio::time::sleep((self.poll * 2u32.pow(doublings)).min(MAX_BACKOFF)).await;
+                    continue;
+                }
+            };
+            failures = 0;
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    fn next_endpoint(&mut self) {
+        self.verified = false;
+        self.apps = None;
+        self.current = (self.current + 1) % self.endpoints.len().max(1);
+    }
+
+    async fn step(&mut self) -> Result<Progress, StepError> {
+        let endpoint = self.verified_endpoint().await?;
+        let tip = endpoint.newest().await?;
+        self.health.send_modify(|health| health.chain_head = Some(tip.number));
+        let Some(head) = self.store.head().await? else {
+            return if tip.number < self.start { Ok(Progress::Waiting) } else { self.extend(&endpoint, None, tip).await };
+        };
+        if tip.number > head.number {
+            self.shorter_since = None;
+            return self.extend(&endpoint, Some(head), tip).await;
+        }
+        match self.store.snapshot().await?.block(tip.number).await? {
+            Some(stored) if stored.hash != tip.hash => self.rewind(&endpoint, head).await,
+            Some(_) if tip.number == head.number => {
+                self.shorter_since = None;
+                self.health.send_modify(|health| {
+                    health.caught_up = Some(Instant::now());
+                    health.last_error = None;
+                });
+                Ok(Progress::CaughtUp)
+            }
+            _ => self.wait_for_rollback(&endpoint, head).await,
+        }
+    }
+
+    /// The chain is shorter than the mirror but does not contradict it. Usually the endpoint lags; if it stays so,
+    /// the blocks above are gone.
+    async fn wait_for_rollback(&mut self, endpoint: &Endpoint, head: Header) -> Result<Progress, StepError> {
+        let since = *self.shorter_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= ROLLBACK_PATIENCE {
+            self.shorter_since = None;
+            return self.rewind(endpoint, head).await;
+        }
+        if self.endpoints.len() > 1 {
+            self.next_endpoint();
+        }
+        Ok(Progress::Waiting)
+    }
+
+    async fn verified_endpoint(&mut self) -> Result<Endpoint, StepError> {
+        let Some(endpoint) = self.endpoints.get(self.current).cloned() else {
+            let reason = "no RPC endpoint is configured".to_owned();
+            return Err(RpcError::Transport { endpoint: 0, method: "connect", reason }.into());
+        };
+        if self.verified {
+            return Ok(endpoint);
+        }
+        let have = endpoint.chain_id().await?;
+        let stored = self.store.source().await?.map(|source| source.chain_id);
+        let want = *self.chain_id.get_or_insert(stored.unwrap_or(have));
+        if have != want {
+            return Err(StepError::Stop(StopReason::WrongChain { endpoint: endpoint.place(), have, want }));
+        }
+        let source = Source { chain_id: have, registry: self.registry };
+        self.store.claim(source).await.map_err(|error| match error {
+            StoreError::OtherSource { .. } => StepError::Stop(StopReason::OtherSource(error)),
+            error => StepError::Store(error),
+        })?;
+        self.health.send_modify(|health| health.source = Some(source));
+        self.verified = true;
+        Ok(endpoint)
+    }
+
+    /// Applies the next blocks after `head`.
+    async fn extend(&mut self, endpoint: &Endpoint, head: Option<Header>, tip: Header) -> Result<Progress, StepError> {
+        let next = head.map_or(self.start, |head| head.number.saturating_add(1));
+        let window_start = tip.number.saturating_sub(HEADER_WINDOW);
+        let recent = next >= window_start;
+        let last = match recent {
+            true => tip.number.min(next.saturating_add(RECENT_BLOCKS - 1)),
+            false => window_start.min(next.saturating_add(self.reader.size() - 1)),
+        };
+        let apps = match self.apps.take() {
+            Some(apps) => apps,
+            None => {
+                let at = head.map_or(0, |head| head.number);
+                self.store.snapshot().await?.registered_apps(self.registry, at).await?
+            }
+        };
+        let plan = Plan { registry: self.registry, apps: &apps, start: self.start, after: head, range: next..=last, recent };
+        let fetched = range::fetch(endpoint, &mut self.reader, &plan).await;
+        match fetched {
+            Ok(Fetched { headers, events, newcomers }) => {
+                self.store.apply(&Batch { after: head, headers, events }).await?;
+                self.apps = newcomers.is_empty().then_some(apps);
+                tracing::debug!(target: "indexer::follow", from = next, to = last, "applied");
+                Ok(Progress::Moved)
+            }
+            Err(FetchError::Contradiction(Contradiction::Parent { .. })) if head.is_some() => {
+                self.rewind(endpoint, tip).await
+            }
+            Err(FetchError::Contradiction(contradiction)) => Err(StepError::Contradiction(contradiction)),
+            Err(FetchError::Rpc(error)) => Err(error.into()),
+            Err(FetchError::UnknownEvent { block_number, log_index, source }) => {
+                Err(StepError::Stop(StopReason::UnknownEvent { block_number, log_index, source }))
+            }
+        }
+    }
+
+    /// Takes back the blocks that are not the endpoint's any more. The head is known to be one of them. Blocks of one
+    /// chain match up to some height and differ above it, so doubling steps and halving find that height.
+    async fn rewind(&mut self, endpoint: &Endpoint, tip: Header) -> Result<Progress, StepError> {
+        self.apps = None;
+        let count = self.store.snapshot().await?.block_count().await?;
+        let (mut differs, mut step) = (0u64, 1u64);
+        let mut matches = loop {
+            let place = differs.saturating_add(step);
+            if place >= count {
+                break count; // "before the first block", which nothing contradicts
+            }
+            if self.same_block(endpoint, place).await? {
+                break place;
+            }
+            (differs, step) = (place, step.saturating_mul(2));
+        };
+        while matches - differs > 1 {
+            let middle = differs + (matches - differs) / 2;
+            if self.same_block(endpoint, middle).await? {
+                matches = middle;
+            } else {
+                differs = middle;
+            }
+        }
+        let keep = self.store.snapshot().await?.block_from_head(matches).await?.map(|block| block.number);
+        tracing::warn!(target: "indexer::follow", ?keep, chain_head = tip.number, "chain reorganised, rewinding");
+        self.store.rewind(self.registry, keep).await?;
+        Ok(Progress::Moved)
+    }
+
+    async fn same_block(&self, endpoint: &Endpoint, place: u64) -> Result<bool, StepError> {
+        match self.store.snapshot().await?.block_from_head(place).await? {
+            None => Ok(true),
+            Some(stored) => {
+                let theirs = endpoint.header(stored.number).await?;
+                Ok(theirs.is_some_and(|theirs| theirs.hash == stored.hash))
+            }
+        }
+    }
+}

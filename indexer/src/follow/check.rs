@@ -1,0 +1,192 @@
+//! What makes an endpoint's headers and logs one consistent piece of chain. Pure.
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    rpc::types::Log,
+};
+
+use crate::rpc::Header;
+
+/// Answers that cannot all be true of one chain. The range is discarded and asked for again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// A header does not follow the one before it.
+    #[error("block {number} does not follow the block before it")]
+    Parent {
+        /// Height of the later one.
+        number: u64,
+    },
+    /// A block that was there is not any more.
+    #[error("block {number} vanished or changed while it was read")]
+    Changed {
+        /// Its height.
+        number: u64,
+    },
+    /// A log has no place in the chain, or says that it was removed.
+    #[error("a log without a place in the chain")]
+    Unplaced,
+    /// A log outside what was asked for.
+    #[error("log {block_number}:{log_index} was not asked for")]
+    Unasked {
+        /// Its block.
+        block_number: u64,
+        /// Its place in the block.
+        log_index: u64,
+    },
+    /// A log of another block than the header's.
+    #[error("log {block_number}:{log_index} is of another block {block_hash}")]
+    OtherBlock {
+        /// Its block.
+        block_number: u64,
+        /// Its place in the block.
+        log_index: u64,
+        /// The block it claims.
+        block_hash: B256,
+    },
+    /// Two different logs in one place.
+    #[error("two different logs at {block_number}:{log_index}")]
+    Twice {
+        /// Their block.
+        block_number: u64,
+        /// Their place in the block.
+        log_index: u64,
+    },
+}
+
+/// A log with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PlacedLog {
+    pub(super) block_number: u64,
+    pub(super) block_hash: B256,
+    pub(super) log_index: u64,
+    pub(super) transaction_hash: B256,
+    pub(super) address: Address,
+    pub(super) topics: Vec<B256>,
+    pub(super) data: Bytes,
+}
+
+impl PlacedLog {
+    fn place(&self) -> (u64, u64) {
+        (self.block_number, self.log_index)
+    }
+}
+
+/// Each header must follow the one before it; the first must follow `after`.
+pub(super) fn linked(after: Option<&Header>, headers: &[Header]) -> Result<(), Contradiction> {
+    let mut before = after;
+    for header in headers {
+        if before.is_some_and(|b| b.hash != header.parent_hash || b.number.checked_add(1) != Some(header.number)) {
+            return Err(Contradiction::Parent { number: header.number });
+        }
+        before = Some(header);
+    }
+    Ok(())
+}
+
+/// Puts logs in order, drops repetitions, and refuses what was not asked for.
+pub(super) fn placed(
+    logs: Vec<Log>,
+    range: &RangeInclusive<u64>,
+    addresses: &[Address],
+) -> Result<Vec<PlacedLog>, Contradiction> {
+    let mut placed = logs.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    placed.sort_by_key(PlacedLog::place);
+    placed.dedup();
+    for log in &placed {
+        if !range.contains(&log.block_number) || !addresses.contains(&log.address) {
+            return Err(Contradiction::Unasked { block_number: log.block_number, log_index: log.log_index });
+        }
+    }
+    match placed.windows(2).find(|pair| matches!(pair, [a, b] if a.place() == b.place())) {
+        Some([a, ..]) => Err(Contradiction::Twice { block_number: a.block_number, log_index: a.log_index }),
+        _ => Ok(placed),
+    }
+}
+
+fn place(log: Log) -> Result<PlacedLog, Contradiction> {
+    match (log.removed, log.block_number, log.block_hash, log.log_index, log.transaction_hash) {
+        (false, Some(block_number), Some(block_hash), Some(log_index), Some(transaction_hash)) => Ok(PlacedLog {
+            block_number,
+            block_hash,
+            log_index,
+            transaction_hash,
+            address: log.inner.address,
+            topics: log.inner.data.topics().to_vec(),
+            data: log.inner.data.data,
+        }),
+        _ => Err(Contradiction::Unplaced),
+    }
+}
+
+/// Every log must carry the hash of its block's header.
+pub(super) fn of_these_blocks(logs: &[PlacedLog], headers: &BTreeMap<u64, Header>) -> Result<(), Contradiction> {
+    for log in logs {
+        if headers.get(&log.block_number).is_none_or(|header| header.hash != log.block_hash) {
+            return Err(Contradiction::OtherBlock {
+                block_number: log.block_number,
+                log_index: log.log_index,
+                block_hash: log.block_hash,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(number: u64, hash: u8, parent: u8) -> Header {
+        Header { number, hash: B256::repeat_byte(hash), parent_hash: B256::repeat_byte(parent), timestamp: 0 }
+    }
+
+    fn log(block: u64, index: u64, hash: u8) -> Log {
+        Log {
+            block_number: Some(block),
+            block_hash: Some(B256::repeat_byte(hash)),
+            log_index: Some(index),
+            transaction_hash: Some(B256::ZERO),
+            ..Log::default()
+        }
+    }
+
+    #[test]
+    fn headers_must_follow_each_other_and_the_head() {
+        let head = header(4, 4, 3);
+        assert_eq!(linked(Some(&head), &[header(5, 5, 4), header(6, 6, 5)]), Ok(()));
+        assert_eq!(linked(None, &[header(5, 5, 9)]), Ok(()));
+        let parent = |number| Err(Contradiction::Parent { number });
+        assert_eq!(linked(Some(&head), &[header(5, 5, 9)]), parent(5));
+        assert_eq!(linked(Some(&head), &[header(6, 5, 4)]), parent(6));
+        assert_eq!(linked(Some(&head), &[header(5, 5, 4), header(6, 6, 4)]), parent(6));
+    }
+
+    #[test]
+    fn logs_are_put_in_order_once_each() {
+        let logs = vec![log(6, 0, 6), log(5, 1, 5), log(5, 0, 5), log(5, 1, 5)];
+        let placed = placed(logs, &(5..=6), &[Address::ZERO]).unwrap();
+        assert_eq!(placed.iter().map(PlacedLog::place).collect::<Vec<_>>(), [(5, 0), (5, 1), (6, 0)]);
+    }
+
+    #[test]
+    fn logs_that_cannot_be_true_are_refused() {
+        let ask = |logs| placed(logs, &(5..=6), &[Address::ZERO]);
+        assert_eq!(ask(vec![log(7, 0, 7)]), Err(Contradiction::Unasked { block_number: 7, log_index: 0 }));
+        assert_eq!(ask(vec![Log { removed: true, ..log(5, 0, 5) }]), Err(Contradiction::Unplaced));
+        assert_eq!(ask(vec![Log { block_hash: None, ..log(5, 0, 5) }]), Err(Contradiction::Unplaced));
+        let twice = ask(vec![log(5, 0, 5), log(5, 0, 9)]);
+        assert_eq!(twice, Err(Contradiction::Twice { block_number: 5, log_index: 0 }));
+        assert!(placed(vec![log(5, 0, 5)], &(5..=6), &[]).is_err());
+    }
+
+    #[test]
+    fn logs_of_another_block_hash_are_refused() {
+        let headers = BTreeMap::from([(5, header(5, 5, 4))]);
+        let logs = |hash| placed(vec![log(5, 0, hash)], &(5..=5), &[Address::ZERO]).unwrap();
+        assert_eq!(of_these_blocks(&logs(5), &headers), Ok(()));
+        assert!(of_these_blocks(&logs(6), &headers).is_err());
+        assert!(of_these_blocks(&logs(5), &BTreeMap::new()).is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! The four JSON-RPC calls that the mirror needs, over HTTP, with every answer checked for shape and size.
+//!
+//! An endpoint's URL may hold an access key: it never appears in an error or a log, only its place in the list.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use alloy::{
+    primitives::{Address, B256, U64},
+    rpc::types::Log,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json, value::RawValue};
+
+/// An answer is waited for this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// An answer larger than this is refused; ranges of logs are then halved.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RpcError {
+    /// No answer, or not over HTTP as expected.
+    #[error("RPC endpoint {endpoint}: {method} failed: {reason}")]
+    Transport {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// Called method.
+        method: &'static str,
+        /// Without the URL.
+        reason: String,
+    },
+    /// The endpoint answered with a JSON-RPC error.
+    #[error("RPC endpoint {endpoint}: {method} refused: {message} (code {code})")]
+    Refused {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// Called method.
+        method: &'static str,
+        /// JSON-RPC error code.
+        code: i64,
+        /// JSON-RPC error message, cut to 200 characters.
+        message: String,
+    },
+    /// The answer is longer than the limit.
+    #[error("RPC endpoint {endpoint}: {method} answered more than {MAX_ANSWER_BYTES} bytes")]
+    TooLarge {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// Called method.
+        method: &'static str,
+    },
+    /// The answer has another shape than the method's.
+    #[error("RPC endpoint {endpoint}: {method} answered something else: {reason}")]
+    Malformed {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// Called method.
+        method: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl RpcError {
+    /// Whether a smaller range of logs may succeed: refusals and oversized or late answers.
+    pub fn may_be_too_much(&self) -> bool {
+        !matches!(self, Self::Malformed { .. })
+    }
+}
+
+/// The part of a block header that the mirror keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Block number.
+    pub number: u64,
+    /// Block hash.
+    pub hash: B256,
+    /// Hash of the block before it.
+    pub parent_hash: B256,
+    /// Unix seconds.
+    pub timestamp: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawHeader {
+    number: U64,
+    hash: B256,
+    parent_hash: B256,
+    timestamp: U64,
+}
+
+#[derive(Deserialize)]
+struct RawAnswer {
+    #[serde(default)]
+    result: Option<Box<RawValue>>,
+    #[serde(default)]
+    error: Option<RawError>,
+}
+
+#[derive(Deserialize)]
+struct RawError {
+    code: i64,
+    message: String,
+}
+
+/// Which logs are asked for.
+#[derive(Debug, Clone)]
+pub enum LogFilter {
+    /// Of a range of blocks, both ends included.
+    Range(RangeInclusive<u64>),
+    /// Of exactly this block; a node that does not have it refuses instead of answering nothing.
+    Block(B256),
+}
+
+/// One JSON-RPC endpoint.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    place: usize,
+    url: reqwest::Url,
+    client: reqwest::Client,
+}
+
+impl Endpoint {
+    /// `place` is the endpoint's place in the configured list, from 1; errors name it.
+    pub fn new(place: usize, url: reqwest::Url) -> Result<Self, RpcError> {
+        let client = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(Duration::from_secs(3))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| RpcError::Transport { endpoint: place, method: "connect", reason: plain(e) })?;
+        Ok(Self { place, url, client })
+    }
+
+    /// Place in the configured list, from 1.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    /// `eth_chainId`.
+    pub async fn chain_id(&self) -> Result<u64, RpcError> {
+        let id: U64 = self.call("eth_chainId", json!([])).await?;
+        Ok(id.to())
+    }
+
+    /// The newest header (`eth_getBlockByNumber`).
+    pub async fn newest(&self) -> Result<Header, RpcError> {
+        let newest = self.header_of(json!("latest")).await?;
+        newest.ok_or_else(|| self.malformed("eth_getBlockByNumber", "no newest block"))
+    }
+
+    /// The header at a height, `None` where the chain is shorter (`eth_getBlockByNumber`).
+    pub async fn header(&self, number: u64) -> Result<Option<Header>, RpcError> {
+        let header = self.header_of(json!(U64::from(number))).await?;
+        if header.is_some_and(|header| header.number != number) {
+            return Err(self.malformed("eth_getBlockByNumber", "a block of another height"));
+        }
+        Ok(header)
+    }
+
+    /// Logs of the given addresses (`eth_getLogs`), as the endpoint gives them: not yet checked against headers.
+    pub async fn logs(&self, filter: &LogFilter, addresses: &[Address]) -> Result<Vec<Log>, RpcError> {
+        let filter = match filter {
+            LogFilter::Range(range) => json!({
+                "fromBlock": U64::from(*range.start()), "toBlock": U64::from(*range.end()), "address": addresses,
+            }),
+            LogFilter::Block(hash) => json!({ "blockHash": hash, "address": addresses }),
+        };
+        self.call("eth_getLogs", json!([filter])).await
+    }
+
+    async fn header_of(&self, block: Value) -> Result<Option<Header>, RpcError> {
+        let raw: Option<RawHeader> = self.call("eth_getBlockByNumber", json!([block, false])).await?;
+        Ok(raw.map(|raw| Header {
+            number: raw.number.to(),
+            hash: raw.hash,
+            parent_hash: raw.parent_hash,
+            timestamp: raw.timestamp.to(),
+        }))
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, RpcError> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let failed = |e| RpcError::Transport { endpoint: self.place, method, reason: plain(e) };
+        let mut response = self.client.post(self.url.clone()).json(&body).send().await.map_err(failed)?;
+        let status = response.status();
+        let mut answer = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(RpcError::TooLarge { endpoint: self.place, method });
+            }
+            answer.extend_from_slice(&chunk);
+        }
+        match serde_json::from_slice::<RawAnswer>(&answer) {
+            Ok(RawAnswer { error: Some(error), .. }) => Err(RpcError::Refused {
+                endpoint: self.place,
+                method,
+                code: error.code,
+                message: error.message.chars().take(200).collect(),
+            }),
+            Ok(RawAnswer { result, .. }) if status.is_success() => {
+                let text = result.as_ref().map_or("null", |raw| raw.get());
+                serde_json::from_str(text).map_err(|e| self.malformed(method, e))
+            }
+            _ if !status.is_success() => {
+                let reason = format!("HTTP status {}", status.as_u16());
+                Err(RpcError::Transport { endpoint: self.place, method, reason })
+            }
+            Ok(_) => Err(self.malformed(method, "neither result nor error")),
+            Err(error) => Err(self.malformed(method, error)),
+        }
+    }
+
+    fn malformed(&self, method: &'static str, reason: impl ToString) -> RpcError {
+        RpcError::Malformed { endpoint: self.place, method, reason: reason.to_string() }
+    }
+}
+
+/// The error's chain of causes without the URL.
+fn plain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

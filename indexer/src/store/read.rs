@@ -1,0 +1,278 @@
+//! Reading events as of a block.
+
+use alloy::primitives::{Address, B256};
+use cohort_protocol::chain::Position;
+use serde::{Serialize, Serializer};
+use sqlx::{QueryBuilder, Row, Sqlite, Transaction, sqlite::SqliteRow};
+
+use super::{Source, StoreError, address, header, integer, number, word};
+use crate::{
+    event::{AppEvent, RegistryEvent},
+    rpc::Header,
+};
+
+/// A place in the order of events; text and JSON `block:log_index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// Block number.
+    pub block_number: u64,
+    /// Place in the block.
+    pub log_index: u64,
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.block_number, self.log_index)
+    }
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once(':').and_then(|(block, index)| {
+            let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+            (digits(block) && digits(index)).then_some(())?;
+            Some(Self { block_number: block.parse().ok()?, log_index: index.parse().ok()? })
+        });
+        parsed.ok_or_else(|| "must be block:log_index, e.g. 12:3".to_owned())
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// An event that rows can hold.
+pub trait Stored: Sized {
+    /// Reads a row's `kind` and `args`.
+    fn read(kind: &str, args: &str) -> Result<Self, serde_json::Error>;
+}
+
+impl Stored for AppEvent {
+    fn read(kind: &str, args: &str) -> Result<Self, serde_json::Error> {
+        Self::from_row(kind, args)
+    }
+}
+
+impl Stored for RegistryEvent {
+    fn read(kind: &str, args: &str) -> Result<Self, serde_json::Error> {
+        Self::from_row(kind, args)
+    }
+}
+
+/// When and where an event happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stamp {
+    /// Its place in the order of events.
+    pub cursor: Cursor,
+    /// Block that it is in.
+    pub block: Position,
+    /// Transaction that emitted it.
+    pub transaction_hash: B256,
+}
+
+/// An event and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recorded<E> {
+    /// When and where.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// What it says.
+    #[serde(flatten)]
+    pub event: E,
+}
+
+/// By which column events are looked up, besides the contract.
+#[derive(Debug, Clone, Copy)]
+pub enum By {
+    /// The contract alone.
+    Contract,
+    /// The app that the registry names.
+    App(Address),
+    /// The proposal it is about.
+    Proposal(B256),
+    /// The compose hash it is about.
+    Compose(B256),
+    /// The run it is about.
+    Run(B256),
+    /// The dataset it is about.
+    Dataset(B256),
+    /// The proposal or dataset that it replaces.
+    Superseded(B256),
+}
+
+/// Which kinds of events.
+#[derive(Debug, Clone, Copy)]
+pub enum Kinds<'a> {
+    /// All.
+    All,
+    /// Exactly one.
+    One(&'a str),
+    /// Any of these.
+    Any(&'a [&'static str]),
+}
+
+/// A question about the events of one contract.
+#[derive(Debug, Clone, Copy)]
+pub struct Select<'a> {
+    /// Which contract.
+    pub address: Address,
+    /// Which events of it.
+    pub by: By,
+    /// Which kinds.
+    pub kinds: Kinds<'a>,
+    /// As of this block: later ones do not exist.
+    pub at: u64,
+    /// Only what comes after this place.
+    pub after: Option<Cursor>,
+    /// At most so many.
+    pub limit: Option<u32>,
+    /// Newest first instead of oldest first.
+    pub newest_first: bool,
+}
+
+impl<'a> Select<'a> {
+    /// All events of these kinds, oldest first.
+    pub fn new(address: Address, by: By, kinds: Kinds<'a>, at: u64) -> Self {
+        Self { address, by, kinds, at, after: None, limit: None, newest_first: false }
+    }
+
+    /// The newest one only.
+    pub fn newest(self) -> Self {
+        Self { limit: Some(1), newest_first: true, ..self }
+    }
+
+    /// One page.
+    pub fn page(self, after: Option<Cursor>, limit: u32) -> Self {
+        Self { after, limit: Some(limit), ..self }
+    }
+
+    fn query(&self) -> Result<QueryBuilder<Sqlite>, StoreError> {
+        let mut query = QueryBuilder::new(
+            "select e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, b.timestamp \
+             from event e join block b on b.number = e.block_number where e.address = ",
+        );
+        query.push_bind(self.address.to_vec());
+        let (column, value) = match self.by {
+            By::Contract => ("", None),
+            By::App(app) => (" and e.app = ", Some(app.to_vec())),
+            By::Proposal(id) => (" and e.proposal_id = ", Some(id.to_vec())),
+            By::Compose(id) => (" and e.compose_hash = ", Some(id.to_vec())),
+            By::Run(id) => (" and e.run_id = ", Some(id.to_vec())),
+            By::Dataset(id) => (" and e.dataset_id = ", Some(id.to_vec())),
+            By::Superseded(id) => (" and e.superseded_id = ", Some(id.to_vec())),
+        };
+        if let Some(value) = value {
+            query.push(column).push_bind(value);
+        }
+        match self.kinds {
+            Kinds::All => {}
+            Kinds::One(kind) => {
+                query.push(" and e.kind = ").push_bind(kind.to_owned());
+            }
+            Kinds::Any(kinds) => {
+                let list = serde_json::Value::from(kinds.to_vec()).to_string();
+                query.push(" and e.kind in (select value from json_each(").push_bind(list).push("))");
+            }
+        }
+        query.push(" and e.block_number <= ").push_bind(integer("block number", self.at)?);
+        if let Some(after) = self.after {
+            query.push(" and (e.block_number, e.log_index) > (").push_bind(integer("block number", after.block_number)?);
+            query.push(", ").push_bind(integer("log index", after.log_index)?).push(")");
+        }
+        query.push(match self.newest_first {
+            true => " order by e.block_number desc, e.log_index desc",
+            false => " order by e.block_number, e.log_index",
+        });
+        if let Some(limit) = self.limit {
+            query.push(" limit ").push_bind(i64::from(limit));
+        }
+        Ok(query)
+    }
+}
+
+/// One consistent state of the database.
+#[derive(Debug)]
+pub struct Snapshot {
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl Snapshot {
+    pub(super) fn new(tx: Transaction<'static, Sqlite>) -> Self {
+        Self { tx }
+    }
+
+    /// What the database mirrors.
+    pub async fn source(&mut self) -> Result<Option<Source>, StoreError> {
+        let row = sqlx::query("select chain_id, registry from source").fetch_optional(&mut *self.tx).await?;
+        row.map(|row| Ok(Source { chain_id: number(&row, "chain_id")?, registry: address(&row, "registry")? }))
+            .transpose()
+    }
+
+    /// The newest mirrored block.
+    pub async fn head(&mut self) -> Result<Option<Header>, StoreError> {
+        let row = sqlx::query("select number, hash, parent_hash, timestamp from block order by number desc limit 1")
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.as_ref().map(header).transpose()
+    }
+
+    /// A stored block.
+    pub async fn block(&mut self, number: u64) -> Result<Option<Header>, StoreError> {
+        let row = sqlx::query("select number, hash, parent_hash, timestamp from block where number = ?")
+            .bind(integer("block number", number)?)
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.as_ref().map(header).transpose()
+    }
+
+    /// Number of stored blocks.
+    pub async fn block_count(&mut self) -> Result<u64, StoreError> {
+        let row = sqlx::query("select count(*) as blocks from block").fetch_one(&mut *self.tx).await?;
+        number(&row, "blocks")
+    }
+
+    /// The `place`-th stored block below the head: 0 is the head itself.
+    pub async fn block_from_head(&mut self, place: u64) -> Result<Option<Header>, StoreError> {
+        let row = sqlx::query(
+            "select number, hash, parent_hash, timestamp from block order by number desc limit 1 offset ?",
+        )
+        .bind(integer("place", place)?)
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.as_ref().map(header).transpose()
+    }
+
+    /// Events that answer a question.
+    pub async fn events<E: Stored>(&mut self, select: Select<'_>) -> Result<Vec<Recorded<E>>, StoreError> {
+        let mut query = select.query()?;
+        query.build().fetch_all(&mut *self.tx).await?.iter().map(recorded).collect()
+    }
+
+    /// The apps registered as of a block, in the order of their registration.
+    pub async fn registered_apps(&mut self, registry: Address, at: u64) -> Result<Vec<Address>, StoreError> {
+        let rows = sqlx::query(
+            "select app, min(block_number * 4294967296 + log_index) as place from event
+             where address = ? and app is not null and app <> address and kind = 'app_registered' and block_number <= ?
+             group by app order by place",
+        )
+        .bind(registry.to_vec())
+        .bind(integer("block number", at)?)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(|row| address(row, "app")).collect()
+    }
+}
+
+fn recorded<E: Stored>(row: &SqliteRow) -> Result<Recorded<E>, StoreError> {
+    let cursor = Cursor { block_number: number(row, "block_number")?, log_index: number(row, "log_index")? };
+    let event = E::read(row.try_get("kind")?, row.try_get("args")?).map_err(|e| StoreError::Unreadable {
+        block_number: cursor.block_number,
+        log_index: cursor.log_index,
+        reason: e.to_string(),
+    })?;
+    let block = Position { number: cursor.block_number, hash: word(row, "hash")?, timestamp: number(row, "timestamp")? };
+    Ok(Recorded { stamp: Stamp { cursor, block, transaction_hash: word(row, "transaction_hash")? }, event })
+}

@@ -1,0 +1,163 @@
+//! Small value types of events and answers.
+
+use alloy::primitives::{Address, B256, FixedBytes};
+use cohort_protocol::ids::Label;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// A 32-byte word that should hold a label. JSON: the label's text, or `0x` hex of the word where it is none, so that
+/// no contract can make an answer fail. The two cannot be confused: labels are shorter than 32 characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(pub B256);
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match Label::from_word("label", self.0) {
+            Ok(label) => write!(f, "{label}"),
+            Err(_) => write!(f, "0x{}", hex::encode(self.0)),
+        }
+    }
+}
+
+impl std::str::FromStr for Name {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(digits) = text.strip_prefix("0x").filter(|digits| digits.len() == 64) {
+            let mut word = [0u8; 32];
+            hex::decode_to_slice(digits, &mut word).map_err(|_| "not 64 hex digits".to_owned())?;
+            return Ok(Self(B256::from(word)));
+        }
+        Label::parse("label", text).map(|label| Self(label.word())).map_err(|e| e.to_string())
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// ISO 3166-1 alpha-2 in ASCII; JSON: two capital letters, or `0x` hex where the bytes are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jurisdiction(pub FixedBytes<2>);
+
+impl Serialize for Jurisdiction {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(self.0.as_slice()) {
+            Ok(text) if text.bytes().all(|b| b.is_ascii_uppercase()) => s.serialize_str(text),
+            _ => s.collect_str(&format_args!("0x{}", hex::encode(self.0))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Jurisdiction {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let mut code = [0u8; 2];
+        match text.strip_prefix("0x") {
+            Some(digits) => hex::decode_to_slice(digits, &mut code).map_err(D::Error::custom)?,
+            None => code = text.as_bytes().try_into().map_err(D::Error::custom)?,
+        }
+        Ok(Self(code.into()))
+    }
+}
+
+/// Failure probability, unit 1e-18. JSON: decimal integer as a string, since JavaScript loses numbers above 2^53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delta(pub u64);
+
+impl Delta {
+    /// Difference, zero where it would be negative.
+    pub fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Serialize for Delta {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Delta {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A set of owner indexes (bit i: owner i). JSON: ascending array of indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnerSet(pub u128);
+
+impl OwnerSet {
+    /// The bit of one index; empty for an index that no set can hold.
+    pub fn of(index: u8) -> Self {
+        Self(1u128.checked_shl(u32::from(index)).unwrap_or(0))
+    }
+
+    /// The indexes, ascending.
+    pub fn indexes(self) -> impl Iterator<Item = u8> {
+        (0..128u8).filter(move |index| self.contains(*index))
+    }
+
+    /// Whether the index is in the set.
+    pub fn contains(self, index: u8) -> bool {
+        self.0 & Self::of(index).0 != 0
+    }
+}
+
+impl Serialize for OwnerSet {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(self.indexes())
+    }
+}
+
+impl<'de> Deserialize<'de> for OwnerSet {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let indexes = Vec::<u8>::deserialize(d)?;
+        Ok(Self(indexes.into_iter().fold(0, |set, index| set | Self::of(index).0)))
+    }
+}
+
+/// A word unless it is zero, which the contracts use for "none".
+pub(crate) fn nonzero(word: B256) -> Option<B256> {
+    (!word.is_zero()).then_some(word)
+}
+
+/// An address unless it is zero, which the contracts use for "none".
+pub(crate) fn some_address(address: Address) -> Option<Address> {
+    (!address.is_zero()).then_some(address)
+}
+
+/// Names of the compliance grades in a bit set, as `OwnerInfo.grades` defines them; unknown bits as `bit-N`.
+pub(crate) fn grade_names(grades: u16) -> Vec<String> {
+    const NAMES: [&str; 6] = ["HIPAA", "GDPR", "UK-GDPR", "PCI", "SOC2", "FFIEC"];
+    let named = |bit: usize| NAMES.get(bit).map_or_else(|| format!("bit-{bit}"), |name| (*name).to_owned());
+    (0..16).filter(|bit| grades & (1 << bit) != 0).map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_read_back_from_json_whatever_they_hold() {
+        for name in [Name(Label::parse("x", "hospital-A").unwrap().word()), Name(B256::repeat_byte(7)), Name(B256::ZERO)] {
+            let json = serde_json::to_string(&name).unwrap();
+            assert_eq!(serde_json::from_str::<Name>(&json).unwrap(), name);
+        }
+        for code in [*b"CH", [0, 1], *b"ch"] {
+            let json = serde_json::to_string(&Jurisdiction(code.into())).unwrap();
+            assert_eq!(serde_json::from_str::<Jurisdiction>(&json).unwrap(), Jurisdiction(code.into()));
+        }
+        for set in [0, 1, 0b1010, u128::MAX] {
+            let json = serde_json::to_string(&OwnerSet(set)).unwrap();
+            assert_eq!(serde_json::from_str::<OwnerSet>(&json).unwrap(), OwnerSet(set));
+        }
+    }
+}

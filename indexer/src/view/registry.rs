@@ -1,0 +1,109 @@
+//! The registry: KMS roots by epoch, allowed images and measurements.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, B256, Bytes};
+use serde::Serialize;
+
+use crate::{
+    event::RegistryEvent,
+    store::{By, Kinds, Select, Snapshot, Stamp, StoreError},
+};
+
+const KINDS: &[&str] = &[
+    "kms_info_set",
+    "gateway_app_id_set",
+    "root_registered",
+    "root_retired",
+    "os_image_hash_added",
+    "os_image_hash_removed",
+    "kms_aggregated_mr_added",
+    "kms_aggregated_mr_removed",
+    "kms_device_added",
+    "kms_device_removed",
+    "agent_system_added",
+    "agent_system_removed",
+    "ownership_transferred",
+];
+
+/// A KMS root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Root {
+    /// Counts up from 0; the latest that is not retired is the one to seal to.
+    pub epoch: u32,
+    /// Address of the root's signing key.
+    pub root: Address,
+    /// X-Wing public key that owners seal to.
+    pub sealing_key: Bytes,
+    /// When and where.
+    pub registered: Stamp,
+    /// When it ceased to open anything.
+    pub retired: Option<Stamp>,
+}
+
+/// The registry as of a block.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RegistryState {
+    /// Who administers it.
+    pub owner: Option<Address>,
+    /// dstack's KMS public key, if set.
+    pub k256_pubkey: Option<Bytes>,
+    /// dstack's gateway app, if set.
+    pub gateway_app_id: Option<String>,
+    /// Ascending by epoch.
+    #[serde(serialize_with = "values")]
+    pub roots: BTreeMap<u32, Root>,
+    /// mrSystem of CVMs whose agents may get keys.
+    pub agent_systems: BTreeSet<B256>,
+    /// Allowed OS images.
+    pub os_images: BTreeSet<B256>,
+    /// Allowed measurements of the KMS itself.
+    pub kms_aggregated_mrs: BTreeSet<B256>,
+    /// Devices that the KMS itself may run on.
+    pub kms_devices: BTreeSet<B256>,
+}
+
+fn values<S: serde::Serializer>(map: &BTreeMap<u32, Root>, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_seq(map.values())
+}
+
+impl RegistryState {
+    /// The registry as of a block.
+    pub async fn load(snapshot: &mut Snapshot, registry: Address, at: u64) -> Result<Self, StoreError> {
+        let select = Select::new(registry, By::Contract, Kinds::Any(KINDS), at);
+        let mut state = Self::default();
+        for row in snapshot.events::<RegistryEvent>(select).await? {
+            state.apply(row.stamp, row.event);
+        }
+        Ok(state)
+    }
+
+    fn apply(&mut self, stamp: Stamp, event: RegistryEvent) {
+        match event {
+            RegistryEvent::OwnershipTransferred { new_owner, .. } => self.owner = Some(new_owner),
+            RegistryEvent::KmsInfoSet { k256_pubkey } => self.k256_pubkey = Some(k256_pubkey),
+            RegistryEvent::GatewayAppIdSet { gateway_app_id } => self.gateway_app_id = Some(gateway_app_id),
+            RegistryEvent::RootRegistered { epoch, root, sealing_key } => {
+                self.roots.insert(epoch, Root { epoch, root, sealing_key, registered: stamp, retired: None });
+            }
+            RegistryEvent::RootRetired { epoch } => {
+                if let Some(root) = self.roots.get_mut(&epoch) {
+                    root.retired = root.retired.or(Some(stamp));
+                }
+            }
+            RegistryEvent::OsImageHashAdded { os_image_hash } => drop(self.os_images.insert(os_image_hash)),
+            RegistryEvent::OsImageHashRemoved { os_image_hash } => drop(self.os_images.remove(&os_image_hash)),
+            RegistryEvent::KmsAggregatedMrAdded { mr_aggregated } => {
+                self.kms_aggregated_mrs.insert(mr_aggregated);
+            }
+            RegistryEvent::KmsAggregatedMrRemoved { mr_aggregated } => {
+                self.kms_aggregated_mrs.remove(&mr_aggregated);
+            }
+            RegistryEvent::KmsDeviceAdded { device_id } => drop(self.kms_devices.insert(device_id)),
+            RegistryEvent::KmsDeviceRemoved { device_id } => drop(self.kms_devices.remove(&device_id)),
+            RegistryEvent::AgentSystemAdded { mr_system } => drop(self.agent_systems.insert(mr_system)),
+            RegistryEvent::AgentSystemRemoved { mr_system } => drop(self.agent_systems.remove(&mr_system)),
+            RegistryEvent::AppRegistered { .. } | RegistryEvent::OwnershipTransferStarted { .. } => {}
+        }
+    }
+}
