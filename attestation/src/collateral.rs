@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 pub use dcap_qvl::QuoteCollateralV3 as Collateral;
 
 /// Longest accepted collateral: the sum of its parts, in bytes (Intel's have about 20 000).
-pub const MAX_BYTES: usize = 512 << 10;
+pub const MAX_BYTES: usize = 256 << 10;
 
 /// The seconds at which collateral is valid, `valid_from..expires_at` (Unix time, end exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

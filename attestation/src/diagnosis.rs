@@ -12,6 +12,15 @@ use crate::collateral::{self, Collateral};
 use crate::policy::TrustedRoot;
 use crate::refusal::Refusal;
 
+/// How dcap-qvl's messages begin for signatures that fail under chains it has already accepted. It
+/// saves the search below where a flood of forged quotes would make it costly; a message that is not
+/// listed only costs the search.
+const PAST_THE_CHAINS: [&str; 3] = [
+    "Signature is invalid for",
+    "QE report hash mismatch",
+    "ISV enclave report signature",
+];
+
 /// Explains why `quote` was refused; `detail` is what dcap-qvl said.
 pub(crate) fn explain(
     detail: String,
@@ -20,6 +29,9 @@ pub(crate) fn explain(
     root: &TrustedRoot,
     now: u64,
 ) -> Refusal {
+    if PAST_THE_CHAINS.iter().any(|text| detail.starts_with(text)) {
+        return Refusal::QuoteRefused { detail };
+    }
     foreign_root(quote, collateral, root)
         .or_else(|| outside_window(collateral, now))
         .or_else(|| revoked(quote, collateral))

@@ -212,6 +212,11 @@ impl DevPlatform {
         dstack::device_id(&self.ppid)
     }
 
+    /// The seed of the instance with this name, for [`super::DevGuest::new`].
+    pub fn instance_seed(&self, name: &str) -> [u8; 32] {
+        pki::derive(&self.seed, &format!("instance/{name}"))
+    }
+
     /// Collateral that is valid at `now_secs` (Unix seconds) and for 30 days after.
     pub fn collateral(&self, now_secs: u64) -> Result<Collateral, DevPlatformError> {
         self.collateral_with(&CollateralOptions::at(now_secs))

@@ -1,7 +1,10 @@
 //! Where recorded evidence is, when it is there.
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The folder of recorded evidence: `COHORT_SAMPLES`, or `../shared/samples` beside the repository.
 pub(crate) fn samples() -> Option<PathBuf> {
@@ -32,10 +35,16 @@ pub(crate) fn dcap_qvl_samples() -> Option<PathBuf> {
     )
 }
 
+/// Says once per test program what is missing, past the capture of test output.
 fn present(folder: PathBuf, what: &str) -> Option<PathBuf> {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let there = folder.is_dir();
-    if !there {
-        eprintln!("skipped: {what} not found (looked in {})", folder.display());
+    if !there && SAID.lock().unwrap().insert(what.to_owned()) {
+        let line = format!(
+            "\nskipped: {what} not found (looked in {})\n",
+            folder.display()
+        );
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     there.then_some(folder)
 }

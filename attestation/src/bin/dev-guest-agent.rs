@@ -1,2 +1,0 @@
-//! Stand-in for the dstack guest agent.
-fn main() {}
