@@ -21,8 +21,9 @@ pub(super) fn read(
     let unusable = |_| ComputeError::InputUnusable;
     // The reader shares the buffer; the last reference to go wipes it.
     let bytes = Bytes::from_owner(bytes);
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, ArrowReaderOptions::new()).map_err(unusable)?;
+    // Types come from Parquet's own schema; the embedded Arrow schema would be one more hostile input to decode.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(unusable)?;
     let roots = roots(recipe, owner, &builder)?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
     let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(unusable)?;
