@@ -193,7 +193,7 @@ contract OpenRunTest is BaseTest {
             request.nonce = bytes32(runs);
             bytes memory signature = _sign(analyst, TypedDataTwin.runRequest(request));
             try app.openRun(t, request, signature) {}
-                catch {
+            catch {
                 break;
             }
         }
