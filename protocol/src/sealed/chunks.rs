@@ -87,10 +87,14 @@ impl ChunkCipher {
         UnboundKey::new(&AES_256_GCM, key.expose_secret()).ok().map(|key| Self(LessSafeKey::new(key)))
     }
 
-    /// Encrypts `buf` in place and appends the tag.
-    pub(super) fn seal(&self, index: u64, last: bool, buf: &mut Vec<u8>) -> Result<(), SealedError> {
+    /// Encrypts all of `buf` but the last 16 bytes in place; these become the tag.
+    pub(super) fn seal(&self, index: u64, last: bool, buf: &mut [u8]) -> Result<(), SealedError> {
+        let refuse = || SealedError::Chunk { index };
+        let (plain, slot) = buf.split_last_chunk_mut::<TAG_BYTES>().ok_or_else(refuse)?;
         let nonce = Nonce::assume_unique_for_key(nonce(index, last));
-        self.0.seal_in_place_append_tag(nonce, Aad::empty(), buf).map_err(|_| SealedError::Chunk { index })
+        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), plain).map_err(|_| refuse())?;
+        slot.copy_from_slice(tag.as_ref());
+        Ok(())
     }
 
     /// Decrypts `buf` (ciphertext and tag) in place and returns the plaintext.

@@ -9,6 +9,7 @@ mod envelope;
 mod error;
 mod keys;
 mod open;
+mod pipe;
 mod seal;
 mod tar;
 

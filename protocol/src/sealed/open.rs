@@ -8,7 +8,9 @@ use super::{
     COMMITMENT_ENTRY, DATA_ENTRY, DataRoot, ENVELOPE_ENTRY, SealedError,
     chunks::{ChunkCipher, Chunking, TAG_BYTES},
     envelope::{ENVELOPE_BYTES_MAX, Envelope},
-    keys, tar,
+    keys,
+    pipe::{Buffer, pipe},
+    tar,
 };
 use crate::{hpke::SecretBytes, ids::DatasetId};
 
@@ -87,7 +89,7 @@ pub fn open(
 pub fn open_to(
     reader: &mut impl Read,
     wrap_key: &SecretBytes,
-    output: &mut impl Write,
+    output: &mut (impl Write + Send),
 ) -> Result<Checked, SealedError> {
     let envelope = read_header(reader)?;
     let checked = open_chunks(reader, envelope, wrap_key, &mut |chunk| output.write_all(chunk))?;
@@ -95,24 +97,28 @@ pub fn open_to(
     Ok(checked)
 }
 
+/// Reads and hashes on this thread, decrypts and emits on another.
 fn open_chunks(
     reader: &mut impl Read,
     envelope: Envelope,
     wrap_key: &SecretBytes,
-    emit: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    emit: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
 ) -> Result<Checked, SealedError> {
     let size = read_data_header(reader, &envelope)?;
     let chunking = envelope.chunking();
     let cipher = ChunkCipher::new(&envelope.unwrap(wrap_key)?.chunk_key).ok_or(SealedError::Wrap)?;
     let mut hasher = blake3::Hasher::new();
-    let mut buf = Zeroizing::new(vec![0; chunking.plain_len(0) + TAG_BYTES]);
-    for index in 0..chunking.count() {
-        let sealed = buf.get_mut(..chunking.plain_len(index) + TAG_BYTES).unwrap_or_default();
-        tar::read_exact(reader, sealed, DATA_ENTRY)?;
-        hasher.update(sealed);
-        let plain = cipher.open(index, chunking.is_last(index), sealed)?;
-        emit(plain).map_err(SealedError::Write)?;
-    }
+    let read = |index: u64, buf: &mut Buffer| {
+        buf.resize(chunking.plain_len(index) + TAG_BYTES, 0);
+        tar::read_exact(reader, buf, DATA_ENTRY)?;
+        hasher.update(buf);
+        Ok(())
+    };
+    let decrypt = |index: u64, buf: &mut Buffer| {
+        let plain = cipher.open(index, chunking.is_last(index), buf)?;
+        emit(plain).map_err(SealedError::Write)
+    };
+    pipe(chunking.count(), chunking.chunk_bytes() as usize, read, decrypt)?;
     finish(reader, envelope, size, &hasher)
 }
 

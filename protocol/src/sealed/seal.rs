@@ -6,13 +6,13 @@ use std::{
 };
 
 use alloy::primitives::Address;
-use zeroize::Zeroize;
 
 use super::{
     COMMITMENT_ENTRY, DATA_ENTRY, DataRoot, ENVELOPE_ENTRY, SealedError,
     chunks::{ChunkCipher, Chunking, TAG_BYTES},
     envelope::{Column, Content, ContentKind, Envelope, NewEnvelope, schema_hash},
     keys::{self, DataKeys, SealContext, WRAP_LABEL},
+    pipe::{Buffer, pipe},
     tar,
 };
 use crate::{
@@ -99,14 +99,14 @@ impl SealSecrets {
     }
 }
 
-/// Seals `length` bytes of `input` into `output` with bounded memory.
+/// Seals `length` bytes of `input` into `output` with bounded memory, on two threads.
 ///
 /// `progress` gets the plaintext bytes done so far after every chunk and may stop the work. On any error `output`
 /// holds an incomplete file that the caller removes. Fails when `input` is longer or shorter than `length`.
 pub fn seal(
     input: &mut impl Read,
     length: u64,
-    output: &mut impl Write,
+    output: &mut (impl Write + Send),
     params: &SealParams,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<SealedSummary, SealedError> {
@@ -118,7 +118,7 @@ pub fn seal(
 pub fn insecure_seal_with(
     input: &mut impl Read,
     length: u64,
-    output: &mut impl Write,
+    output: &mut (impl Write + Send),
     params: &SealParams,
     secrets: &SealSecrets,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
@@ -159,36 +159,34 @@ pub fn insecure_seal_with(
     })
 }
 
+/// Reads, encrypts and hashes on this thread, writes on another.
 fn write_chunks(
     input: &mut impl Read,
-    output: &mut impl Write,
+    output: &mut (impl Write + Send),
     chunking: Chunking,
     data_key: &SecretBytes,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<DataRoot, SealedError> {
     let cipher = ChunkCipher::new(&DataKeys::derive(data_key).chunk_key).ok_or(SealedError::Wrap)?;
+    let want = chunking.plain_bytes();
     let mut hasher = blake3::Hasher::new();
-    // One allocation for all chunks; ciphertext overwrites the plaintext in place.
-    let mut buf = Vec::with_capacity(chunking.plain_len(0) + TAG_BYTES);
     let mut done = 0;
-    for index in 0..chunking.count() {
-        buf.clear();
-        buf.resize(chunking.plain_len(index), 0);
-        let read = fill(input, &mut buf)?;
+    let encrypt = |index: u64, buf: &mut Buffer| {
+        let length = chunking.plain_len(index);
+        buf.resize(length + TAG_BYTES, 0);
+        let read = fill(input, buf.get_mut(..length).unwrap_or_default())?;
         done += read as u64;
-        if read < buf.len() {
-            buf.zeroize();
-            return Err(SealedError::Length { what: "the input", have: done, want: chunking.plain_bytes() });
+        if read < length {
+            return Err(SealedError::Length { what: "the input", have: done, want });
         }
-        cipher.seal(index, chunking.is_last(index), &mut buf)?;
-        hasher.update(&buf);
-        output.write_all(&buf).map_err(SealedError::Write)?;
-        if progress(done).is_break() {
-            return Err(SealedError::Cancelled);
-        }
-    }
+        cipher.seal(index, chunking.is_last(index), buf)?;
+        hasher.update(buf);
+        if progress(done).is_break() { Err(SealedError::Cancelled) } else { Ok(()) }
+    };
+    let write = |_index: u64, buf: &mut Buffer| output.write_all(buf).map_err(SealedError::Write);
+    pipe(chunking.count(), chunking.chunk_bytes() as usize, encrypt, write)?;
     if fill(input, &mut [0])? != 0 {
-        return Err(SealedError::Length { what: "the input", have: done + 1, want: chunking.plain_bytes() });
+        return Err(SealedError::Length { what: "the input", have: want + 1, want });
     }
     Ok(DataRoot(*hasher.finalize().as_bytes()))
 }
