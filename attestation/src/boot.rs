@@ -84,12 +84,7 @@ struct Rule {
 }
 
 const fn rule(name: &'static str, payload: Payload, place: Option<usize>) -> Rule {
-    Rule {
-        name,
-        payload,
-        place,
-        once: true,
-    }
+    Rule { name, payload, place, once: true }
 }
 
 /// dstack's boot events (0.5 to 0.6). `Some(place)` marks the required ones.
@@ -98,12 +93,7 @@ const RULES: [Rule; 13] = [
     rule("app-id", Payload::Bytes(20), Some(0)),
     rule("compose-hash", Payload::Bytes(32), Some(1)),
     // One per init script.
-    Rule {
-        name: "init-script-hash",
-        payload: Payload::Bytes(32),
-        place: None,
-        once: false,
-    },
+    Rule { name: "init-script-hash", payload: Payload::Bytes(32), place: None, once: false },
     rule("gpu-policy-hash", Payload::Bytes(32), None),
     rule("gpu-attestation", Payload::Any, None),
     // Empty when the app asks for no instance id.
@@ -149,11 +139,7 @@ impl KeyProvider {
         }
         let info: Info = serde_json::from_slice(payload).map_err(|_| BootError::KeyProvider)?;
         let digest = Sha256::digest(payload).into();
-        Ok(Self {
-            name: info.name,
-            id: info.id,
-            digest,
-        })
+        Ok(Self { name: info.name, id: info.id, digest })
     }
 }
 
@@ -254,15 +240,13 @@ impl<'a> Reader<'a> {
 
     fn finish(self) -> Result<BootIdentity, BootError> {
         for rule in RULES.iter().filter(|rule| rule.place.is_some()) {
-            self.payload(rule.name)
-                .ok_or(BootError::Missing { name: rule.name })?;
+            self.payload(rule.name).ok_or(BootError::Missing { name: rule.name })?;
         }
         let missing = |name| BootError::Missing { name };
         let bytes = |name| self.payload(name).unwrap_or_default();
         Ok(BootIdentity {
             app_id: AppId::from_slice(bytes("app-id")).ok_or(missing("app-id"))?,
-            compose_hash: ComposeHash::from_slice(bytes("compose-hash"))
-                .ok_or(missing("compose-hash"))?,
+            compose_hash: ComposeHash::from_slice(bytes("compose-hash")).ok_or(missing("compose-hash"))?,
             instance_id: InstanceId::from_slice(bytes("instance-id")),
             os_image_hash: OsImageHash::from_slice(bytes("os-image-hash")),
             key_provider: KeyProvider::parse(bytes("key-provider"))?,
@@ -318,10 +302,7 @@ mod tests {
         assert_eq!(identity.instance_id, Some(InstanceId([3; 20])));
         assert_eq!(identity.os_image_hash, Some(OsImageHash([4; 32])));
         assert_eq!(identity.key_provider.name(), "kms");
-        assert_eq!(
-            identity.key_provider.digest()[..],
-            Sha256::digest(PROVIDER)[..]
-        );
+        assert_eq!(identity.key_provider.digest()[..], Sha256::digest(PROVIDER)[..]);
     }
 
     #[test]
@@ -369,10 +350,7 @@ mod tests {
         assert_eq!(read(&events), Err(BootError::AmbiguousName));
         let mut events = boot();
         events.push(("app-id:x", vec![1; 18]));
-        assert_eq!(
-            read(&events),
-            Err(BootError::AfterBoundary { name: "app-id" })
-        );
+        assert_eq!(read(&events), Err(BootError::AfterBoundary { name: "app-id" }));
     }
 
     #[test]
@@ -386,13 +364,7 @@ mod tests {
     fn payload_lengths_are_exact() {
         let mut events = boot();
         events[1].1.push(0);
-        assert_eq!(
-            read(&events),
-            Err(BootError::Length {
-                name: "app-id",
-                bytes: 21
-            })
-        );
+        assert_eq!(read(&events), Err(BootError::Length { name: "app-id", bytes: 21 }));
         let mut events = boot();
         events[6].1 = b"kms".to_vec();
         assert_eq!(read(&events), Err(BootError::KeyProvider));

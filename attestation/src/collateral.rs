@@ -43,36 +43,20 @@ impl Window {
 ///
 /// Nothing is verified here: use it to decide when to fetch again, and to explain a refusal.
 pub fn window(collateral: &Collateral) -> Result<Window, Refusal> {
-    let mut window = Window {
-        valid_from: 0,
-        expires_at: u64::MAX,
-    };
-    for (part, json) in [
-        ("TCB info", &collateral.tcb_info),
-        ("QE identity", &collateral.qe_identity),
-    ] {
+    let mut window = Window { valid_from: 0, expires_at: u64::MAX };
+    for (part, json) in [("TCB info", &collateral.tcb_info), ("QE identity", &collateral.qe_identity)] {
         let (from, until) = json_dates(json).ok_or(Refusal::CollateralMalformed { part })?;
         window.narrow(from, until);
     }
-    for (part, der) in [
-        ("root CA CRL", &collateral.root_ca_crl),
-        ("PCK CRL", &collateral.pck_crl),
-    ] {
-        let list = crl(der)
-            .ok_or(Refusal::CollateralMalformed { part })?
-            .tbs_cert_list;
-        let until = list
-            .next_update
-            .map_or(0, |time| time.to_unix_duration().as_secs());
+    for (part, der) in [("root CA CRL", &collateral.root_ca_crl), ("PCK CRL", &collateral.pck_crl)] {
+        let list = crl(der).ok_or(Refusal::CollateralMalformed { part })?.tbs_cert_list;
+        let until = list.next_update.map_or(0, |time| time.to_unix_duration().as_secs());
         window.narrow(list.this_update.to_unix_duration().as_secs(), until);
     }
     for (part, pem) in [
         ("PCK CRL issuer chain", &collateral.pck_crl_issuer_chain),
         ("TCB info issuer chain", &collateral.tcb_info_issuer_chain),
-        (
-            "QE identity issuer chain",
-            &collateral.qe_identity_issuer_chain,
-        ),
+        ("QE identity issuer chain", &collateral.qe_identity_issuer_chain),
     ] {
         let chain = certificates(pem).ok_or(Refusal::CollateralMalformed { part })?;
         for certificate in chain {
@@ -99,10 +83,7 @@ fn json_dates(json: &str) -> Option<(u64, u64)> {
         Some(time.unix_duration().as_secs())
     };
     // dcap-qvl still accepts the second of nextUpdate.
-    Some((
-        seconds(&dates.issue_date)?,
-        seconds(&dates.next_update)?.saturating_add(1),
-    ))
+    Some((seconds(&dates.issue_date)?, seconds(&dates.next_update)?.saturating_add(1)))
 }
 
 pub(crate) fn crl(der: &[u8]) -> Option<CertificateList> {
@@ -112,9 +93,7 @@ pub(crate) fn crl(der: &[u8]) -> Option<CertificateList> {
 pub(crate) fn certificates(pem: &str) -> Option<Vec<Certificate>> {
     // Chains served over HTTP often end in a NUL or in line breaks.
     let pem = pem.trim_matches(|c: char| c == '\0' || c.is_whitespace());
-    Certificate::load_pem_chain(pem.as_bytes())
-        .ok()
-        .filter(|chain| !chain.is_empty())
+    Certificate::load_pem_chain(pem.as_bytes()).ok().filter(|chain| !chain.is_empty())
 }
 
 pub(crate) fn bytes(collateral: &Collateral) -> usize {
@@ -128,10 +107,7 @@ pub(crate) fn bytes(collateral: &Collateral) -> usize {
         collateral.qe_identity_issuer_chain.len(),
         collateral.qe_identity.len(),
         collateral.qe_identity_signature.len(),
-        collateral
-            .pck_certificate_chain
-            .as_ref()
-            .map_or(0, String::len),
+        collateral.pck_certificate_chain.as_ref().map_or(0, String::len),
     ]
     .iter()
     .sum()

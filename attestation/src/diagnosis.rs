@@ -15,11 +15,8 @@ use crate::refusal::Refusal;
 /// How dcap-qvl's messages begin for signatures that fail under chains it has already accepted. It
 /// saves the search below where a flood of forged quotes would make it costly; a message that is not
 /// listed only costs the search.
-const PAST_THE_CHAINS: [&str; 3] = [
-    "Signature is invalid for",
-    "QE report hash mismatch",
-    "ISV enclave report signature",
-];
+const PAST_THE_CHAINS: [&str; 3] =
+    ["Signature is invalid for", "QE report hash mismatch", "ISV enclave report signature"];
 
 /// Explains why `quote` was refused; `detail` is what dcap-qvl said.
 pub(crate) fn explain(
@@ -44,36 +41,26 @@ fn foreign_root(quote: &Quote, collateral: &Collateral, root: &TrustedRoot) -> O
     let pck_root = dcap_qvl::intel::extract_cert_chain(quote)
         .ok()
         .and_then(|chain| Certificate::from_der(chain.last()?).ok());
-    let signer_root = collateral::certificates(&collateral.tcb_info_issuer_chain)
-        .and_then(|mut chain| chain.pop());
-    [pck_root, signer_root]
-        .into_iter()
-        .flatten()
-        .find_map(|certificate| {
-            let certificate = certificate.tbs_certificate();
-            let self_issued = certificate.issuer() == certificate.subject();
-            let key = certificate
-                .subject_public_key_info()
-                .subject_public_key
-                .raw_bytes();
-            let foreign = self_issued && root.key_id()[..] != Sha384::digest(key)[..];
-            foreign.then(|| Refusal::RootNotTrusted {
-                found: certificate.subject().to_string(),
-            })
-        })
+    let signer_root =
+        collateral::certificates(&collateral.tcb_info_issuer_chain).and_then(|mut chain| chain.pop());
+    [pck_root, signer_root].into_iter().flatten().find_map(|certificate| {
+        let certificate = certificate.tbs_certificate();
+        let self_issued = certificate.issuer() == certificate.subject();
+        let key = certificate.subject_public_key_info().subject_public_key.raw_bytes();
+        let foreign = self_issued && root.key_id()[..] != Sha384::digest(key)[..];
+        foreign.then(|| Refusal::RootNotTrusted { found: certificate.subject().to_string() })
+    })
 }
 
 fn outside_window(collateral: &Collateral, now: u64) -> Option<Refusal> {
     match collateral::window(collateral) {
         Err(refusal) => Some(refusal),
-        Ok(window) if now < window.valid_from => Some(Refusal::CollateralNotYetValid {
-            valid_from: window.valid_from,
-            now,
-        }),
-        Ok(window) if now >= window.expires_at => Some(Refusal::CollateralExpired {
-            expired_at: window.expires_at,
-            now,
-        }),
+        Ok(window) if now < window.valid_from => {
+            Some(Refusal::CollateralNotYetValid { valid_from: window.valid_from, now })
+        }
+        Ok(window) if now >= window.expires_at => {
+            Some(Refusal::CollateralExpired { expired_at: window.expires_at, now })
+        }
         Ok(_) => None,
     }
 }
@@ -82,12 +69,8 @@ fn revoked(quote: &Quote, collateral: &Collateral) -> Option<Refusal> {
     let chain = dcap_qvl::intel::extract_cert_chain(quote).ok()?;
     let leaf = Certificate::from_der(chain.first()?).ok()?;
     let serial = leaf.tbs_certificate().serial_number();
-    let list = collateral::crl(&collateral.pck_crl)?
-        .tbs_cert_list
-        .revoked_certificates?;
-    list.iter()
-        .any(|entry| &entry.serial_number == serial)
-        .then_some(Refusal::PckRevoked)
+    let list = collateral::crl(&collateral.pck_crl)?.tbs_cert_list.revoked_certificates?;
+    list.iter().any(|entry| &entry.serial_number == serial).then_some(Refusal::PckRevoked)
 }
 
 fn attributes(quote: &Quote) -> Option<Refusal> {
@@ -99,15 +82,10 @@ fn attributes(quote: &Quote) -> Option<Refusal> {
     if attributes.sec.migratable {
         return Some(Refusal::TdMigratable);
     }
-    let bound = quote
-        .report
-        .as_td15()
-        .is_some_and(|td15| td15.mr_service_td != [0; 48]);
+    let bound = quote.report.as_td15().is_some_and(|td15| td15.mr_service_td != [0; 48]);
     if bound || attributes.sec.servtd_ext {
         return Some(Refusal::TdService);
     }
     let acceptable = attributes.sec.sept_ve_disable && attributes.reserved == 0;
-    (!acceptable).then(|| Refusal::TdAttributes {
-        attributes: hex::encode(report.td_attributes),
-    })
+    (!acceptable).then(|| Refusal::TdAttributes { attributes: hex::encode(report.td_attributes) })
 }

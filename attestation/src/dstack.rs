@@ -19,12 +19,7 @@ pub fn device_id(ppid: &[u8]) -> DeviceId {
 /// `mr_key_provider` is SHA-256 of the `key-provider` event, or zero before that event.
 pub fn mr_system(report: &TDReport10, mr_key_provider: Option<&[u8; 32]>) -> MrSystem {
     let mut hash = Sha256::new();
-    for register in [
-        &report.mr_td,
-        &report.rt_mr0,
-        &report.rt_mr1,
-        &report.rt_mr2,
-    ] {
+    for register in [&report.mr_td, &report.rt_mr0, &report.rt_mr1, &report.rt_mr2] {
         hash.update(register);
     }
     hash.update(mr_key_provider.unwrap_or(&[0; 32]));
@@ -35,20 +30,11 @@ pub fn mr_system(report: &TDReport10, mr_key_provider: Option<&[u8; 32]>) -> MrS
 /// MR_OWNER_CONFIG if any of these three is set.
 pub fn mr_aggregated(report: &TDReport10, rtmr3: &Register) -> MrAggregated {
     let mut hash = Sha256::new();
-    for register in [
-        &report.mr_td,
-        &report.rt_mr0,
-        &report.rt_mr1,
-        &report.rt_mr2,
-    ] {
+    for register in [&report.mr_td, &report.rt_mr0, &report.rt_mr1, &report.rt_mr2] {
         hash.update(register);
     }
     hash.update(rtmr3.as_bytes());
-    let config = [
-        &report.mr_config_id,
-        &report.mr_owner,
-        &report.mr_owner_config,
-    ];
+    let config = [&report.mr_config_id, &report.mr_owner, &report.mr_owner_config];
     if config.iter().any(|value| **value != [0; 48]) {
         config.iter().for_each(|value| hash.update(value));
     }
@@ -142,10 +128,7 @@ fn v3_digest(identity: &BootIdentity) -> Option<[u8; 32]> {
         compose_hash: identity.compose_hash.to_string(),
         key_provider,
         key_provider_id: hex::encode(hex::decode(identity.key_provider.id()).ok()?),
-        instance_id: identity
-            .instance_id
-            .map(|id| id.to_string())
-            .unwrap_or_default(),
+        instance_id: identity.instance_id.map(|id| id.to_string()).unwrap_or_default(),
     })
     .ok()?;
     let mut hash = Sha256::new();

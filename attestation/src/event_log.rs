@@ -134,24 +134,16 @@ pub fn parse(json: &str) -> Result<Vec<Event>, EventLogError> {
     if json.len() > MAX_LOG_BYTES {
         return Err(EventLogError::TooLarge { bytes: json.len() });
     }
-    let raw: Vec<RawEvent> = serde_json::from_str(json).map_err(|error| EventLogError::Json {
-        detail: error.to_string(),
-    })?;
+    let raw: Vec<RawEvent> =
+        serde_json::from_str(json).map_err(|error| EventLogError::Json { detail: error.to_string() })?;
     if raw.len() > MAX_EVENTS {
         return Err(EventLogError::TooMany { count: raw.len() });
     }
-    raw.into_iter()
-        .enumerate()
-        .map(|(index, raw)| accept(index, raw))
-        .collect()
+    raw.into_iter().enumerate().map(|(index, raw)| accept(index, raw)).collect()
 }
 
 fn accept(index: usize, raw: RawEvent) -> Result<Event, EventLogError> {
-    let field = |field, problem| EventLogError::Field {
-        index,
-        field,
-        problem,
-    };
+    let field = |field, problem| EventLogError::Field { index, field, problem };
     let imr = u8::try_from(raw.imr)
         .ok()
         .filter(|imr| *imr <= DSTACK_REGISTER)
@@ -165,8 +157,7 @@ fn accept(index: usize, raw: RawEvent) -> Result<Event, EventLogError> {
     if raw.event_payload.len() > 2 * MAX_PAYLOAD_BYTES {
         return Err(field("event_payload", "is too long"));
     }
-    let payload =
-        hex::decode(&raw.event_payload).map_err(|_| field("event_payload", "is not hex"))?;
+    let payload = hex::decode(&raw.event_payload).map_err(|_| field("event_payload", "is not hex"))?;
     let stated = match raw.digest.as_str() {
         "" => None,
         text => Some(register(text).ok_or_else(|| field("digest", "is not 48 bytes of hex"))?),
@@ -176,13 +167,7 @@ fn accept(index: usize, raw: RawEvent) -> Result<Event, EventLogError> {
     } else {
         stated.ok_or_else(|| field("digest", "is missing"))?
     };
-    Ok(Event {
-        imr,
-        event_type: raw.event_type,
-        digest,
-        name: raw.event,
-        payload,
-    })
+    Ok(Event { imr, event_type: raw.event_type, digest, name: raw.event, payload })
 }
 
 fn register(text: &str) -> Option<Register> {
@@ -199,18 +184,14 @@ fn dstack_digest(
     payload: &[u8],
     stated: Option<Register>,
 ) -> Result<Register, EventLogError> {
-    let field = |field, problem| EventLogError::Field {
-        index,
-        field,
-        problem,
-    };
+    let field = |field, problem| EventLogError::Field { index, field, problem };
     let version = match raw.version {
         None | Some(1) => EventVersion::V1,
         Some(2) => EventVersion::V2,
         Some(_) => return Err(field("version", "is not 1 or 2")),
     };
-    let preimage = preimage(version, &raw.event, payload)
-        .map_err(|_| field("event", "has no canonical form"))?;
+    let preimage =
+        preimage(version, &raw.event, payload).map_err(|_| field("event", "has no canonical form"))?;
     if let Some(given) = &raw.preimage {
         let given = hex::decode(given).map_err(|_| field("preimage", "is not hex"))?;
         if given != preimage {
@@ -271,15 +252,10 @@ impl Rtmrs {
 
 /// Extends every event's digest into its register, from zero: `r = SHA-384(r || digest)`.
 pub fn replay(events: &[Event]) -> Rtmrs {
-    let mut rtmrs = Rtmrs {
-        values: [Register::ZERO; 4],
-        events: [0; 4],
-    };
+    let mut rtmrs = Rtmrs { values: [Register::ZERO; 4], events: [0; 4] };
     for event in events {
         let index = usize::from(event.imr);
-        if let (Some(value), Some(count)) =
-            (rtmrs.values.get_mut(index), rtmrs.events.get_mut(index))
-        {
+        if let (Some(value), Some(count)) = (rtmrs.values.get_mut(index), rtmrs.events.get_mut(index)) {
             *value = extend(value, &event.digest);
             *count += 1;
         }
@@ -336,10 +312,7 @@ mod tests {
     #[test]
     fn fields_are_checked() {
         let digest = format!(r#","digest":"{}""#, "00".repeat(48));
-        assert_eq!(
-            parse(&entry("x", b"", &digest)),
-            Err(EventLogError::Digest { index: 0 })
-        );
+        assert_eq!(parse(&entry("x", b"", &digest)), Err(EventLogError::Digest { index: 0 }));
         assert!(problem(&entry("x", b"", r#","version":3"#)).contains("version is not 1 or 2"));
         assert!(problem(&entry(&"x".repeat(257), b"", "")).contains("event is too long"));
         assert!(problem(&entry("x", b"", r#","digest":"ab""#)).contains("digest is not 48"));

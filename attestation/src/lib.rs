@@ -16,15 +16,17 @@ pub mod dev;
 mod diagnosis;
 pub mod dstack;
 pub mod event_log;
+pub mod evidence;
 pub mod policy;
 pub mod refusal;
 pub mod tdx;
+mod verified;
 
-pub use bytes::{
-    AppId, ComposeHash, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register,
-};
+pub use bytes::{AppId, ComposeHash, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
 pub use collateral::Collateral;
 pub use dcap_qvl::TcbStatus;
+pub use evidence::{Evidence, GuestEvidence};
 pub use policy::{Platform, Policy, TrustedRoot};
 pub use refusal::Refusal;
-pub use tdx::{Evidence, GuestEvidence, VerifiedTd, verify, verify_quote};
+pub use tdx::{verify, verify_quote};
+pub use verified::VerifiedTd;

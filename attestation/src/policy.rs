@@ -10,9 +10,9 @@ use crate::refusal::Refusal;
 
 /// SHA-384 of the public key point of Intel's SGX Root CA: what dcap-qvl calls the root key id.
 pub const INTEL_ROOT_KEY_ID: [u8; 48] = [
-    0x46, 0xe4, 0x03, 0xbd, 0x34, 0xf0, 0x5a, 0x3f, 0x28, 0x17, 0xab, 0x9b, 0xad, 0xca, 0xac, 0xc7,
-    0xff, 0xc9, 0x8e, 0x0f, 0x26, 0x10, 0x08, 0xcd, 0x30, 0xda, 0xe9, 0x36, 0xca, 0xce, 0x18, 0xd5,
-    0xdc, 0xf5, 0x8e, 0xef, 0x31, 0x46, 0x36, 0x13, 0xde, 0x15, 0x70, 0xd5, 0x16, 0x20, 0x09, 0x93,
+    0x46, 0xe4, 0x03, 0xbd, 0x34, 0xf0, 0x5a, 0x3f, 0x28, 0x17, 0xab, 0x9b, 0xad, 0xca, 0xac, 0xc7, 0xff,
+    0xc9, 0x8e, 0x0f, 0x26, 0x10, 0x08, 0xcd, 0x30, 0xda, 0xe9, 0x36, 0xca, 0xce, 0x18, 0xd5, 0xdc, 0xf5,
+    0x8e, 0xef, 0x31, 0x46, 0x36, 0x13, 0xde, 0x15, 0x70, 0xd5, 0x16, 0x20, 0x09, 0x93,
 ];
 
 /// Which kind of machine signed the evidence. It is decided by the root that the verifier trusts,
@@ -72,10 +72,7 @@ impl TrustedRoot {
         }
         let key = certificate.tbs_certificate().subject_public_key_info();
         let key_id = Sha384::digest(key.subject_public_key.raw_bytes()).into();
-        Ok(Self(Root::Development {
-            der: certificate_der.to_vec(),
-            key_id,
-        }))
+        Ok(Self(Root::Development { der: certificate_der.to_vec(), key_id }))
     }
 
     /// The kind of platform this root stands for.
@@ -242,30 +239,22 @@ impl Policy {
         }
         let have = claims.tcb.eval_data_number;
         if have < self.minimum_tcb_evaluation {
-            return Err(Refusal::TcbEvaluationTooOld {
-                have,
-                want: self.minimum_tcb_evaluation,
-            });
+            return Err(Refusal::TcbEvaluationTooOld { have, want: self.minimum_tcb_evaluation });
         }
         let is_set = |flag: &&PlatformFlag| flag_of(claims, **flag) == PckCertFlag::True;
         if let Some(flag) = self.refused_flags.iter().find(is_set) {
             return Err(Refusal::PlatformFlagNotAccepted { flag: *flag });
         }
         // What is left to dcap-qvl: the collateral window once more, and the age of TCB levels.
-        dcap_qvl::Policy::validate(&self.quote_policy(now), claims).map_err(|error| {
-            Refusal::PolicyRefused {
-                detail: format!("{error:#}"),
-            }
-        })
+        dcap_qvl::Policy::validate(&self.quote_policy(now), claims)
+            .map_err(|error| Refusal::PolicyRefused { detail: format!("{error:#}") })
     }
 
     fn quote_policy(&self, now: u64) -> QuotePolicy {
         let accepts = |flag| !self.refused_flags.contains(&flag);
         self.accepted_statuses
             .iter()
-            .fold(QuotePolicy::strict(now), |policy, status| {
-                policy.allow_status(*status)
-            })
+            .fold(QuotePolicy::strict(now), |policy, status| policy.allow_status(*status))
             .platform_grace_period(self.out_of_date_grace)
             .qe_grace_period(self.out_of_date_grace)
             .min_tcb_eval_data_number(self.minimum_tcb_evaluation)
@@ -277,18 +266,8 @@ impl Policy {
 
 /// Advisories of the launch TCB, the current TCB (TDX 1.5) and the quoting enclave.
 pub(crate) fn advisories(claims: &QuoteClaims) -> impl Iterator<Item = &String> {
-    let current = claims
-        .platform
-        .current_tcb_level
-        .iter()
-        .flat_map(|level| &level.advisory_ids);
-    claims
-        .platform
-        .tcb_level
-        .advisory_ids
-        .iter()
-        .chain(current)
-        .chain(&claims.qe.tcb_level.advisory_ids)
+    let current = claims.platform.current_tcb_level.iter().flat_map(|level| &level.advisory_ids);
+    claims.platform.tcb_level.advisory_ids.iter().chain(current).chain(&claims.qe.tcb_level.advisory_ids)
 }
 
 fn flag_of(claims: &QuoteClaims, flag: PlatformFlag) -> PckCertFlag {

@@ -2,6 +2,8 @@
 //! root, and refused for every reason there is.
 #![cfg(feature = "dev-platform")]
 
+use std::sync::LazyLock;
+
 use cohort_attestation::dev::{
     CollateralOptions, DevGuest, DevPlatform, PckFlags, QuoteVersion, TdMeasurements,
 };
@@ -17,12 +19,29 @@ const NOW: u64 = 1_800_000_000;
 const REPORT_DATA: [u8; 64] = [0xAB; 64];
 const APP_COMPOSE: &str = r#"{"manifest_version":2,"name":"study","runner":"docker-compose"}"#;
 
+static PLATFORM: LazyLock<DevPlatform> = LazyLock::new(|| DevPlatform::from_seed([1; 32]).unwrap());
+static GUEST: LazyLock<DevGuest> = LazyLock::new(boot);
+static EVIDENCE: LazyLock<Evidence> = LazyLock::new(gather);
+
+fn boot() -> DevGuest {
+    DevGuest::new(platform(), AppId([0xA0; 20]), APP_COMPOSE, &[2; 32]).unwrap()
+}
+
+fn gather() -> Evidence {
+    let collateral = platform().collateral(NOW).unwrap();
+    guest().evidence(&REPORT_DATA).unwrap().with_collateral(collateral)
+}
+
 fn platform() -> DevPlatform {
-    DevPlatform::from_seed([1; 32]).unwrap()
+    PLATFORM.clone()
 }
 
 fn guest() -> DevGuest {
-    DevGuest::new(platform(), AppId([0xA0; 20]), APP_COMPOSE, &[2; 32]).unwrap()
+    GUEST.clone()
+}
+
+fn evidence() -> Evidence {
+    EVIDENCE.clone()
 }
 
 fn policy() -> Policy {
@@ -30,18 +49,8 @@ fn policy() -> Policy {
     Policy::production().with_root(root)
 }
 
-fn evidence() -> Evidence {
-    let collateral = platform().collateral(NOW).unwrap();
-    guest()
-        .evidence(&REPORT_DATA)
-        .unwrap()
-        .with_collateral(collateral)
-}
-
 fn code(evidence: &Evidence) -> Option<&'static str> {
-    verify(evidence, &policy(), &REPORT_DATA, NOW)
-        .map_err(|refusal| refusal.code())
-        .err()
+    verify(evidence, &policy(), &REPORT_DATA, NOW).map_err(|refusal| refusal.code()).err()
 }
 
 /// Evidence with other measurements, signed by the platform.
@@ -49,10 +58,7 @@ fn with_measurements(change: impl Fn(&mut TdMeasurements)) -> Evidence {
     let mut measurements = guest().measurements().clone();
     change(&mut measurements);
     let quote = platform().quote(&measurements, &REPORT_DATA).unwrap();
-    Evidence {
-        quote,
-        ..evidence()
-    }
+    Evidence { quote, ..evidence() }
 }
 
 /// Evidence with another event log, whose replay the quote confirms: a guest that measured this.
@@ -62,11 +68,7 @@ fn with_events(change: impl Fn(&mut Vec<Value>)) -> Evidence {
     let event_log = serde_json::to_string(&events).unwrap();
     let rtmrs = *event_log::replay(&event_log::parse(&event_log).unwrap()).values();
     let quote = with_measurements(|measurements| measurements.rtmrs = rtmrs).quote;
-    Evidence {
-        quote,
-        event_log,
-        ..evidence()
-    }
+    Evidence { quote, event_log, ..evidence() }
 }
 
 fn event(name: &str, payload: &[u8]) -> Value {
@@ -76,10 +78,7 @@ fn event(name: &str, payload: &[u8]) -> Value {
 }
 
 fn position(events: &[Value], name: &str) -> usize {
-    events
-        .iter()
-        .position(|event| event["event"] == name)
-        .unwrap()
+    events.iter().position(|event| event["event"] == name).unwrap()
 }
 
 #[test]
@@ -123,10 +122,7 @@ fn another_development_root_is_refused() {
     let refused = verify(&evidence(), &policy, &REPORT_DATA, NOW).unwrap_err();
     assert_eq!(refused.code(), "root_not_trusted");
     // The other platform's collateral does not make this machine its own.
-    let mixed = Evidence {
-        collateral: other.collateral(NOW).unwrap(),
-        ..evidence()
-    };
+    let mixed = Evidence { collateral: other.collateral(NOW).unwrap(), ..evidence() };
     let refused = verify(&mixed, &policy, &REPORT_DATA, NOW).unwrap_err();
     assert_eq!(refused.code(), "root_not_trusted");
 }
@@ -139,15 +135,15 @@ fn a_development_root_must_say_so() {
     ));
     let unmarked = guest().app_certificate_pem().unwrap();
     let (_, der) = der::pem::decode_vec(unmarked.as_bytes()).unwrap();
-    assert!(matches!(
-        TrustedRoot::development(&der),
-        Err(DevelopmentRootError::NotMarked { .. })
-    ));
+    assert!(matches!(TrustedRoot::development(&der), Err(DevelopmentRootError::NotMarked { .. })));
 }
 
 #[test]
 fn everything_is_deterministic() {
-    assert_eq!(evidence(), evidence());
+    let again = DevPlatform::from_seed([1; 32]).unwrap();
+    let guest = DevGuest::new(again, AppId([0xA0; 20]), APP_COMPOSE, &[2; 32]).unwrap();
+    let collateral = guest.platform().collateral(NOW).unwrap();
+    assert_eq!(guest.evidence(&REPORT_DATA).unwrap().with_collateral(collateral), evidence());
     let json = serde_json::to_string(&evidence()).unwrap();
     assert_eq!(serde_json::from_str::<Evidence>(&json).unwrap(), evidence());
 }
@@ -157,25 +153,11 @@ fn version_5_quotes_verify() {
     let quote = |change: &dyn Fn(&mut TdMeasurements)| {
         let mut measurements = guest().measurements().clone();
         change(&mut measurements);
-        platform()
-            .quote_of(QuoteVersion::V5, &measurements, &REPORT_DATA)
-            .unwrap()
+        platform().quote_of(QuoteVersion::V5, &measurements, &REPORT_DATA).unwrap()
     };
-    assert_eq!(
-        code(&Evidence {
-            quote: quote(&|_| ()),
-            ..evidence()
-        }),
-        None
-    );
+    assert_eq!(code(&Evidence { quote: quote(&|_| ()), ..evidence() }), None);
     let bound = quote(&|measurements| measurements.mr_service_td = [1; 48]);
-    assert_eq!(
-        code(&Evidence {
-            quote: bound,
-            ..evidence()
-        }),
-        Some("td_service")
-    );
+    assert_eq!(code(&Evidence { quote: bound, ..evidence() }), Some("td_service"));
 }
 
 /// The quote's bytes are not an identity: with bytes behind it, or with the twin signature
@@ -185,16 +167,11 @@ fn a_quotes_bytes_are_malleable() {
     let claims = verify(&evidence(), &policy(), &REPORT_DATA, NOW).unwrap();
     let mut longer = evidence();
     longer.quote.extend([0; 100]);
-    assert_eq!(
-        verify(&longer, &policy(), &REPORT_DATA, NOW).unwrap(),
-        claims
-    );
+    assert_eq!(verify(&longer, &policy(), &REPORT_DATA, NOW).unwrap(), claims);
     let mut twin = evidence();
     // Header 48, report 584, length of the signature data 4.
     let signature = &mut twin.quote[636..700];
-    let (r, s) = p256::ecdsa::Signature::from_slice(signature)
-        .unwrap()
-        .split_scalars();
+    let (r, s) = p256::ecdsa::Signature::from_slice(signature).unwrap().split_scalars();
     let other = p256::ecdsa::Signature::from_scalars(r.to_bytes(), (-s).to_bytes()).unwrap();
     signature.copy_from_slice(&other.to_bytes());
     assert_ne!(twin.quote, evidence().quote);
@@ -225,25 +202,16 @@ fn rtmr3_must_replay() {
         let refused = verify(&wrong, &policy(), &REPORT_DATA, NOW).unwrap_err();
         assert_eq!(refused, Refusal::EventLogMismatch { register });
     }
-    let empty = Evidence {
-        event_log: "[]".to_owned(),
-        ..evidence()
-    };
+    let empty = Evidence { event_log: "[]".to_owned(), ..evidence() };
     assert_eq!(code(&empty), Some("boot_event_missing"));
-    let garbage = Evidence {
-        event_log: "{".to_owned(),
-        ..evidence()
-    };
+    let garbage = Evidence { event_log: "{".to_owned(), ..evidence() };
     assert_eq!(code(&garbage), Some("event_log_malformed"));
 }
 
 /// These logs replay: a guest (or, after the boundary, an app in it) really measured them.
 #[test]
 fn measured_logs_must_follow_the_grammar() {
-    assert_eq!(
-        code(&with_events(|events| events.push(event("mine", b"x")))),
-        None
-    );
+    assert_eq!(code(&with_events(|events| events.push(event("mine", b"x")))), None);
     let late = with_events(|events| events.push(event("app-id", &[0xB0; 20])));
     assert_eq!(code(&late), Some("boot_event_after_boundary"));
     let late = with_events(|events| events.push(event("compose-hash", &[0xB0; 32])));
@@ -287,15 +255,9 @@ fn version_2_events_verify() {
 
 #[test]
 fn the_app_compose_must_be_the_measured_one() {
-    let spaced = Evidence {
-        app_compose: Some(format!("{APP_COMPOSE} ")),
-        ..evidence()
-    };
+    let spaced = Evidence { app_compose: Some(format!("{APP_COMPOSE} ")), ..evidence() };
     assert_eq!(code(&spaced), Some("compose_hash_mismatch"));
-    let none = Evidence {
-        app_compose: None,
-        ..evidence()
-    };
+    let none = Evidence { app_compose: None, ..evidence() };
     assert_eq!(code(&none), Some("app_compose_missing"));
     verify(&none, &policy().app_compose_optional(), &REPORT_DATA, NOW).unwrap();
 }
@@ -305,11 +267,7 @@ fn mr_config_id_must_name_the_app() {
     let guest = guest();
     for form in [MrConfig::Unset, MrConfig::V1, MrConfig::V2, MrConfig::V3] {
         let value = form.expected(guest.identity()).unwrap();
-        assert_eq!(
-            code(&with_measurements(|m| m.mr_config_id = value)),
-            None,
-            "{form:?}"
-        );
+        assert_eq!(code(&with_measurements(|m| m.mr_config_id = value)), None, "{form:?}");
         if form != MrConfig::Unset {
             let mut wrong = value;
             wrong[32] ^= 1;
@@ -324,18 +282,12 @@ fn mr_config_id_must_name_the_app() {
 fn with_collateral(change: impl Fn(&mut CollateralOptions)) -> Evidence {
     let mut options = CollateralOptions::at(NOW);
     change(&mut options);
-    Evidence {
-        collateral: platform().collateral_with(&options).unwrap(),
-        ..evidence()
-    }
+    Evidence { collateral: platform().collateral_with(&options).unwrap(), ..evidence() }
 }
 
 #[test]
 fn collateral_is_checked() {
-    assert_eq!(
-        code(&with_collateral(|o| o.pck_is_revoked = true)),
-        Some("pck_revoked")
-    );
+    assert_eq!(code(&with_collateral(|o| o.pck_is_revoked = true)), Some("pck_revoked"));
     let old = with_collateral(|o| o.expires_at = NOW);
     assert_eq!(code(&old), Some("collateral_expired"));
     let early = with_collateral(|o| o.valid_from = NOW + 1);
@@ -347,10 +299,7 @@ fn collateral_is_checked() {
     garbage.collateral.pck_crl.truncate(40);
     assert_eq!(code(&garbage), Some("collateral_malformed"));
     let mut changed = evidence();
-    changed.collateral.tcb_info = changed
-        .collateral
-        .tcb_info
-        .replace("\"pcesvn\":13", "\"pcesvn\":12");
+    changed.collateral.tcb_info = changed.collateral.tcb_info.replace("\"pcesvn\":13", "\"pcesvn\":12");
     assert_eq!(code(&changed), Some("quote_refused"));
     let mut large = evidence();
     large.collateral.tcb_info.push_str(&" ".repeat(256 << 10));
@@ -372,11 +321,7 @@ fn tcb_states_are_refused_unless_accepted() {
         let accepting = policy().accept_status(status);
         let result = verify(&evidence, &accepting, &REPORT_DATA, NOW);
         if status.to_string().starts_with("OutOfDate") {
-            assert_eq!(
-                result.unwrap_err().code(),
-                "policy_refused",
-                "{status}: no grace"
-            );
+            assert_eq!(result.unwrap_err().code(), "policy_refused", "{status}: no grace");
             let years = std::time::Duration::from_secs(20 * 366 * 24 * 3600);
             let graceful = accepting.out_of_date_grace(years);
             verify(&evidence, &graceful, &REPORT_DATA, NOW).unwrap();
@@ -401,19 +346,11 @@ fn advisories_are_refused_unless_accepted() {
 
 #[test]
 fn platform_flags_can_be_refused() {
-    let strict = [
-        PlatformFlag::DynamicPlatform,
-        PlatformFlag::CachedKeys,
-        PlatformFlag::Smt,
-    ]
-    .into_iter()
-    .fold(policy(), Policy::refuse_flag);
+    let strict = [PlatformFlag::DynamicPlatform, PlatformFlag::CachedKeys, PlatformFlag::Smt]
+        .into_iter()
+        .fold(policy(), Policy::refuse_flag);
     for set in 0..3 {
-        let flags = PckFlags {
-            dynamic_platform: set == 0,
-            cached_keys: set == 1,
-            smt: set == 2,
-        };
+        let flags = PckFlags { dynamic_platform: set == 0, cached_keys: set == 1, smt: set == 2 };
         let platform = DevPlatform::with_flags([1; 32], flags).unwrap();
         let guest = DevGuest::new(platform, AppId([0; 20]), APP_COMPOSE, &[2; 32]).unwrap();
         let evidence = guest.evidence(&REPORT_DATA).unwrap();
@@ -422,34 +359,18 @@ fn platform_flags_can_be_refused() {
         assert_eq!(refused.code(), "platform_flag_not_accepted");
         verify(&evidence, &policy(), &REPORT_DATA, NOW).unwrap();
     }
-    let refused = verify(
-        &evidence(),
-        &policy().minimum_tcb_evaluation(18),
-        &REPORT_DATA,
-        NOW,
-    );
+    let refused = verify(&evidence(), &policy().minimum_tcb_evaluation(18), &REPORT_DATA, NOW);
     assert_eq!(refused.unwrap_err().code(), "tcb_evaluation_too_old");
 }
 
 #[test]
 fn malformed_quotes_are_refused() {
-    let refused = |quote: Vec<u8>| {
-        code(&Evidence {
-            quote,
-            ..evidence()
-        })
-    };
+    let refused = |quote: Vec<u8>| code(&Evidence { quote, ..evidence() });
     assert_eq!(refused(Vec::new()), Some("quote_malformed"));
     assert_eq!(refused(vec![0xFF; 5000]), Some("quote_malformed"));
-    assert_eq!(
-        refused(evidence().quote[..2000].to_vec()),
-        Some("quote_malformed")
-    );
+    assert_eq!(refused(evidence().quote[..2000].to_vec()), Some("quote_malformed"));
     assert_eq!(refused(vec![0; (64 << 10) + 1]), Some("evidence_too_large"));
-    let log = Evidence {
-        event_log: " ".repeat((1 << 20) + 1),
-        ..evidence()
-    };
+    let log = Evidence { event_log: " ".repeat((1 << 20) + 1), ..evidence() };
     assert_eq!(code(&log), Some("evidence_too_large"));
 }
 

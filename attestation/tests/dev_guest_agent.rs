@@ -30,24 +30,11 @@ impl Agent {
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_dev-guest-agent"));
         command.arg("--socket").arg(folder.join("dstack.sock"));
-        command
-            .arg("--app-id")
-            .arg(format!("0x{}", "a0".repeat(20)));
-        command
-            .arg("--app-compose")
-            .arg(folder.join("app-compose.json"));
-        command
-            .arg("--seed-file")
-            .arg(seed)
-            .arg("--instance-name")
-            .arg("one");
-        command
-            .arg("--collateral-file")
-            .arg(folder.join("collateral.json"));
-        command
-            .arg("--root-file")
-            .arg(folder.join("root.pem"))
-            .arg("--exit-with-stdin");
+        command.arg("--app-id").arg(format!("0x{}", "a0".repeat(20)));
+        command.arg("--app-compose").arg(folder.join("app-compose.json"));
+        command.arg("--seed-file").arg(seed).arg("--instance-name").arg("one");
+        command.arg("--collateral-file").arg(folder.join("collateral.json"));
+        command.arg("--root-file").arg(folder.join("root.pem")).arg("--exit-with-stdin");
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -59,9 +46,7 @@ impl Agent {
     fn start_in(folder: TempDir) -> Self {
         let mut child = Self::command(folder.path()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains("listening on"), "{line}");
         Self { folder, child }
     }
@@ -90,9 +75,7 @@ impl Agent {
     }
 
     fn get(&self, path: &str) -> (u16, String) {
-        self.send(&format!(
-            "GET {path} HTTP/1.1\r\nhost: dstack\r\nconnection: close\r\n\r\n"
-        ))
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: dstack\r\nconnection: close\r\n\r\n"))
     }
 
     fn exited(&mut self) -> bool {
@@ -133,10 +116,7 @@ fn its_evidence_verifies_with_the_files_it_wrote() {
     let root = fs::read(agent.path("root.pem")).unwrap();
     let (_, root) = der::pem::decode_vec(&root).unwrap();
     let policy = Policy::production().with_root(TrustedRoot::development(&root).unwrap());
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let td = verify(&evidence, &policy, &report_data, now).unwrap();
     assert_eq!(td.platform(), Platform::Development);
     assert_eq!(info["app_id"], td.app_id().to_string());
@@ -179,24 +159,12 @@ fn its_answers_have_the_shape_of_the_real_agents() {
     let (_, quote) = agent.post("GetQuote", &json!({ "report_data": "0x0102" }));
     let padded = format!("0102{}", "00".repeat(62));
     assert_eq!(quote["report_data"], padded);
-    assert_eq!(
-        keys(&quote),
-        [
-            "attestation",
-            "event_log",
-            "quote",
-            "report_data",
-            "vm_config"
-        ]
-    );
+    assert_eq!(keys(&quote), ["attestation", "event_log", "quote", "report_data", "vm_config"]);
     let (_, key) = agent.post("GetKey", &json!({ "path": "a", "purpose": "p" }));
     assert_eq!(keys(&key), ["key", "signature_chain"]);
     assert_eq!(key["signature_chain"][1].as_str().unwrap().len(), 130);
     let (status, by_get) = agent.get("/GetKey?path=a&purpose=p");
-    assert_eq!(
-        (status, serde_json::from_str::<Value>(&by_get).unwrap()),
-        (200, key)
-    );
+    assert_eq!((status, serde_json::from_str::<Value>(&by_get).unwrap()), (200, key));
 }
 
 #[test]
@@ -207,19 +175,10 @@ fn its_errors_are_the_real_agents() {
         (status, answer["error"].as_str().unwrap().to_owned())
     };
     let long = json!({ "report_data": "00".repeat(65) });
-    assert_eq!(
-        error("GetQuote", long),
-        (400, "Report data is too long".to_owned())
-    );
+    assert_eq!(error("GetQuote", long), (400, "Report data is too long".to_owned()));
     let algorithm = json!({ "algorithm": "rsa" });
-    assert_eq!(
-        error("GetKey", algorithm),
-        (400, "Unsupported algorithm".to_owned())
-    );
-    assert_eq!(
-        error("EmitEvent", json!({})),
-        (400, "Service not found: EmitEvent".to_owned())
-    );
+    assert_eq!(error("GetKey", algorithm), (400, "Unsupported algorithm".to_owned()));
+    assert_eq!(error("EmitEvent", json!({})), (400, "Service not found: EmitEvent".to_owned()));
     assert_eq!(error("GetQuote", json!([1])).0, 400);
     assert_eq!(agent.get("/v1/Info").0, 404);
 }
@@ -243,19 +202,10 @@ fn it_stops_on_a_signal_and_replaces_a_dead_socket() {
     drop(std::os::unix::net::UnixListener::bind(folder.path().join("dstack.sock")).unwrap());
     let mut agent = Agent::start_in(folder);
     assert_eq!(agent.post("Version", &json!({})).0, 200);
-    let mode = fs::metadata(agent.path("dstack.sock"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(agent.path("dstack.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let pid = agent.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(agent.exited());
     assert!(!agent.path("dstack.sock").exists());
 }
@@ -266,21 +216,14 @@ fn it_leaves_other_files_alone() {
     fs::write(folder.path().join("dstack.sock"), "mine").unwrap();
     let refused = Agent::command(folder.path()).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
-    assert_eq!(
-        fs::read(folder.path().join("dstack.sock")).unwrap(),
-        b"mine"
-    );
+    assert_eq!(fs::read(folder.path().join("dstack.sock")).unwrap(), b"mine");
 }
 
 #[test]
 fn it_refuses_a_seed_that_others_can_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Agent::command(folder.path());
-    fs::set_permissions(
-        folder.path().join("seed"),
-        fs::Permissions::from_mode(0o644),
-    )
-    .unwrap();
+    fs::set_permissions(folder.path().join("seed"), fs::Permissions::from_mode(0o644)).unwrap();
     let refused = command.output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let message = String::from_utf8(refused.stderr).unwrap();

@@ -2,9 +2,7 @@
 
 mod common;
 
-use cohort_attestation::{
-    Collateral, Evidence, Platform, Policy, Refusal, TcbStatus, verify, verify_quote,
-};
+use cohort_attestation::{Collateral, Evidence, Platform, Policy, Refusal, TcbStatus, verify, verify_quote};
 use serde_json::Value;
 
 /// A second at which the recorded collateral is valid, and the bounds of its window.
@@ -42,18 +40,12 @@ fn a_real_dstack_cvm_verifies() {
     };
     let td = verify(&evidence, &policy(), &report_data, NOW).unwrap();
     assert_eq!(td.platform(), Platform::Intel);
-    assert_eq!(
-        td.app_id().to_string(),
-        "3763bc34552cf3a27ff71ad5f7a90471562a1a2d"
-    );
+    assert_eq!(td.app_id().to_string(), "3763bc34552cf3a27ff71ad5f7a90471562a1a2d");
     assert_eq!(
         td.compose_hash().to_string(),
         "3763bc34552cf3a27ff71ad5f7a90471562a1a2df552dfc1998cba2d60da27e7"
     );
-    assert_eq!(
-        td.instance_id().unwrap().to_string(),
-        "c3714eb66990eace777b4e664c16e09375dec4c9"
-    );
+    assert_eq!(td.instance_id().unwrap().to_string(), "c3714eb66990eace777b4e664c16e09375dec4c9");
     assert_eq!(td.key_provider().name(), "local-sgx");
     assert_eq!(td.tcb_status(), TcbStatus::UpToDate);
     assert!(td.advisory_ids().is_empty());
@@ -67,11 +59,7 @@ fn the_window_of_its_collateral_is_half_open() {
     let Some((evidence, report_data)) = cvm() else {
         return;
     };
-    let code = |now| {
-        verify(&evidence, &policy(), &report_data, now)
-            .map_err(|r| r.code())
-            .err()
-    };
+    let code = |now| verify(&evidence, &policy(), &report_data, now).map_err(|r| r.code()).err();
     assert_eq!(code(FIRST - 1), Some("collateral_not_yet_valid"));
     assert_eq!(code(FIRST), None);
     assert_eq!(code(EXPIRED - 1), None);
@@ -89,10 +77,7 @@ fn it_is_refused_for_another_purpose_and_without_its_app() {
     assert_eq!(other, Refusal::ReportDataMismatch);
     let no_app = verify(&evidence, &Policy::production(), &report_data, NOW).unwrap_err();
     assert_eq!(no_app, Refusal::AppComposeMissing);
-    let wrong = Evidence {
-        app_compose: Some("{}".to_owned()),
-        ..evidence
-    };
+    let wrong = Evidence { app_compose: Some("{}".to_owned()), ..evidence };
     let wrong = verify(&wrong, &policy(), &report_data, NOW).unwrap_err();
     assert_eq!(wrong.code(), "compose_hash_mismatch");
 }
@@ -110,10 +95,7 @@ fn flipped_bits_of_the_signed_part_are_refused() {
         let refused = verify(&flipped, &policy(), &report_data, NOW);
         codes.insert(refused.expect_err(&format!("byte {at}")).code());
     }
-    assert!(
-        codes.contains("quote_refused") && codes.contains("event_log_mismatch"),
-        "{codes:?}"
-    );
+    assert!(codes.contains("quote_refused") && codes.contains("event_log_mismatch"), "{codes:?}");
 }
 
 #[test]
@@ -125,13 +107,8 @@ fn changed_event_logs_are_refused() {
         let mut events: Vec<Value> = serde_json::from_str(&evidence.event_log).unwrap();
         change(&mut events);
         let event_log = serde_json::to_string(&events).unwrap();
-        let changed = Evidence {
-            event_log,
-            ..evidence.clone()
-        };
-        verify(&changed, &policy(), &report_data, NOW)
-            .map_err(|r| r.code())
-            .err()
+        let changed = Evidence { event_log, ..evidence.clone() };
+        verify(&changed, &policy(), &report_data, NOW).map_err(|r| r.code()).err()
     };
     let at = |events: &[Value], name: &str| events.iter().position(|e| e["event"] == name).unwrap();
     assert_eq!(code(&|_| ()), None);
@@ -150,15 +127,10 @@ fn changed_event_logs_are_refused() {
         e[last]["event"] = "x".into();
     });
     assert_eq!(renamed, Some("event_log_malformed"));
-    assert_eq!(
-        code(&|e| e.retain(|e| e["event"] != "key-provider")),
-        Some("boot_event_missing")
-    );
+    assert_eq!(code(&|e| e.retain(|e| e["event"] != "key-provider")), Some("boot_event_missing"));
     // dstack strips digests from the copies it embeds; they are recomputed.
     let strip = |e: &mut Vec<Value>| {
-        e.iter_mut()
-            .filter(|e| e["imr"] == 3)
-            .for_each(|e| e["digest"] = "".into());
+        e.iter_mut().filter(|e| e["imr"] == 3).for_each(|e| e["digest"] = "".into());
     };
     assert_eq!(code(&strip), None);
 }
@@ -169,22 +141,12 @@ fn the_policy_is_applied() {
     let Some((evidence, report_data)) = cvm() else {
         return;
     };
-    let code = |policy| {
-        verify(&evidence, &policy, &report_data, NOW)
-            .map_err(|r| r.code())
-            .err()
-    };
+    let code = |policy| verify(&evidence, &policy, &report_data, NOW).map_err(|r| r.code()).err();
     for flag in [PlatformFlag::DynamicPlatform, PlatformFlag::Smt] {
-        assert_eq!(
-            code(policy().refuse_flag(flag)),
-            Some("platform_flag_not_accepted")
-        );
+        assert_eq!(code(policy().refuse_flag(flag)), Some("platform_flag_not_accepted"));
     }
     assert_eq!(code(policy().minimum_tcb_evaluation(18)), None);
-    assert_eq!(
-        code(policy().minimum_tcb_evaluation(19)),
-        Some("tcb_evaluation_too_old")
-    );
+    assert_eq!(code(policy().minimum_tcb_evaluation(19)), Some("tcb_evaluation_too_old"));
 }
 
 /// Collateral that also carries another machine's PCK chain still serves this machine.
@@ -211,10 +173,7 @@ fn dcap_sample(name: &str) -> Option<(Vec<u8>, Collateral)> {
 
 #[test]
 fn dcap_qvls_tdx_samples_verify() {
-    for (name, now) in [
-        ("tdx_quote", 1_750_400_000),
-        ("tdx_quote_td15ex", 1_791_500_000),
-    ] {
+    for (name, now) in [("tdx_quote", 1_750_400_000), ("tdx_quote_td15ex", 1_791_500_000)] {
         let Some((quote, collateral)) = dcap_sample(name) else {
             return;
         };
@@ -230,10 +189,7 @@ fn dcap_qvls_negative_samples_are_refused() {
     };
     let outdated = verify_quote(&quote, &collateral, &Policy::production(), NOW).unwrap_err();
     assert_eq!(outdated.code(), "quote_refused");
-    assert!(
-        outdated.to_string().contains("No matching TCB level"),
-        "{outdated}"
-    );
+    assert!(outdated.to_string().contains("No matching TCB level"), "{outdated}");
     let Some((quote, collateral)) = dcap_sample("sgx_quote") else {
         return;
     };
@@ -242,9 +198,7 @@ fn dcap_qvls_negative_samples_are_refused() {
 }
 
 fn guest_agent_answer(name: &str) -> Option<Value> {
-    Some(json(
-        common::samples()?.join("dstack-guest-agent").join(name),
-    ))
+    Some(json(common::samples()?.join("dstack-guest-agent").join(name)))
 }
 
 /// The stock simulator's fixture measures another compose hash than that of its app-compose file.
@@ -270,10 +224,7 @@ fn the_inconsistent_guest_agent_fixture_is_refused() {
     let refused = verify(&evidence, &Policy::production(), &report_data, NOW).unwrap_err();
     assert_eq!(refused.code(), "compose_hash_mismatch");
     // Without the app-compose text, the simulator's patched report data gives it away.
-    let evidence = Evidence {
-        app_compose: None,
-        ..evidence
-    };
+    let evidence = Evidence { app_compose: None, ..evidence };
     let refused = verify(&evidence, &policy(), &report_data, NOW).unwrap_err();
     assert_eq!(refused.code(), "quote_refused", "{refused}");
 }

@@ -11,7 +11,7 @@ use crate::boot::BootIdentity;
 use crate::bytes::{AppId, ComposeHash, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
 use crate::dstack::{self, MrConfig};
 use crate::event_log::{self, DSTACK_EVENT_TYPE, DSTACK_REGISTER, EventVersion, RawEvent};
-use crate::tdx::GuestEvidence;
+use crate::evidence::GuestEvidence;
 
 /// Name of the operating system image that development guests claim to boot. Its measurements are
 /// hashes of this text: fixed, and those of no real image.
@@ -39,18 +39,13 @@ impl DevGuest {
         instance_seed: &[u8; 32],
     ) -> Result<Self, DevPlatformError> {
         let compose_hash = ComposeHash(Sha256::digest(app_compose.as_bytes()).into());
-        let raw = boot_log(
-            &platform,
-            app_id,
-            compose_hash,
-            instance_id(instance_seed, app_id),
-        )?;
-        let event_log = serde_json::to_string(&raw)
-            .map_err(|_| DevPlatformError::Event { name: "event log" })?;
-        let events = event_log::parse(&event_log)
-            .map_err(|_| DevPlatformError::Event { name: "event log" })?;
-        let identity = BootIdentity::read(&events)
-            .map_err(|_| DevPlatformError::Event { name: "event log" })?;
+        let raw = boot_log(&platform, app_id, compose_hash, instance_id(instance_seed, app_id))?;
+        let event_log =
+            serde_json::to_string(&raw).map_err(|_| DevPlatformError::Event { name: "event log" })?;
+        let events =
+            event_log::parse(&event_log).map_err(|_| DevPlatformError::Event { name: "event log" })?;
+        let identity =
+            BootIdentity::read(&events).map_err(|_| DevPlatformError::Event { name: "event log" })?;
         let mr_config_id = MrConfig::V1.expected(&identity).unwrap_or([0; 48]);
         let measurements = TdMeasurements {
             mrtd: image_digest("mrtd"),
@@ -60,13 +55,7 @@ impl DevGuest {
             mr_service_td: [0; 48],
         };
         let app_compose = app_compose.to_owned();
-        Ok(Self {
-            platform,
-            app_compose,
-            identity,
-            measurements,
-            event_log,
-        })
+        Ok(Self { platform, app_compose, identity, measurements, event_log })
     }
 
     /// The machine it runs on.
@@ -163,15 +152,9 @@ fn boot_log(
     instance_id: InstanceId,
 ) -> Result<Vec<RawEvent>, DevPlatformError> {
     let kms_ca = pki::spki(&pki::signing_key(platform.seed(), "dstack kms ca")?)?;
-    let kms_ca = kms_ca
-        .to_der()
-        .map_err(pki::der_error("the KMS root CA key"))?;
+    let kms_ca = kms_ca.to_der().map_err(pki::der_error("the KMS root CA key"))?;
     let key_provider = json!({ "name": "kms", "id": hex::encode(kms_ca) }).to_string();
-    let mut log: Vec<RawEvent> = ["rtmr0", "rtmr1", "rtmr2"]
-        .into_iter()
-        .zip(0..)
-        .map(image_event)
-        .collect();
+    let mut log: Vec<RawEvent> = ["rtmr0", "rtmr1", "rtmr2"].into_iter().zip(0..).map(image_event).collect();
     for (name, payload) in [
         ("system-preparing", Vec::new()),
         ("app-id", app_id.0.to_vec()),
@@ -201,8 +184,8 @@ fn image_event((part, imr): (&str, u32)) -> RawEvent {
 }
 
 fn dstack_event(name: &'static str, payload: &[u8]) -> Result<RawEvent, DevPlatformError> {
-    let preimage = event_log::preimage(EventVersion::V1, name, payload)
-        .map_err(|_| DevPlatformError::Event { name })?;
+    let preimage =
+        event_log::preimage(EventVersion::V1, name, payload).map_err(|_| DevPlatformError::Event { name })?;
     Ok(RawEvent {
         imr: u32::from(DSTACK_REGISTER),
         event_type: DSTACK_EVENT_TYPE,

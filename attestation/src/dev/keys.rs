@@ -44,10 +44,8 @@ impl AppKeys {
     /// The keys that the development platform's KMS root gives to an app.
     pub fn of_platform(platform: &DevPlatform, app_id: AppId) -> Result<Self, DevPlatformError> {
         let root = pki::derive(platform.seed(), "dstack kms root key");
-        Self::issue(&root, app_id).map_err(|error| DevPlatformError::Issue {
-            what: "the app's keys",
-            detail: error.to_string(),
-        })
+        Self::issue(&root, app_id)
+            .map_err(|error| DevPlatformError::Issue { what: "the app's keys", detail: error.to_string() })
     }
 
     /// What a KMS with this root key gives to an app.
@@ -56,15 +54,8 @@ impl AppKeys {
         let app_key = derive(root, &[app_id.as_bytes(), b"app-key"])?;
         let app_key = SigningKey::from_slice(&app_key).map_err(|_| KeyError::NotAKey)?;
         let public = compressed(&app_key)?;
-        let kms_signature = sign(
-            &kms,
-            &[b"dstack-kms-issued", b":", app_id.as_bytes(), &public],
-        )?;
-        Ok(Self {
-            app_key,
-            kms_public_key: compressed(&kms)?,
-            kms_signature,
-        })
+        let kms_signature = sign(&kms, &[b"dstack-kms-issued", b":", app_id.as_bytes(), &public])?;
+        Ok(Self { app_key, kms_public_key: compressed(&kms)?, kms_signature })
     }
 
     /// SEC1 compressed public key of the KMS root: what `DstackKms.kmsInfo().k256Pubkey` holds.
@@ -74,12 +65,7 @@ impl AppKeys {
 
     /// dstack's `GetKey`: the key depends on `path` alone; `purpose` and `algorithm` go into the
     /// signature over the public key. An empty algorithm is secp256k1.
-    pub fn get_key(
-        &self,
-        path: &str,
-        purpose: &str,
-        algorithm: &str,
-    ) -> Result<DerivedKey, KeyError> {
+    pub fn get_key(&self, path: &str, purpose: &str, algorithm: &str) -> Result<DerivedKey, KeyError> {
         let key = derive(&self.app_key.to_bytes(), &[path.as_bytes()])?;
         let public = match algorithm {
             "" | "secp256k1" | "k256" => {
@@ -93,22 +79,14 @@ impl AppKeys {
             }
             _ => return Err(KeyError::UnsupportedAlgorithm),
         };
-        let link = sign(
-            &self.app_key,
-            &[purpose.as_bytes(), b":", public.as_bytes()],
-        )?;
-        Ok(DerivedKey {
-            key,
-            signature_chain: [link, self.kms_signature],
-        })
+        let link = sign(&self.app_key, &[purpose.as_bytes(), b":", public.as_bytes()])?;
+        Ok(DerivedKey { key, signature_chain: [link, self.kms_signature] })
     }
 }
 
 fn derive(key: &[u8], info: &[&[u8]]) -> Result<[u8; 32], KeyError> {
     let mut out = [0u8; 32];
-    Hkdf::<Sha256>::new(Some(SALT), key)
-        .expand(&info.concat(), &mut out)
-        .map_err(|_| KeyError::NotAKey)?;
+    Hkdf::<Sha256>::new(Some(SALT), key).expand(&info.concat(), &mut out).map_err(|_| KeyError::NotAKey)?;
     Ok(out)
 }
 
@@ -120,9 +98,7 @@ fn compressed(key: &SigningKey) -> Result<[u8; 33], KeyError> {
 /// Signs the Keccak-256 of the joined parts; `r || s || v`.
 fn sign(key: &SigningKey, parts: &[&[u8]]) -> Result<[u8; 65], KeyError> {
     let digest: [u8; 32] = Keccak256::digest(parts.concat()).into();
-    let (signature, recovery) = key
-        .sign_prehash_recoverable(&digest)
-        .map_err(|_| KeyError::NotAKey)?;
+    let (signature, recovery) = key.sign_prehash_recoverable(&digest).map_err(|_| KeyError::NotAKey)?;
     let bytes = [&signature.to_bytes()[..], &[recovery.to_byte()]].concat();
     bytes.try_into().map_err(|_| KeyError::NotAKey)
 }
@@ -135,11 +111,7 @@ mod tests {
     fn app() -> AppKeys {
         let key = "1a2b3c4d5e6f7a8b9c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e0f1a2b";
         let app_key = SigningKey::from_slice(&hex::decode(key).unwrap()).unwrap();
-        AppKeys {
-            app_key,
-            kms_public_key: [0; 33],
-            kms_signature: [0; 65],
-        }
+        AppKeys { app_key, kms_public_key: [0; 33], kms_signature: [0; 65] }
     }
 
     /// The test vector of dstack's guest API v0 specification.
@@ -157,10 +129,7 @@ mod tests {
         let one = app.get_key("a", "", "").unwrap().key;
         assert_eq!(app.get_key("a", "p", "ed25519").unwrap().key, one);
         assert_ne!(app.get_key("b", "", "").unwrap().key, one);
-        assert_eq!(
-            app.get_key("a", "", "rsa").err(),
-            Some(KeyError::UnsupportedAlgorithm)
-        );
+        assert_eq!(app.get_key("a", "", "rsa").err(), Some(KeyError::UnsupportedAlgorithm));
     }
 
     fn recover(parts: &[&[u8]], signature: &[u8; 65]) -> [u8; 33] {

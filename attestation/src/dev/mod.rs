@@ -11,12 +11,18 @@
 
 mod guest;
 mod keys;
+mod pck;
 mod pki;
 mod platform;
+mod published;
+mod quote;
 
 pub use guest::DevGuest;
 pub use keys::{AppKeys, DerivedKey, KeyError};
-pub use platform::{CollateralOptions, DevPlatform, PckFlags, QuoteVersion, TdMeasurements};
+pub use pck::PckFlags;
+pub use platform::DevPlatform;
+pub use published::CollateralOptions;
+pub use quote::{QuoteVersion, TdMeasurements};
 
 /// Seconds for which [`DevPlatform::collateral`] is valid: 30 days.
 pub const COLLATERAL_SECONDS: u64 = 30 * 24 * 3600;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use der::asn1::{ObjectIdentifier, OctetString};
 use der::{DateTime, Encode as _, EncodePem as _};
-use p256::ecdsa::{DerSignature, SigningKey};
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{DerSignature, Signature, SigningKey};
 use sha2::{Digest as _, Sha256};
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder as _, CertificateBuilder, CrlBuilder, Result as BuilderResult};
@@ -26,20 +27,12 @@ use super::DevPlatformError;
 const NOT_BEFORE: &str = "2024-01-01T00:00:00Z";
 const NOT_AFTER: &str = "2049-12-31T23:59:59Z";
 
-pub(super) fn issue_error(
-    what: &'static str,
-) -> impl Fn(x509_cert::builder::Error) -> DevPlatformError {
-    move |error| DevPlatformError::Issue {
-        what,
-        detail: error.to_string(),
-    }
+pub(super) fn issue_error(what: &'static str) -> impl Fn(x509_cert::builder::Error) -> DevPlatformError {
+    move |error| DevPlatformError::Issue { what, detail: error.to_string() }
 }
 
 pub(super) fn der_error(what: &'static str) -> impl Fn(der::Error) -> DevPlatformError {
-    move |error| DevPlatformError::Issue {
-        what,
-        detail: error.to_string(),
-    }
+    move |error| DevPlatformError::Issue { what, detail: error.to_string() }
 }
 
 /// 32 bytes from the seed for one use.
@@ -53,24 +46,21 @@ pub(super) fn derive(seed: &[u8; 32], label: &str) -> [u8; 32] {
 }
 
 /// A P-256 key from the seed.
-pub(super) fn signing_key(
-    seed: &[u8; 32],
-    label: &'static str,
-) -> Result<SigningKey, DevPlatformError> {
-    SigningKey::from_slice(&derive(seed, label)).map_err(|error| DevPlatformError::Issue {
-        what: label,
-        detail: error.to_string(),
-    })
+pub(super) fn signing_key(seed: &[u8; 32], label: &'static str) -> Result<SigningKey, DevPlatformError> {
+    SigningKey::from_slice(&derive(seed, label))
+        .map_err(|error| DevPlatformError::Issue { what: label, detail: error.to_string() })
 }
 
 /// SubjectPublicKeyInfo of a key.
 pub(super) fn spki(key: &SigningKey) -> Result<SubjectPublicKeyInfoOwned, DevPlatformError> {
-    SubjectPublicKeyInfoOwned::from_key(key.verifying_key()).map_err(|error| {
-        DevPlatformError::Issue {
-            what: "a public key",
-            detail: error.to_string(),
-        }
-    })
+    SubjectPublicKeyInfoOwned::from_key(key.verifying_key())
+        .map_err(|error| DevPlatformError::Issue { what: "a public key", detail: error.to_string() })
+}
+
+/// ECDSA P-256 with SHA-256, `r || s`.
+pub(super) fn sign(key: &SigningKey, message: &[u8]) -> [u8; 64] {
+    let signature: Signature = key.sign(message);
+    signature.to_bytes().into()
 }
 
 /// A certificate with the key it certifies.
@@ -82,15 +72,11 @@ pub(super) struct Certified {
 
 impl Certified {
     pub(super) fn pem(&self) -> Result<String, DevPlatformError> {
-        self.certificate
-            .to_pem(der::pem::LineEnding::LF)
-            .map_err(der_error("a certificate"))
+        self.certificate.to_pem(der::pem::LineEnding::LF).map_err(der_error("a certificate"))
     }
 
     pub(super) fn der(&self) -> Result<Vec<u8>, DevPlatformError> {
-        self.certificate
-            .to_der()
-            .map_err(der_error("a certificate"))
+        self.certificate.to_der().map_err(der_error("a certificate"))
     }
 }
 
@@ -112,10 +98,7 @@ pub(super) fn certify(
     let name = format!("CN={},O=Cohort development,C=ZZ", subject.common_name);
     let name = Name::from_str(&name).map_err(der_error(what))?;
     let issuer_name = issuer.map(|by| by.certificate.tbs_certificate().subject().clone());
-    let serial = derive(
-        &Sha256::digest(spki(&key)?.to_der().map_err(der_error(what))?).into(),
-        "serial",
-    );
+    let serial = derive(&Sha256::digest(spki(&key)?.to_der().map_err(der_error(what))?).into(), "serial");
     let profile = Profile {
         issuer: issuer_name.unwrap_or_else(|| name.clone()),
         subject: name,
@@ -168,11 +151,7 @@ impl BuilderProfile for Profile {
             issuer.to_extension(name, &[])?,
             SubjectKeyIdentifier::try_from(key)?.to_extension(name, &[])?,
             KeyUsage(usage).to_extension(name, &[])?,
-            BasicConstraints {
-                ca: self.is_ca,
-                path_len_constraint: None,
-            }
-            .to_extension(name, &[])?,
+            BasicConstraints { ca: self.is_ca, path_len_constraint: None }.to_extension(name, &[])?,
         ];
         extensions.extend(self.extension.clone());
         Ok(extensions)
@@ -194,28 +173,19 @@ pub(super) fn revocation_list(
         .map_err(der_error(WHAT))?
         .with_next_update(Some(next_update));
     if !revoked.is_empty() {
-        builder = builder.with_certificates(revoked.iter().map(|revoked| {
-            RevokedCert {
-                serial_number: revoked
-                    .certificate
-                    .tbs_certificate()
-                    .serial_number()
-                    .clone(),
-                revocation_date: this_update,
-                crl_entry_extensions: None,
-            }
+        builder = builder.with_certificates(revoked.iter().map(|revoked| RevokedCert {
+            serial_number: revoked.certificate.tbs_certificate().serial_number().clone(),
+            revocation_date: this_update,
+            crl_entry_extensions: None,
         }));
     }
-    let list: CertificateList = builder
-        .build::<_, DerSignature>(&issuer.key)
-        .map_err(issue_error(WHAT))?;
+    let list: CertificateList = builder.build::<_, DerSignature>(&issuer.key).map_err(issue_error(WHAT))?;
     list.to_der().map_err(der_error(WHAT))
 }
 
 /// A date of the collateral.
 pub(super) fn date(seconds: u64) -> Result<DateTime, DevPlatformError> {
-    DateTime::from_unix_duration(Duration::from_secs(seconds))
-        .map_err(|_| DevPlatformError::Date { seconds })
+    DateTime::from_unix_duration(Duration::from_secs(seconds)).map_err(|_| DevPlatformError::Date { seconds })
 }
 
 /// An extension with ready DER content.
@@ -225,41 +195,22 @@ pub(super) fn extension(
     content: Vec<u8>,
 ) -> Result<Extension, DevPlatformError> {
     let extn_value = OctetString::new(content).map_err(der_error(what))?;
-    Ok(Extension {
-        extn_id,
-        critical: false,
-        extn_value,
-    })
+    Ok(Extension { extn_id, critical: false, extn_value })
 }
 
 /// Joins DER values into a SEQUENCE.
-pub(super) fn sequence(
-    what: &'static str,
-    values: &[Vec<u8>],
-) -> Result<Vec<u8>, DevPlatformError> {
+pub(super) fn sequence(what: &'static str, values: &[Vec<u8>]) -> Result<Vec<u8>, DevPlatformError> {
     encode(what, der::Tag::Sequence, &values.concat())
 }
 
 /// `SEQUENCE { OID, value }`.
-pub(super) fn named(
-    what: &'static str,
-    oid: &str,
-    value: Vec<u8>,
-) -> Result<Vec<u8>, DevPlatformError> {
-    let oid = ObjectIdentifier::new(oid).map_err(|error| DevPlatformError::Issue {
-        what,
-        detail: error.to_string(),
-    })?;
+pub(super) fn named(what: &'static str, oid: &str, value: Vec<u8>) -> Result<Vec<u8>, DevPlatformError> {
+    let oid = ObjectIdentifier::new(oid)
+        .map_err(|error| DevPlatformError::Issue { what, detail: error.to_string() })?;
     sequence(what, &[oid.to_der().map_err(der_error(what))?, value])
 }
 
 /// One DER value with this tag.
-pub(super) fn encode(
-    what: &'static str,
-    tag: der::Tag,
-    content: &[u8],
-) -> Result<Vec<u8>, DevPlatformError> {
-    der::asn1::AnyRef::new(tag, content)
-        .and_then(|any| any.to_der())
-        .map_err(der_error(what))
+pub(super) fn encode(what: &'static str, tag: der::Tag, content: &[u8]) -> Result<Vec<u8>, DevPlatformError> {
+    der::asn1::AnyRef::new(tag, content).and_then(|any| any.to_der()).map_err(der_error(what))
 }

@@ -19,20 +19,13 @@ pub(crate) fn dcap_qvl_samples() -> Option<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))?;
     let registries = std::fs::read_dir(home.join("registry/src")).ok()?;
-    let packages = registries.flatten().flat_map(|registry| {
-        std::fs::read_dir(registry.path())
-            .into_iter()
-            .flatten()
-            .flatten()
-    });
-    let found = packages.map(|package| package.path()).find(|path| {
-        path.file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with("dcap-qvl-0.7"))
-    });
-    present(
-        found.unwrap_or_default().join("sample"),
-        "dcap-qvl's samples",
-    )
+    let packages = registries
+        .flatten()
+        .flat_map(|registry| std::fs::read_dir(registry.path()).into_iter().flatten().flatten());
+    let found = packages
+        .map(|package| package.path())
+        .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("dcap-qvl-0.7")));
+    present(found.unwrap_or_default().join("sample"), "dcap-qvl's samples")
 }
 
 /// Says once per test program what is missing, past the capture of test output.
@@ -40,10 +33,7 @@ fn present(folder: PathBuf, what: &str) -> Option<PathBuf> {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let there = folder.is_dir();
     if !there && SAID.lock().unwrap().insert(what.to_owned()) {
-        let line = format!(
-            "\nskipped: {what} not found (looked in {})\n",
-            folder.display()
-        );
+        let line = format!("\nskipped: {what} not found (looked in {})\n", folder.display());
         std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     there.then_some(folder)

@@ -48,12 +48,8 @@ impl IntoResponse for Refused {
 /// All routes for one guest.
 pub(crate) fn router(guest: &DevGuest) -> anyhow::Result<Router> {
     let vm_config = vm_config();
-    let agent = Agent {
-        keys: guest.app_keys()?,
-        info: info(guest, &vm_config)?,
-        guest: guest.clone(),
-        vm_config,
-    };
+    let agent =
+        Agent { keys: guest.app_keys()?, info: info(guest, &vm_config)?, guest: guest.clone(), vm_config };
     // Anything deeper, such as `/v1/Info`, is 404: this agent has only the v0 API.
     Ok(Router::new()
         .route("/{method}", get(by_query).post(by_body))
@@ -105,16 +101,9 @@ impl Agent {
     }
 
     fn get_key(&self, request: &Request) -> Result<Value, Refused> {
-        let Request {
-            path,
-            purpose,
-            algorithm,
-            ..
-        } = request;
-        let derived = self
-            .keys
-            .get_key(path, purpose, algorithm)
-            .map_err(|error| Refused(error.to_string()))?;
+        let Request { path, purpose, algorithm, .. } = request;
+        let derived =
+            self.keys.get_key(path, purpose, algorithm).map_err(|error| Refused(error.to_string()))?;
         Ok(json!({
             "key": hex::encode(derived.key),
             "signature_chain": derived.signature_chain.map(hex::encode),
@@ -123,10 +112,7 @@ impl Agent {
 
     fn get_quote(&self, request: &Request) -> Result<Value, Refused> {
         let report_data = report_data(&request.report_data)?;
-        let quote = self
-            .guest
-            .quote(&report_data)
-            .map_err(|error| Refused(error.to_string()))?;
+        let quote = self.guest.quote(&report_data).map_err(|error| Refused(error.to_string()))?;
         Ok(json!({
             "quote": hex::encode(quote),
             "event_log": self.guest.event_log_json(),
@@ -140,8 +126,7 @@ impl Agent {
 /// Up to 64 bytes, padded with zeros at the end.
 fn report_data(text: &str) -> Result<[u8; 64], Refused> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
-    let bytes =
-        hex::decode(digits).map_err(|_| Refused("Invalid hex in report_data".to_owned()))?;
+    let bytes = hex::decode(digits).map_err(|_| Refused("Invalid hex in report_data".to_owned()))?;
     let mut report_data = [0u8; 64];
     report_data
         .get_mut(..bytes.len())

@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use cohort_attestation::AppId;
 use cohort_attestation::dev::{DevGuest, DevPlatform};
-use cohort_attestation::tdx::MAX_APP_COMPOSE_BYTES;
+use cohort_attestation::evidence::MAX_APP_COMPOSE_BYTES;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -92,15 +92,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 fn read_seed(path: &Path) -> anyhow::Result<[u8; 32]> {
     let context = || format!("cannot read the seed file {}", path.display());
-    let mode = fs::metadata(path)
-        .with_context(context)?
-        .permissions()
-        .mode();
-    ensure!(
-        mode & 0o077 == 0,
-        "others can read the seed file {0}: run chmod 600 {0}",
-        path.display()
-    );
+    let mode = fs::metadata(path).with_context(context)?.permissions().mode();
+    ensure!(mode & 0o077 == 0, "others can read the seed file {0}: run chmod 600 {0}", path.display());
     let text = fs::read_to_string(path).with_context(context)?;
     let mut seed = [0u8; 32];
     hex::decode_to_slice(text.trim(), &mut seed)
@@ -112,18 +105,13 @@ fn read_app_compose(path: &Path) -> anyhow::Result<String> {
     let context = || format!("cannot read the app-compose file {}", path.display());
     let bytes = fs::metadata(path).with_context(context)?.len();
     if bytes > MAX_APP_COMPOSE_BYTES as u64 {
-        bail!(
-            "{} has {bytes} bytes, more than {MAX_APP_COMPOSE_BYTES}",
-            path.display()
-        );
+        bail!("{} has {bytes} bytes, more than {MAX_APP_COMPOSE_BYTES}", path.display());
     }
     fs::read_to_string(path).with_context(context)
 }
 
 fn write_collateral(platform: &DevPlatform, path: &Path) -> anyhow::Result<()> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .context("the clock is before 1970")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let collateral = platform.collateral(now.as_secs())?;
     write_file(path, &serde_json::to_vec_pretty(&collateral)?)
 }
@@ -142,12 +130,8 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
     let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(&partial)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&partial)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&partial, path)

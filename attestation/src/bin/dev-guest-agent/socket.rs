@@ -21,24 +21,15 @@ impl Socket {
         clear(path)?;
         let context = || format!("cannot listen on {}", path.display());
         let listener = UnixListener::bind(path).with_context(context)?;
-        let socket = Self {
-            path: path.to_owned(),
-            listener,
-        };
+        let socket = Self { path: path.to_owned(), listener };
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(context)?;
-        socket
-            .listener
-            .set_nonblocking(true)
-            .with_context(context)?;
+        socket.listener.set_nonblocking(true).with_context(context)?;
         Ok(socket)
     }
 
     /// The listener for the runtime; `self` must outlive its use.
     pub(crate) fn listener(&self) -> anyhow::Result<tokio::net::UnixListener> {
-        let listener = self
-            .listener
-            .try_clone()
-            .context("cannot share the socket")?;
+        let listener = self.listener.try_clone().context("cannot share the socket")?;
         tokio::net::UnixListener::from_std(listener).context("cannot watch the socket")
     }
 }
@@ -59,8 +50,9 @@ fn clear(path: &Path) -> anyhow::Result<()> {
     }
     match UnixStream::connect(path) {
         Ok(_) => bail!("another service listens on {}", path.display()),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .with_context(|| format!("cannot remove the dead socket {}", path.display())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).with_context(|| format!("cannot remove the dead socket {}", path.display()))
+        }
         Err(error) => Err(error).with_context(|| format!("cannot probe {}", path.display())),
     }
 }
