@@ -287,3 +287,17 @@ fn inspect_refuses_what_is_not_intact() {
     assert!(failure.hint.unwrap().contains("cohort seal"));
     assert!(inspect_file(&site.0.path().join("absent.tar")).is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_asks_to_stop_instead_of_ending_the_process() {
+    let interrupt = Interrupt::listen();
+    let me = std::process::id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &me]).status().unwrap().success());
+    for _ in 0..500 {
+        if interrupt.is_set() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the signal was not heard");
+}
