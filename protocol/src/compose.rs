@@ -188,9 +188,10 @@ fn runner(fields: &Map<String, Value>) -> Result<Runner, ComposeError> {
         "docker-compose" => Ok(Runner::DockerCompose),
         "nerdctl-compose" => Ok(Runner::NerdctlCompose),
         "bash" => Ok(Runner::Bash),
-        _ => {
-            Err(ComposeError::Field { field: "runner", needed: "\"docker-compose\", \"nerdctl-compose\" or \"bash\"" })
-        }
+        _ => Err(ComposeError::Field {
+            field: "runner",
+            needed: "\"docker-compose\", \"nerdctl-compose\" or \"bash\"",
+        }),
     }
 }
 
@@ -207,7 +208,8 @@ fn check_types(fields: &Map<String, Value>) -> Result<(), ComposeError> {
     let provider = |value: &Value| value.as_str().is_some_and(|text| KEY_PROVIDERS.contains(&text));
     check(&["key_provider"], provider, "\"none\", \"kms\", \"local\" or \"tpm\"")?;
     let script = |value: &Value| {
-        let lines = value.as_array().is_some_and(|items| items.len() <= 5 && items.iter().all(Value::is_string));
+        let lines =
+            value.as_array().is_some_and(|items| items.len() <= 5 && items.iter().all(Value::is_string));
         value.is_string() || lines
     };
     check(&["init_script"], script, "a text or a list of at most 5 texts")?;

@@ -74,7 +74,11 @@ fn split(path: &Path) -> Result<Vec<(&'static str, RecordBatch)>> {
     let context = || format!("cannot read {}", path.display());
     let mut reader = csv::Reader::from_path(path).with_context(context)?;
     let expected = COLUMNS.iter().map(|(name, ..)| *name);
-    ensure!(reader.headers().with_context(context)?.iter().eq(expected), "{}: unexpected columns", path.display());
+    ensure!(
+        reader.headers().with_context(context)?.iter().eq(expected),
+        "{}: unexpected columns",
+        path.display()
+    );
     let hospital = COLUMNS.iter().position(|(name, ..)| *name == HOSPITAL_COLUMN).unwrap_or_default();
     let mut rows: [Vec<csv::StringRecord>; HOSPITALS.len()] = Default::default();
     for record in reader.records() {
@@ -86,7 +90,11 @@ fn split(path: &Path) -> Result<Vec<(&'static str, RecordBatch)>> {
             None => bail!("{}: unknown hospital {name:?}{}", path.display(), line(&record)),
         }
     }
-    HOSPITALS.iter().zip(&rows).map(|((owner, _), rows)| Ok((*owner, batch(rows).with_context(context)?))).collect()
+    HOSPITALS
+        .iter()
+        .zip(&rows)
+        .map(|((owner, _), rows)| Ok((*owner, batch(rows).with_context(context)?)))
+        .collect()
 }
 
 fn line(record: &csv::StringRecord) -> String {
@@ -103,8 +111,12 @@ fn batch(rows: &[csv::StringRecord]) -> Result<RecordBatch> {
 
 fn column(rows: &[csv::StringRecord], index: usize, name: &str, kind: &DataType) -> Result<ArrayRef> {
     Ok(match kind {
-        DataType::Int64 => Arc::new(parse(rows, index, name, |text| text.parse().ok())?.collect::<Int64Array>()),
-        DataType::Float64 => Arc::new(parse(rows, index, name, |text| text.parse().ok())?.collect::<Float64Array>()),
+        DataType::Int64 => {
+            Arc::new(parse(rows, index, name, |text| text.parse().ok())?.collect::<Int64Array>())
+        }
+        DataType::Float64 => {
+            Arc::new(parse(rows, index, name, |text| text.parse().ok())?.collect::<Float64Array>())
+        }
         DataType::Boolean => Arc::new(parse(rows, index, name, boolean)?.collect::<BooleanArray>()),
         _ => Arc::new(parse(rows, index, name, |text| Some(text.to_owned()))?.collect::<StringArray>()),
     })
@@ -121,7 +133,9 @@ fn parse<T>(
         .iter()
         .map(|record| match record.get(index).unwrap_or_default() {
             "" => Ok(None),
-            text => read(text).map(Some).with_context(|| format!("column {name}: bad value {text:?}{}", line(record))),
+            text => read(text)
+                .map(Some)
+                .with_context(|| format!("column {name}: bad value {text:?}{}", line(record))),
         })
         .collect();
     Ok(values?.into_iter())
@@ -151,19 +165,25 @@ mod tests {
     use super::*;
 
     fn table() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../test/data/heart-disease/heart-disease-four-hospitals.csv")
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../test/data/heart-disease/heart-disease-four-hospitals.csv")
     }
 
     #[test]
     fn every_patient_is_in_the_file_of_their_hospital() {
         let parts = split(&table()).unwrap();
         let rows: Vec<_> = parts.iter().map(|(owner, batch)| (*owner, batch.num_rows())).collect();
-        assert_eq!(rows, [("hospital-A", 304), ("hospital-B", 293), ("hospital-C", 123), ("hospital-D", 200)]);
+        assert_eq!(
+            rows,
+            [("hospital-A", 304), ("hospital-B", 293), ("hospital-C", 123), ("hospital-D", 200)]
+        );
 
         let text = std::fs::read_to_string(table()).unwrap();
         for ((_, hospital), (_, batch)) in HOSPITALS.iter().zip(&parts) {
-            let lines: Vec<&str> = text.lines().filter(|line| line.contains(&format!(",{hospital},"))).collect();
-            let ids: Vec<i64> = lines.iter().map(|line| line.split(',').next().unwrap().parse().unwrap()).collect();
+            let lines: Vec<&str> =
+                text.lines().filter(|line| line.contains(&format!(",{hospital},"))).collect();
+            let ids: Vec<i64> =
+                lines.iter().map(|line| line.split(',').next().unwrap().parse().unwrap()).collect();
             let column = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
             assert_eq!(column.values().to_vec(), ids, "{hospital}");
         }

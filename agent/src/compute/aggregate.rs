@@ -22,7 +22,8 @@ pub(super) fn statistics(recipe: &Recipe, inputs: Vec<Input>) -> Result<Vec<Vec<
         let mut seen = Seen::default();
         table::read(recipe, &owner, bytes, |batch| {
             let rows = seen.admit(recipe, batch);
-            let groups: Vec<Vec<Option<usize>>> = recipe.keys().iter().map(|key| groups(recipe, key, batch)).collect();
+            let groups: Vec<Vec<Option<usize>>> =
+                recipe.keys().iter().map(|key| groups(recipe, key, batch)).collect();
             for sums in &mut sums {
                 sums.add(recipe, batch, &rows, &groups);
             }
@@ -89,7 +90,9 @@ fn groups(recipe: &Recipe, key: &Key, batch: &Batch<'_>) -> Vec<Option<usize>> {
     };
     let scale = units(recipe, key.column);
     let group = |row: usize| match &key.groups {
-        Groups::Bands(edges) => values.number(row).map(|value| edges.partition_point(|edge| edge * scale <= value)),
+        Groups::Bands(edges) => {
+            values.number(row).map(|value| edges.partition_point(|edge| edge * scale <= value))
+        }
         Groups::Categories(list) => list.iter().position(|literal| equals(values, row, literal, scale)),
     };
     (0..batch.rows).map(group).collect()
@@ -187,7 +190,9 @@ impl<'a> Sums<'a> {
             MeasureKind::Histogram { column, edges, .. } => {
                 let scale = units(recipe, *column);
                 let above = number(*column).map(|value| edges.partition_point(|edge| edge * scale <= value));
-                if let Some(bin) = above.and_then(|above| above.checked_sub(1)).filter(|bin| bin + 1 < edges.len()) {
+                if let Some(bin) =
+                    above.and_then(|above| above.checked_sub(1)).filter(|bin| bin + 1 < edges.len())
+                {
                     self.bump(0, cell + bin, 1);
                 }
             }
@@ -205,6 +210,9 @@ impl<'a> Sums<'a> {
         let narrow = |total: i128| total.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         let values = self.totals.into_iter().map(|totals| totals.into_iter().map(narrow).collect());
         let terms = terms(recipe, self.measure).into_iter();
-        terms.zip(values).map(|((sensitivity, share), values)| Statistic { sensitivity, share, values }).collect()
+        terms
+            .zip(values)
+            .map(|((sensitivity, share), values)| Statistic { sensitivity, share, values })
+            .collect()
     }
 }

@@ -88,7 +88,11 @@ pub fn guard(recipe: &Recipe, output: &Value) -> Result<GuardedOutput, GuardErro
 fn follows_measures(recipe: &Recipe, output: &Value) -> bool {
     let measures = output.get("measures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     measures.len() == recipe.measures().len()
-        && recipe.measures().iter().zip(measures).all(|(measure, value)| follows_measure(recipe, measure, value))
+        && recipe
+            .measures()
+            .iter()
+            .zip(measures)
+            .all(|(measure, value)| follows_measure(recipe, measure, value))
 }
 
 fn follows_measure(recipe: &Recipe, measure: &Measure, value: &Value) -> bool {

@@ -11,7 +11,9 @@ use super::{ComputeError, Input, aggregate, release};
 /// The exact table, in the shape of the noisy one. A cell is withheld only where nobody is in it.
 pub fn exact_table(recipe: &Recipe, inputs: Vec<Input>) -> Result<Value, ComputeError> {
     let statistics = aggregate::statistics(recipe, inputs)?;
-    let values: Vec<Vec<Vec<i64>>> =
-        statistics.into_iter().map(|measure| measure.into_iter().map(|statistic| statistic.values).collect()).collect();
+    let values: Vec<Vec<Vec<i64>>> = statistics
+        .into_iter()
+        .map(|measure| measure.into_iter().map(|statistic| statistic.values).collect())
+        .collect();
     Ok(release::output(recipe, &values, 0))
 }

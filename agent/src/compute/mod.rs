@@ -97,6 +97,14 @@ impl Output {
     }
 }
 
+/// Checks before a run is opened, and so paid for, that its output could pass the guard: the output with every
+/// cell withheld must pass.
+///
+/// Errors: what [`guard`] says about that output, e.g. an output schema that is no JSON Schema.
+pub fn preflight(recipe: &Recipe) -> Result<(), GuardError> {
+    guard(recipe, &release::output(recipe, &[], recipe.minimum_group_size())).map(drop)
+}
+
 /// Runs a recipe over the datasets of some or all of its owners. The datasets are wiped when it returns.
 pub fn compute(recipe: &Recipe, inputs: Vec<Input>) -> Result<Output, ComputeError> {
     let statistics = aggregate::statistics(recipe, inputs)?;

@@ -32,7 +32,8 @@ pub(super) fn mechanism(sensitivity: i64, share: Epsilon) -> Result<Mechanism, C
     let mut scale = sensitivity as f64 / limit;
     for _ in 0..MAX_STEPS {
         let space = (Domain::new(AtomDomain::default()), L1Distance::default());
-        let mechanism: Mechanism = make_laplace(space.0, space.1, scale, None).map_err(|_| ComputeError::Noise)?;
+        let mechanism: Mechanism =
+            make_laplace(space.0, space.1, scale, None).map_err(|_| ComputeError::Noise)?;
         let loss = mechanism.map(&sensitivity).map_err(|_| ComputeError::Noise)?;
         if loss <= limit {
             return Ok(mechanism);

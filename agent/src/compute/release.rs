@@ -13,8 +13,12 @@ use super::{
 /// `noisy` holds the noisy vectors per measure; `least` is the noisy count below which a cell is withheld.
 pub(super) fn output(recipe: &Recipe, noisy: &[Vec<Vec<i64>>], least: u32) -> Value {
     let release = Release { recipe, noisy, least: i64::from(least) };
-    let measures: Vec<Value> =
-        recipe.measures().iter().enumerate().map(|(index, measure)| release.measure(index, measure)).collect();
+    let measures: Vec<Value> = recipe
+        .measures()
+        .iter()
+        .enumerate()
+        .map(|(index, measure)| release.measure(index, measure))
+        .collect();
     json!({ "measures": measures })
 }
 
@@ -33,7 +37,9 @@ impl Release<'_> {
         });
         let cells: Vec<Value> = cells.collect();
         match &measure.unit {
-            Some(unit) => json!({ "name": measure.name, "kind": measure.kind.name(), "unit": unit, "cells": cells }),
+            Some(unit) => {
+                json!({ "name": measure.name, "kind": measure.kind.name(), "unit": unit, "cells": cells })
+            }
             None => json!({ "name": measure.name, "kind": measure.kind.name(), "cells": cells }),
         }
     }
@@ -59,7 +65,9 @@ impl Release<'_> {
                 None => Value::Null,
             },
             MeasureKind::Sum { column, over, .. } => match self.enough(self.statistic(*over, 0, cell)) {
-                Some(_) => nearest(first.into(), units(self.recipe, *column).into(), step, -MAX_SAFE, MAX_SAFE),
+                Some(_) => {
+                    nearest(first.into(), units(self.recipe, *column).into(), step, -MAX_SAFE, MAX_SAFE)
+                }
                 None => Value::Null,
             },
         }

@@ -32,7 +32,8 @@ fn number(micros: i128) -> Value {
         return i64::try_from(micros / ONE).map_or(Value::Null, Value::from);
     }
     let sign = if micros < 0 { "-" } else { "" };
-    let (whole, rest) = (micros.unsigned_abs() / ONE.unsigned_abs(), micros.unsigned_abs() % ONE.unsigned_abs());
+    let (whole, rest) =
+        (micros.unsigned_abs() / ONE.unsigned_abs(), micros.unsigned_abs() % ONE.unsigned_abs());
     let double = format!("{sign}{whole}.{rest:06}").parse().ok().and_then(Number::from_f64);
     double.map_or(Value::Null, Value::Number)
 }

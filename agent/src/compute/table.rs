@@ -83,7 +83,11 @@ pub(super) fn read(
 }
 
 /// Arrays of the recipe's columns, in its order, to a batch.
-fn on_arrays(recipe: &Recipe, arrays: &[ArrayRef], on_batch: &mut impl FnMut(&Batch<'_>)) -> Result<(), ComputeError> {
+fn on_arrays(
+    recipe: &Recipe,
+    arrays: &[ArrayRef],
+    on_batch: &mut impl FnMut(&Batch<'_>),
+) -> Result<(), ComputeError> {
     let normal: Result<Vec<ArrayRef>, ComputeError> =
         recipe.columns().iter().zip(arrays).map(|(column, array)| normalize(column, array)).collect();
     let normal = normal?;
@@ -105,7 +109,9 @@ const fn arrow_type(kind: ColumnType) -> DataType {
 
 /// Whether a file's type holds the column's type without loss.
 fn accepts(kind: ColumnType, found: &DataType) -> bool {
-    use DataType::{Boolean, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Utf8, Utf8View};
+    use DataType::{
+        Boolean, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Utf8, Utf8View,
+    };
     match kind {
         ColumnType::Int64 => matches!(found, Int8 | Int16 | Int32 | Int64),
         ColumnType::Float64 { .. } => matches!(found, Float32 | Float64),
@@ -133,7 +139,9 @@ fn values<'a>(column: &Column, array: &'a ArrayRef) -> Values<'a> {
         }
         ColumnType::Float64 { .. } => {
             let values = array.as_primitive::<Float64Type>().iter();
-            Values::Numbers(values.map(|value| value.and_then(|value| fixed(value, units)).and_then(number)).collect())
+            Values::Numbers(
+                values.map(|value| value.and_then(|value| fixed(value, units)).and_then(number)).collect(),
+            )
         }
         ColumnType::Bool => {
             let values = array.as_boolean().iter();

@@ -44,7 +44,11 @@ const SOCKETS: [&str; 2] = ["/var/run/dstack.sock", "/var/run/tappd.sock"];
 
 /// Service keys that reach outside the measured file or the container, with what to do instead.
 const FORBIDDEN: [(&str, &str, &str); 11] = [
-    ("build", "build", "builds at boot from unmeasured files; publish the image and name it by @sha256 digest"),
+    (
+        "build",
+        "build",
+        "builds at boot from unmeasured files; publish the image and name it by @sha256 digest",
+    ),
     ("extends", "extends", "pulls in a service that the hash does not cover; write it out"),
     ("env_file", "env-file", "reads unmeasured values; put parameters into the recipe"),
     ("devices", "devices", "hands a host device to the container; remove it"),
@@ -109,7 +113,13 @@ pub(super) fn lint(compose: &AppCompose) -> Vec<Finding> {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, severity: Severity, code: &'static str, at: impl Into<String>, message: impl Into<String>) {
+    fn add(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        at: impl Into<String>,
+        message: impl Into<String>,
+    ) {
         self.0.push(Finding { severity, code, at: at.into(), message: message.into() });
     }
 
@@ -118,14 +128,19 @@ impl Findings {
     }
 
     fn fields(&mut self, compose: &AppCompose) {
-        let is = |name: &str, value: bool| compose.field(name).and_then(|field| field.as_bool()) == Some(value);
+        let is =
+            |name: &str, value: bool| compose.field(name).and_then(|field| field.as_bool()) == Some(value);
         let filled = |name: &str| {
             let field = compose.field(name);
             let text = field.and_then(|value| value.as_str()).is_some_and(|text| !text.trim().is_empty());
             text || field.and_then(|value| value.as_array()).is_some_and(|items| !items.is_empty())
         };
         if is("public_logs", true) {
-            self.error("public-logs", "public_logs", "anyone could read the containers' logs; set it to false");
+            self.error(
+                "public-logs",
+                "public_logs",
+                "anyone could read the containers' logs; set it to false",
+            );
         }
         if is("public_sysinfo", true) {
             self.add(
@@ -136,7 +151,11 @@ impl Findings {
             );
         }
         if !is("kms_enabled", true) {
-            self.error("kms-disabled", "kms_enabled", "without it dstack gives the app no keys; set it to true");
+            self.error(
+                "kms-disabled",
+                "kms_enabled",
+                "without it dstack gives the app no keys; set it to true",
+            );
         }
         if is("secure_time", false) {
             self.add(
@@ -167,7 +186,11 @@ impl Findings {
         let Some(text) = compose.docker_compose_file() else { return };
         let at = "docker_compose_file";
         if has_alias(text) {
-            return self.error("yaml-alias", at, "has a YAML alias, which readers expand differently; write it out");
+            return self.error(
+                "yaml-alias",
+                at,
+                "has a YAML alias, which readers expand differently; write it out",
+            );
         }
         // dstack interpolates from the environment, which is not measured; $$ is a plain dollar sign.
         if text.replace("$$", "").contains('$') {
@@ -179,7 +202,11 @@ impl Findings {
             return self.error("yaml", at, "is not one YAML document with services");
         };
         for key in file.as_hash().into_iter().flat_map(|file| file.keys()).filter_map(unlisted(&SECTIONS)) {
-            self.error("unmeasured-file", format!("{at}: {key}"), "may read files the hash does not cover; remove it");
+            self.error(
+                "unmeasured-file",
+                format!("{at}: {key}"),
+                "may read files the hash does not cover; remove it",
+            );
         }
         if map(file, "volumes").is_some_and(has_driver_options) {
             self.error(
@@ -201,7 +228,9 @@ impl Findings {
                 format!("service {name}: image"),
                 format!("{image:?} can change after signing; name it by @sha256:<64 hex digits>"),
             ),
-            None => self.error("no-image", format!("service {name}"), "has no image; name one by @sha256 digest"),
+            None => {
+                self.error("no-image", format!("service {name}"), "has no image; name one by @sha256 digest")
+            }
         }
         for (key, code, message) in FORBIDDEN {
             if !service[key].is_badvalue() {
@@ -209,12 +238,20 @@ impl Findings {
             }
         }
         if !matches!(service["privileged"], Yaml::BadValue | Yaml::Boolean(false)) {
-            self.error("privileged", format!("service {name}: privileged"), "has all rights over the CVM; remove it");
+            self.error(
+                "privileged",
+                format!("service {name}: privileged"),
+                "has all rights over the CVM; remove it",
+            );
         }
         let forbidden = FORBIDDEN.map(|(key, ..)| key);
         let keys = service.as_hash().into_iter().flat_map(|service| service.keys());
         for key in keys.filter_map(unlisted(&ALLOWED)).filter(|key| !forbidden.contains(key)) {
-            self.error("service-key", format!("service {name}: {key}"), "is not known to be harmless; remove it");
+            self.error(
+                "service-key",
+                format!("service {name}: {key}"),
+                "is not known to be harmless; remove it",
+            );
         }
         if takes_host_environment(&service["environment"]) {
             let message = "names a variable without a value, which the host then gives; write the value";
@@ -227,7 +264,8 @@ impl Findings {
         };
         for volume in volumes {
             if let Some(path) = host_path(volume) {
-                let message = format!("mounts {path:?} of the host; only the guest agent's socket is allowed");
+                let message =
+                    format!("mounts {path:?} of the host; only the guest agent's socket is allowed");
                 self.error("host-mount", format!("service {name}: volumes"), message);
             }
         }
@@ -259,7 +297,8 @@ fn has_driver_options(volumes: &yaml_rust2::yaml::Hash) -> bool {
 
 /// Whether an image reference ends in a full SHA-256 digest.
 fn is_pinned(image: &str) -> bool {
-    let hex = |digest: &str| digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hex =
+        |digest: &str| digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     image.split_once("@sha256:").is_some_and(|(name, digest)| !name.is_empty() && hex(digest))
 }
 
@@ -281,7 +320,8 @@ fn host_path(volume: &Yaml) -> Option<String> {
         Yaml::Hash(_) => volume["source"].as_str().unwrap_or("?").to_owned(),
         _ => "?".to_owned(),
     };
-    let named = !source.is_empty() && source.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    let named = !source.is_empty()
+        && source.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     let local = named && !source.starts_with('.');
     (!local && !SOCKETS.contains(&source.as_str())).then_some(source)
 }

@@ -87,7 +87,10 @@ fn what_dstack_refuses_is_refused() {
     ] {
         assert!(matches!(with(field, value.clone()), Err(ComposeError::Field { .. })), "{field} {value}");
     }
-    assert!(with("pre_launch_script", json!("echo")).is_ok(), "dstack tolerates fields that it does not know");
+    assert!(
+        with("pre_launch_script", json!("echo")).is_ok(),
+        "dstack tolerates fields that it does not know"
+    );
     let large = vec![b' '; MAX_COMPOSE_BYTES + 1];
     assert!(matches!(AppCompose::parse(&large), Err(ComposeError::Size { .. })));
     assert!(matches!(AppCompose::parse(b"[]"), Err(ComposeError::NotAnObject)));
@@ -99,7 +102,9 @@ fn what_dstack_refuses_is_refused() {
 fn lint_finds_what_the_hash_does_not_pin() {
     assert_eq!(docker(&service("")), [""; 0]);
     let image = |image: &str| docker(&format!("services:\n  agent:\n    image: \"{image}\"\n"));
-    for mutable in ["cohort/agent", "cohort/agent:latest", "cohort/agent@sha256:abcd", "cohort/agent:1@sha256:"] {
+    for mutable in
+        ["cohort/agent", "cohort/agent:latest", "cohort/agent@sha256:abcd", "cohort/agent:1@sha256:"]
+    {
         assert_eq!(image(mutable), ["mutable-image"], "{mutable}");
     }
     assert_eq!(docker("services:\n  agent:\n    command: x\n"), ["no-image"]);
@@ -127,11 +132,17 @@ fn lint_finds_ways_around_the_guard() {
     assert_eq!(docker(&service("    network_mode: host\n")), ["host-namespace"]);
     assert_eq!(docker(&service("    cap_add: [SYS_ADMIN]\n")), ["capabilities"]);
     assert_eq!(docker(&service("    devices: [/dev/kvm]\n")), ["devices"]);
-    for mount in ["/:/host", "./data:/data", "~/x:/x", "../x:/x", "/var/run/docker.sock:/var/run/docker.sock", ".:/x"] {
+    for mount in
+        ["/:/host", "./data:/data", "~/x:/x", "../x:/x", "/var/run/docker.sock:/var/run/docker.sock", ".:/x"]
+    {
         assert_eq!(docker(&service(&format!("    volumes:\n      - {mount}\n"))), ["host-mount"], "{mount}");
     }
-    assert_eq!(docker(&service("    volumes:\n      - {type: bind, source: /etc, target: /e}\n")), ["host-mount"]);
-    for fine in ["/var/run/dstack.sock:/var/run/dstack.sock", "scratch:/scratch", "{type: tmpfs, target: /t}"] {
+    assert_eq!(
+        docker(&service("    volumes:\n      - {type: bind, source: /etc, target: /e}\n")),
+        ["host-mount"]
+    );
+    for fine in ["/var/run/dstack.sock:/var/run/dstack.sock", "scratch:/scratch", "{type: tmpfs, target: /t}"]
+    {
         assert_eq!(docker(&service(&format!("    volumes:\n      - {fine}\n"))), [""; 0], "{fine}");
     }
     assert_eq!(docker(&service("    volumes: {a: /etc}\n")), ["host-mount"]);

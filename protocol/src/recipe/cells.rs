@@ -22,9 +22,9 @@ impl Recipe {
     pub fn cell_keys<'a>(&'a self, measure: &'a Measure) -> Vec<Vec<&'a str>> {
         let mut keys: Vec<Vec<&'a str>> = vec![Vec::new()];
         for axis in self.axes(measure) {
-            let extended = keys
-                .iter()
-                .flat_map(|key| axis.iter().map(move |label| key.iter().copied().chain([label.as_str()]).collect()));
+            let extended = keys.iter().flat_map(|key| {
+                axis.iter().map(move |label| key.iter().copied().chain([label.as_str()]).collect())
+            });
             keys = extended.collect();
         }
         keys

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    Bounds, Column, ColumnType, Groups, Key, Literal, MAX_CELLS, Measure, MeasureKind, Op, Predicate, Privacy, Recipe,
-    RecipeError, Step,
-    grammar::{RawColumn, RawKey, RawLiteral, RawMeasure, RawOp, RawPredicate, RawPrivacy, RawRecipe, RawType},
+    Bounds, Column, ColumnType, Groups, Key, Literal, MAX_CELLS, MAX_OUTPUT_BYTES, Measure, MeasureKind, Op,
+    Predicate, Privacy, Recipe, RecipeError, Step,
+    grammar::{
+        RawColumn, RawKey, RawLiteral, RawMeasure, RawOp, RawPredicate, RawPrivacy, RawRecipe, RawType,
+    },
     model::{band_labels, bin_labels},
     schema,
 };
 use crate::{
     ids::{Label, OutputSchemaHash, OwnerId, RecipeHash},
+    json::canonical,
     loss::Epsilon,
 };
 
@@ -49,7 +52,9 @@ pub(super) fn numbers(value: &Value, at: &str) -> Result<(), RecipeError> {
         Value::Array(items) => {
             items.iter().enumerate().try_for_each(|(index, item)| numbers(item, &format!("{at}/{index}")))
         }
-        Value::Object(fields) => fields.iter().try_for_each(|(name, field)| numbers(field, &format!("{at}/{name}"))),
+        Value::Object(fields) => {
+            fields.iter().try_for_each(|(name, field)| numbers(field, &format!("{at}/{name}")))
+        }
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
     }
 }
@@ -89,6 +94,7 @@ pub(super) fn recipe(
         output_schema_hash,
     };
     cell_limits(&recipe)?;
+    output_limit(&recipe)?;
     shares(&recipe)?;
     Ok(recipe)
 }
@@ -268,7 +274,11 @@ impl Measures<'_> {
         Ok(measures)
     }
 
-    fn measure(&self, raw: RawMeasure, counts: &[Option<(Label, Vec<Label>)>]) -> Result<Measure, RecipeError> {
+    fn measure(
+        &self,
+        raw: RawMeasure,
+        counts: &[Option<(Label, Vec<Label>)>],
+    ) -> Result<Measure, RecipeError> {
         let (common, kind) = match raw {
             RawMeasure::Count { name, by, round_to, epsilon } => {
                 (Common { name, by, round_to, unit: None }, MeasureKind::Count { epsilon })
@@ -278,7 +288,17 @@ impl Measures<'_> {
                 let over = find_over(&name, &over, &by, counts)?;
                 (Common { name, by, round_to, unit: None }, MeasureKind::Proportion { test, over, epsilon })
             }
-            RawMeasure::Mean { name, by, round_to, column, lower, upper, unit, epsilon_sum, epsilon_count } => {
+            RawMeasure::Mean {
+                name,
+                by,
+                round_to,
+                column,
+                lower,
+                upper,
+                unit,
+                epsilon_sum,
+                epsilon_count,
+            } => {
                 let column = self.number(&name, &column)?;
                 let bounds = bounds(&name, lower, upper)?;
                 let kind = MeasureKind::Mean { column, bounds, epsilon_sum, epsilon_count };
@@ -350,17 +370,21 @@ fn find_over(
     by: &[Label],
     counts: &[Option<(Label, Vec<Label>)>],
 ) -> Result<usize, RecipeError> {
-    let same =
-        |count: &Option<(Label, Vec<Label>)>| count.as_ref().is_some_and(|(name, keys)| name == over && keys == by);
+    let same = |count: &Option<(Label, Vec<Label>)>| {
+        count.as_ref().is_some_and(|(name, keys)| name == over && keys == by)
+    };
     let missing = || RecipeError::Over { measure: measure.to_string(), over: over.to_string() };
     counts.iter().position(same).ok_or_else(missing)
 }
 
 /// Counts and sums are whole numbers; for the others some multiple of the step must lie within the range.
 fn step_fits(step: Step, kind: &MeasureKind) -> bool {
-    let at_most = |range: i64| u128::from(step.micros()) <= u128::from(range.unsigned_abs()) * u128::from(Step::ONE);
+    let at_most =
+        |range: i64| u128::from(step.micros()) <= u128::from(range.unsigned_abs()) * u128::from(Step::ONE);
     match kind {
-        MeasureKind::Count { .. } | MeasureKind::Histogram { .. } | MeasureKind::Sum { .. } => step.is_whole(),
+        MeasureKind::Count { .. } | MeasureKind::Histogram { .. } | MeasureKind::Sum { .. } => {
+            step.is_whole()
+        }
         MeasureKind::Proportion { .. } => at_most(1),
         MeasureKind::Mean { bounds, .. } => at_most(bounds.upper - bounds.lower),
     }
@@ -391,6 +415,25 @@ fn cell_limits(recipe: &Recipe) -> Result<(), RecipeError> {
         if got > MAX_CELLS {
             return Err(RecipeError::Cells { measure: measure.name.to_string(), got, limit: MAX_CELLS });
         }
+    }
+    Ok(())
+}
+
+/// Refuses what the guard would refuse after the run was paid for. No released number has a longer text than
+/// the least safe integer: at most ten digits, a point and six places, with a sign.
+fn output_limit(recipe: &Recipe) -> Result<(), RecipeError> {
+    let measures: Vec<Value> = recipe
+        .measures
+        .iter()
+        .map(|measure| {
+            let cell = |key| json!({ "key": key, "suppressed": false, "value": -MAX_SAFE });
+            let cells: Vec<Value> = recipe.cell_keys(measure).into_iter().map(cell).collect();
+            json!({ "name": measure.name, "kind": measure.kind.name(), "unit": measure.unit, "cells": cells })
+        })
+        .collect();
+    let got = canonical(&json!({ "measures": measures })).map_err(RecipeError::Canonical)?.len();
+    if got > MAX_OUTPUT_BYTES {
+        return Err(RecipeError::OutputSize { got, limit: MAX_OUTPUT_BYTES });
     }
     Ok(())
 }

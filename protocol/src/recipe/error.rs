@@ -122,6 +122,14 @@ pub enum RecipeError {
         /// The limit.
         limit: usize,
     },
+    /// Outputs could be larger than may leave, so that runs would be paid for and then refused.
+    #[error("an output may need {got} bytes, the limit is {limit}; use fewer cells or shorter names")]
+    OutputSize {
+        /// Bytes of the largest output.
+        got: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// `over` must name a count measure with the same keys in the same order.
     #[error("measure {measure:?}: over must name a count measure with the same keys, {over:?} is not one")]
     Over {

@@ -58,10 +58,19 @@ impl Recipe {
                 format!("mean {} ({} to {}{unit}){by}", self.column_name(*column), bounds.lower, bounds.upper)
             }
             MeasureKind::Sum { column, bounds, .. } => {
-                format!("sum of {} ({} to {}{unit} each){by}", self.column_name(*column), bounds.lower, bounds.upper)
+                format!(
+                    "sum of {} ({} to {}{unit} each){by}",
+                    self.column_name(*column),
+                    bounds.lower,
+                    bounds.upper
+                )
             }
             MeasureKind::Histogram { column, bins, .. } => {
-                format!("number of persons per {} bin{unit} ({}){by}", self.column_name(*column), bins.join(", "))
+                format!(
+                    "number of persons per {} bin{unit} ({}){by}",
+                    self.column_name(*column),
+                    bins.join(", ")
+                )
             }
         };
         let numbers = if cells == 1 { "1 number".to_owned() } else { format!("{cells} numbers") };

@@ -22,7 +22,9 @@ use crate::{
 };
 
 pub use error::RecipeError;
-pub use model::{Bounds, Column, ColumnType, Groups, Key, Literal, Measure, MeasureKind, Op, Predicate, Privacy, Step};
+pub use model::{
+    Bounds, Column, ColumnType, Groups, Key, Literal, Measure, MeasureKind, Op, Predicate, Privacy, Step,
+};
 
 /// Largest recipe, in bytes of its canonical form.
 pub const MAX_RECIPE_BYTES: usize = 128 * 1024;

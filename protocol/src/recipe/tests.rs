@@ -60,7 +60,8 @@ fn a_recipe_of_another_version_engine_or_shape_is_refused() {
 
 #[test]
 fn an_unknown_field_is_refused_wherever_it_stands() {
-    let places = ["", "/datasets", "/datasets/columns/0", "/privacy", "/keys/0", "/measures/0", "/measures/1/where"];
+    let places =
+        ["", "/datasets", "/datasets/columns/0", "/privacy", "/keys/0", "/measures/0", "/measures/1/where"];
     for place in places {
         let mut recipe = study();
         recipe.pointer_mut(place).unwrap().as_object_mut().unwrap().insert("extra".to_owned(), json!(1));
@@ -127,6 +128,17 @@ fn bounds_edges_and_rounding_are_checked() {
 }
 
 #[test]
+fn a_recipe_whose_output_could_not_leave_is_refused() {
+    let categories: Vec<String> = (0..250).map(|index| format!("{index:064}")).collect();
+    let mut recipe = changed("/keys/1/categories", json!(categories));
+    for measure in 0..4 {
+        recipe["measures"][measure]["by"] = json!(["sex"]);
+    }
+    let error = Recipe::parse(&recipe).unwrap_err();
+    assert!(matches!(error, RecipeError::OutputSize { .. }), "{error:?}");
+}
+
+#[test]
 fn shares_must_be_the_declared_cost_to_the_last_unit() {
     refuses!("/measures/0/epsilon", "0.200000001", RecipeError::Shares { .. });
     refuses!("/measures/0/epsilon", "0.199999999", RecipeError::Shares { .. });
@@ -140,7 +152,11 @@ fn shares_must_be_the_declared_cost_to_the_last_unit() {
 
 #[test]
 fn an_output_schema_is_closed_and_of_the_known_draft() {
-    refuses!("/output_schema/$schema", "http://json-schema.org/draft-07/schema#", RecipeError::OutputSchema(_));
+    refuses!(
+        "/output_schema/$schema",
+        "http://json-schema.org/draft-07/schema#",
+        RecipeError::OutputSchema(_)
+    );
     refuses!("/output_schema/type", "array", RecipeError::OutputSchema(_));
     refuses!("/output_schema/properties", { "x": { "$ref": "https://example.org/x" } }, RecipeError::OutputSchema(_));
     refuses!("/output_schema/properties", { "x": { "$id": "x" } }, RecipeError::OutputSchema(_));
@@ -213,7 +229,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     out.push(at.to_owned());
     match value {
-        Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| places(item, &format!("{at}/{i}"), out)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| places(item, &format!("{at}/{i}"), out))
+        }
         Value::Object(map) => map.iter().for_each(|(name, item)| places(item, &format!("{at}/{name}"), out)),
         _ => {}
     }

@@ -28,7 +28,8 @@ pub(super) fn read(
             return Ok(());
         }
         let columns = recipe.columns().iter().zip(&places);
-        let arrays: Vec<ArrayRef> = columns.map(|(column, place)| array(column.kind, *place, &batch)).collect();
+        let arrays: Vec<ArrayRef> =
+            columns.map(|(column, place)| array(column.kind, *place, &batch)).collect();
         on_arrays(&arrays)?;
     }
 }
@@ -36,7 +37,8 @@ pub(super) fn read(
 /// Position of each recipe column in the header: exactly one of that name.
 fn places(recipe: &Recipe, owner: &OwnerId, header: &csv::ByteRecord) -> Result<Vec<usize>, ComputeError> {
     let find = |column: &cohort_protocol::recipe::Column| {
-        let mut named = header.iter().enumerate().filter(|(_, name)| *name == column.name.as_str().as_bytes());
+        let mut named =
+            header.iter().enumerate().filter(|(_, name)| *name == column.name.as_str().as_bytes());
         match (named.next(), named.next()) {
             (Some((index, _)), None) => Ok(index),
             _ => {
@@ -55,7 +57,9 @@ fn array(kind: ColumnType, place: usize, batch: &[csv::ByteRecord]) -> ArrayRef 
     });
     match kind {
         ColumnType::Int64 => Arc::new(texts.map(|text| text?.parse::<i64>().ok()).collect::<Int64Array>()),
-        ColumnType::Float64 { .. } => Arc::new(texts.map(|text| text?.parse::<f64>().ok()).collect::<Float64Array>()),
+        ColumnType::Float64 { .. } => {
+            Arc::new(texts.map(|text| text?.parse::<f64>().ok()).collect::<Float64Array>())
+        }
         ColumnType::Bool => Arc::new(texts.map(|text| boolean(text?)).collect::<BooleanArray>()),
         ColumnType::Utf8 => Arc::new(texts.collect::<StringArray>()),
     }

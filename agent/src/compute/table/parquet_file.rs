@@ -29,7 +29,8 @@ pub(super) fn read(
     let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(unusable)?;
     for batch in reader {
         let batch = batch.map_err(|_| ComputeError::InputUnusable)?;
-        let column = |column: &cohort_protocol::recipe::Column| batch.column_by_name(column.name.as_str()).cloned();
+        let column =
+            |column: &cohort_protocol::recipe::Column| batch.column_by_name(column.name.as_str()).cloned();
         let arrays: Option<Vec<ArrayRef>> = recipe.columns().iter().map(column).collect();
         on_arrays(&arrays.ok_or(ComputeError::InputUnusable)?)?;
     }

@@ -116,7 +116,8 @@ fn parquet_and_csv_give_the_same() {
 #[test]
 fn narrower_parquet_types_are_read_and_other_types_refused() {
     let plain: ArrayRef = Arc::new(StringArray::from(vec!["Male", "Female"]));
-    let dictionary: ArrayRef = Arc::new(vec!["Male", "Female"].into_iter().collect::<DictionaryArray<Int32Type>>());
+    let dictionary: ArrayRef =
+        Arc::new(vec!["Male", "Female"].into_iter().collect::<DictionaryArray<Int32Type>>());
     let narrow: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
     let ids = numbers(&[Some(1), Some(2)]);
     let expected = exact(&study(), vec![two_patients(plain.clone(), ids.clone())]);
@@ -124,7 +125,9 @@ fn narrower_parquet_types_are_read_and_other_types_refused() {
 
     let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
     let error = compute(&study(), vec![two_patients(plain, floats)]).unwrap_err();
-    assert!(matches!(error, ComputeError::Schema { ref column, needed: "int64", .. } if column.as_str() == "id"));
+    assert!(
+        matches!(error, ComputeError::Schema { ref column, needed: "int64", .. } if column.as_str() == "id")
+    );
 }
 
 #[test]

@@ -1,16 +1,21 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::compute::{ComputeError, GuardError, compute, guard};
+use crate::compute::{ComputeError, GuardError, compute, guard, preflight};
 
 fn output() -> Value {
-    compute(&study_with(|recipe| recipe["minimum_group_size"] = json!(1)), patients()).unwrap().value().clone()
+    compute(&study_with(|recipe| recipe["minimum_group_size"] = json!(1)), patients())
+        .unwrap()
+        .value()
+        .clone()
 }
 
 /// An output of the study whose every cell has a value, so that each defect below is the only one.
 fn full() -> Value {
     let mut value = output();
-    for (index, number) in [(0, json!(40)), (1, json!(0.25)), (2, json!(131.4)), (3, json!(247)), (4, json!(90))] {
+    for (index, number) in
+        [(0, json!(40)), (1, json!(0.25)), (2, json!(131.4)), (3, json!(247)), (4, json!(90))]
+    {
         for cell in value["measures"][index]["cells"].as_array_mut().unwrap() {
             cell["value"] = number.clone();
             cell["suppressed"] = json!(false);
@@ -68,8 +73,8 @@ fn the_guard_refuses_an_output_over_the_size_limit() {
 #[test]
 fn the_registered_schema_counts_even_where_it_is_narrower() {
     let recipe = study_with(|recipe| {
-        recipe["output_schema"]["properties"]["measures"]["prefixItems"][0]["properties"]["cells"]["items"]["properties"]
-            ["value"]["maximum"] = json!(39);
+        recipe["output_schema"]["properties"]["measures"]["prefixItems"][0]["properties"]["cells"]["items"]
+            ["properties"]["value"]["maximum"] = json!(39);
     });
     assert!(matches!(guard(&recipe, &full()), Err(GuardError::Schema)));
     let open = study_with(|recipe| {
@@ -84,8 +89,14 @@ fn the_registered_schema_counts_even_where_it_is_narrower() {
 
 #[test]
 fn an_unusable_schema_lets_nothing_out() {
-    let recipe = study_with(|recipe| recipe["output_schema"]["properties"] = json!({ "measures": { "type": 7 } }));
+    let recipe =
+        study_with(|recipe| recipe["output_schema"]["properties"] = json!({ "measures": { "type": 7 } }));
     assert!(matches!(guard(&recipe, &full()), Err(GuardError::UnusableSchema)));
+    assert!(
+        matches!(preflight(&recipe), Err(GuardError::UnusableSchema)),
+        "known before the run is paid for"
+    );
+    assert!(preflight(&study()).is_ok() && preflight(&every_kind()).is_ok());
 }
 
 #[test]

@@ -46,7 +46,8 @@ fn check_distribution(sensitivity: i64, share: &str) {
     assert!(chi < 55.0, "chi-square {chi}");
 
     // Sign: as many above as below, six standard errors.
-    let (above, below) = (values.iter().filter(|x| **x > 0).count(), values.iter().filter(|x| **x < 0).count());
+    let (above, below) =
+        (values.iter().filter(|x| **x > 0).count(), values.iter().filter(|x| **x < 0).count());
     assert!((above as f64 - below as f64).abs() < 6.0 * n.sqrt(), "{above} above, {below} below");
 }
 
@@ -78,7 +79,8 @@ fn the_studys_mechanisms_add_up_to_its_epsilon() {
     let mut loss = 0.0;
     for statistic in exact(&recipe, patients()).into_iter().flatten() {
         nano += statistic.share.0;
-        loss += mechanism(statistic.sensitivity, statistic.share).unwrap().map(&statistic.sensitivity).unwrap();
+        loss +=
+            mechanism(statistic.sensitivity, statistic.share).unwrap().map(&statistic.sensitivity).unwrap();
     }
     assert_eq!(nano, 1_500_000_000);
     assert!(loss <= 1.5, "{loss}");
