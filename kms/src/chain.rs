@@ -76,13 +76,8 @@ impl Chain {
             .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        let connect =
-            |url| RootProvider::new(RpcClient::builder().http_with_client(http.clone(), url));
-        Ok(Self {
-            endpoints: urls.into_iter().map(connect).collect(),
-            registry,
-            timeout,
-        })
+        let connect = |url| RootProvider::new(RpcClient::builder().http_with_client(http.clone(), url));
+        Ok(Self { endpoints: urls.into_iter().map(connect).collect(), registry, timeout })
     }
 
     /// All endpoints' views for a question. `indexer_block` is the block number that the indexer calls confirmed.
@@ -92,9 +87,7 @@ impl Chain {
         confirmations: u64,
         indexer_block: Option<u64>,
     ) -> Vec<Result<EndpointView, EndpointFault>> {
-        let heads = self
-            .each(|provider| async move { head(&provider).await })
-            .await;
+        let heads = self.each(|provider| async move { head(&provider).await }).await;
         let lowest = heads.iter().flatten().map(|(_, block)| block.number).min();
         let depth = lowest.and_then(|number| number.checked_sub(confirmations));
         let plan = Plan::of(question, self.registry);
@@ -112,18 +105,12 @@ impl Chain {
     }
 
     /// The registry's listing of root epochs at each endpoint's newest block.
-    pub async fn roots(
-        &self,
-        epochs: &[u32],
-    ) -> Vec<Result<BTreeMap<u32, RootListing>, EndpointFault>> {
+    pub async fn roots(&self, epochs: &[u32]) -> Vec<Result<BTreeMap<u32, RootListing>, EndpointFault>> {
         let registry = self.registry;
         self.each(|provider| {
             let epochs = epochs.to_vec();
             async move {
-                let calls = epochs
-                    .iter()
-                    .map(|epoch| root_call(registry, *epoch))
-                    .collect();
+                let calls = epochs.iter().map(|epoch| root_call(registry, *epoch)).collect();
                 let answers = call_all(&provider, calls, json!("latest")).await?;
                 listings(&epochs, &answers)
             }
@@ -132,18 +119,14 @@ impl Chain {
     }
 
     /// Runs one task an endpoint, all at once, each under the time limit; answers in the endpoints' order.
-    async fn each<T, F>(
-        &self,
-        mut ask: impl FnMut(RootProvider) -> F,
-    ) -> Vec<Result<T, EndpointFault>>
+    async fn each<T, F>(&self, mut ask: impl FnMut(RootProvider) -> F) -> Vec<Result<T, EndpointFault>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, EndpointFault>> + Send + 'static,
     {
         let limit = self.timeout;
-        let spawn = |provider: &RootProvider| {
-            tokio::spawn(tokio::time::timeout(limit, ask(provider.clone())))
-        };
+        let spawn =
+            |provider: &RootProvider| tokio::spawn(tokio::time::timeout(limit, ask(provider.clone())));
         let tasks: Vec<_> = self.endpoints.iter().map(spawn).collect();
         let mut answers = Vec::with_capacity(tasks.len());
         for task in tasks {
@@ -166,11 +149,7 @@ struct RawBlock {
 
 impl From<RawBlock> for Position {
     fn from(block: RawBlock) -> Self {
-        Self {
-            number: block.number.to(),
-            hash: block.hash,
-            timestamp: block.timestamp.to(),
-        }
+        Self { number: block.number.to(), hash: block.hash, timestamp: block.timestamp.to() }
     }
 }
 
@@ -183,17 +162,12 @@ fn fault(error: TransportError) -> EndpointFault {
 
 async fn head(provider: &RootProvider) -> Result<(u64, Position), EndpointFault> {
     let mut batch = BatchRequest::new(provider.client());
-    let chain_id = batch
-        .add_call::<_, U64>("eth_chainId", &json!([]))
-        .map_err(fault)?;
+    let chain_id = batch.add_call::<_, U64>("eth_chainId", &json!([])).map_err(fault)?;
     let block = batch
         .add_call::<_, Option<RawBlock>>("eth_getBlockByNumber", &json!(["latest", false]))
         .map_err(fault)?;
     batch.send().await.map_err(fault)?;
-    let block = block
-        .await
-        .map_err(fault)?
-        .ok_or(EndpointFault::Malformed)?;
+    let block = block.await.map_err(fault)?.ok_or(EndpointFault::Malformed)?;
     Ok((chain_id.await.map_err(fault)?.to(), block.into()))
 }
 
@@ -208,19 +182,11 @@ async fn view(
     let block = |number: u64| json!([U64::from(number), false]);
     let mut batch = BatchRequest::new(provider.client());
     let method = "eth_getBlockByNumber";
-    let deep = batch
-        .add_call::<_, Option<RawBlock>>(method, &block(confirmed))
-        .map_err(fault)?;
+    let deep = batch.add_call::<_, Option<RawBlock>>(method, &block(confirmed)).map_err(fault)?;
     let number = indexer_block.unwrap_or(confirmed);
-    let indexed = batch
-        .add_call::<_, Option<RawBlock>>(method, &block(number))
-        .map_err(fault)?;
+    let indexed = batch.add_call::<_, Option<RawBlock>>(method, &block(number)).map_err(fault)?;
     batch.send().await.map_err(fault)?;
-    let deep: Position = deep
-        .await
-        .map_err(fault)?
-        .ok_or(EndpointFault::Malformed)?
-        .into();
+    let deep: Position = deep.await.map_err(fault)?.ok_or(EndpointFault::Malformed)?.into();
     let indexed: Option<Position> = indexed.await.map_err(fault)?.map(Position::from);
     if deep.number != confirmed || indexed.is_some_and(|block| block.number != number) {
         return Err(EndpointFault::Malformed);
@@ -241,32 +207,18 @@ async fn position(
 ) -> Result<PositionView, EndpointFault> {
     let registry = |data: Vec<u8>| (plan.registry, Bytes::from(data));
     let mut calls = vec![
-        (
-            plan.app,
-            Bytes::from(IDstackApp::kmsRootCall {}.abi_encode()),
-        ),
+        (plan.app, Bytes::from(IDstackApp::kmsRootCall {}.abi_encode())),
         registry(IDstackKms::registeredAppsCall { appId: plan.app }.abi_encode()),
-        registry(
-            IDstackKms::allowedAgentSystemsCall {
-                mrSystem: plan.mr_system,
-            }
-            .abi_encode(),
-        ),
+        registry(IDstackKms::allowedAgentSystemsCall { mrSystem: plan.mr_system }.abi_encode()),
     ];
-    calls.extend(
-        plan.epochs
-            .iter()
-            .map(|epoch| root_call(plan.registry, *epoch)),
-    );
+    calls.extend(plan.epochs.iter().map(|epoch| root_call(plan.registry, *epoch)));
     calls.extend(plan.decisions.iter().map(|data| (plan.app, data.clone())));
     let at = json!({ "blockHash": block.hash, "requireCanonical": true });
     let answers = call_all(provider, calls, at).await?;
     let [kms_root, registered, system, rest @ ..] = answers.as_slice() else {
         return Err(EndpointFault::Malformed);
     };
-    let (roots, decisions) = rest
-        .split_at_checked(plan.epochs.len())
-        .ok_or(EndpointFault::Malformed)?;
+    let (roots, decisions) = rest.split_at_checked(plan.epochs.len()).ok_or(EndpointFault::Malformed)?;
     Ok(PositionView {
         block,
         kms_root: decode::<IDstackApp::kmsRootCall>(kms_root)?,
@@ -278,10 +230,7 @@ async fn position(
 }
 
 fn root_call(registry: Address, epoch: u32) -> (Address, Bytes) {
-    (
-        registry,
-        Bytes::from(IDstackKms::rootCall { epoch }.abi_encode()),
-    )
+    (registry, Bytes::from(IDstackKms::rootCall { epoch }.abi_encode()))
 }
 
 /// One batch of `eth_call`s at a block. `None`: a revert, or no contract at that address.
@@ -294,22 +243,14 @@ async fn call_all(
     let mut waiters = Vec::with_capacity(calls.len());
     for (to, data) in calls {
         let params = json!([{ "to": to, "data": data }, at]);
-        waiters.push(
-            batch
-                .add_call::<_, Bytes>("eth_call", &params)
-                .map_err(fault)?,
-        );
+        waiters.push(batch.add_call::<_, Bytes>("eth_call", &params).map_err(fault)?);
     }
     batch.send().await.map_err(fault)?;
     let mut answers = Vec::with_capacity(waiters.len());
     for waiter in waiters {
         answers.push(match waiter.await {
             Ok(bytes) => (!bytes.is_empty()).then_some(bytes),
-            Err(RpcError::ErrorResp(error))
-                if error.code == 3 || error.as_revert_data().is_some() =>
-            {
-                None
-            }
+            Err(RpcError::ErrorResp(error)) if error.code == 3 || error.as_revert_data().is_some() => None,
             Err(error) => return Err(fault(error)),
         });
     }
@@ -317,26 +258,18 @@ async fn call_all(
 }
 
 fn decode<C: SolCall>(answer: &Option<Bytes>) -> Result<Option<C::Return>, EndpointFault> {
-    let decoded = answer
-        .as_ref()
-        .map(|bytes| C::abi_decode_returns_validate(bytes));
+    let decoded = answer.as_ref().map(|bytes| C::abi_decode_returns_validate(bytes));
     decoded.transpose().map_err(|_| EndpointFault::Malformed)
 }
 
 /// A number in one word; a larger one than fits becomes the largest, which no decision has.
 fn word(answer: &Option<Bytes>) -> Result<Option<u64>, EndpointFault> {
     let Some(bytes) = answer else { return Ok(None) };
-    let word: [u8; 32] = bytes
-        .as_ref()
-        .try_into()
-        .map_err(|_| EndpointFault::Malformed)?;
+    let word: [u8; 32] = bytes.as_ref().try_into().map_err(|_| EndpointFault::Malformed)?;
     Ok(Some(U256::from_be_bytes(word).saturating_to()))
 }
 
-fn listings(
-    epochs: &[u32],
-    answers: &[Option<Bytes>],
-) -> Result<BTreeMap<u32, RootListing>, EndpointFault> {
+fn listings(epochs: &[u32], answers: &[Option<Bytes>]) -> Result<BTreeMap<u32, RootListing>, EndpointFault> {
     let mut listings = BTreeMap::new();
     for (epoch, answer) in epochs.iter().zip(answers) {
         if let Some(root) = decode::<IDstackKms::rootCall>(answer)? {

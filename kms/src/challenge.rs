@@ -99,11 +99,7 @@ impl Challenges {
         let mut key = zeroize::Zeroizing::new([0u8; 32]);
         getrandom::fill(key.as_mut_slice())?;
         let key = Hmac::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length");
-        Ok(Self {
-            key,
-            remembered_max,
-            used: Mutex::default(),
-        })
+        Ok(Self { key, remembered_max, used: Mutex::default() })
     }
 
     /// A new challenge at `now`, the time since the process began.
@@ -116,12 +112,7 @@ impl Challenges {
             *slot = byte;
         }
         getrandom::fill(random)?;
-        let full = self
-            .key
-            .clone()
-            .chain_update(&*signed)
-            .finalize()
-            .into_bytes();
+        let full = self.key.clone().chain_update(&*signed).finalize().into_bytes();
         for (slot, byte) in tag.iter_mut().zip(full) {
             *slot = byte;
         }
@@ -131,16 +122,9 @@ impl Challenges {
     /// Consumes a challenge: whatever becomes of the request, nobody can present it again.
     pub fn take(&self, challenge: B256, now: Duration) -> Result<UsedChallenge, ChallengeError> {
         let (signed, tag) = challenge.split_at(SIGNED_BYTES);
-        let checked = self
-            .key
-            .clone()
-            .chain_update(signed)
-            .verify_truncated_left(tag);
+        let checked = self.key.clone().chain_update(signed).verify_truncated_left(tag);
         checked.map_err(|_| ChallengeError::Unknown)?;
-        let millis = signed
-            .iter()
-            .take(END_BYTES)
-            .fold(0u64, |n, byte| (n << 8) | u64::from(*byte));
+        let millis = signed.iter().take(END_BYTES).fold(0u64, |n, byte| (n << 8) | u64::from(*byte));
         if now > Duration::from_millis(millis) {
             return Err(ChallengeError::Expired);
         }
@@ -176,15 +160,9 @@ mod tests {
         let challenges = Challenges::new().unwrap();
         let first = challenges.issue(at(5)).unwrap();
         assert_eq!(challenges.take(first, at(65)).unwrap().value(), first);
-        assert_eq!(
-            error(challenges.take(first, at(65))),
-            Some(ChallengeError::Used)
-        );
+        assert_eq!(error(challenges.take(first, at(65))), Some(ChallengeError::Used));
         let second = challenges.issue(at(5)).unwrap();
-        assert_eq!(
-            error(challenges.take(second, at(66))),
-            Some(ChallengeError::Expired)
-        );
+        assert_eq!(error(challenges.take(second, at(66))), Some(ChallengeError::Expired));
         assert_ne!(first, second);
     }
 
@@ -195,17 +173,10 @@ mod tests {
         for bit in 0..256 {
             let mut bad = good;
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                error(challenges.take(bad, at(1))),
-                Some(ChallengeError::Unknown),
-                "bit {bit}"
-            );
+            assert_eq!(error(challenges.take(bad, at(1))), Some(ChallengeError::Unknown), "bit {bit}");
         }
         let restarted = Challenges::new().unwrap();
-        assert_eq!(
-            error(restarted.take(good, at(1))),
-            Some(ChallengeError::Unknown)
-        );
+        assert_eq!(error(restarted.take(good, at(1))), Some(ChallengeError::Unknown));
         assert!(challenges.take(good, at(1)).is_ok());
     }
 
@@ -217,15 +188,9 @@ mod tests {
         challenges.take(late, at(59)).unwrap();
         challenges.take(early, at(60)).unwrap();
         for seconds in 60..=119 {
-            assert_eq!(
-                error(challenges.take(late, at(seconds))),
-                Some(ChallengeError::Used)
-            );
+            assert_eq!(error(challenges.take(late, at(seconds))), Some(ChallengeError::Used));
         }
-        assert_eq!(
-            error(challenges.take(late, at(120))),
-            Some(ChallengeError::Expired)
-        );
+        assert_eq!(error(challenges.take(late, at(120))), Some(ChallengeError::Expired));
     }
 
     #[test]
@@ -236,15 +201,10 @@ mod tests {
         }
         assert!(challenges.used.lock().unwrap().all.is_empty());
         for _ in 0..4 {
-            challenges
-                .take(challenges.issue(at(0)).unwrap(), at(0))
-                .unwrap();
+            challenges.take(challenges.issue(at(0)).unwrap(), at(0)).unwrap();
         }
         let fifth = challenges.issue(at(0)).unwrap();
-        assert_eq!(
-            error(challenges.take(fifth, at(0))),
-            Some(ChallengeError::Busy)
-        );
+        assert_eq!(error(challenges.take(fifth, at(0))), Some(ChallengeError::Busy));
         let later = challenges.issue(at(100)).unwrap();
         assert!(challenges.take(later, at(100)).is_ok());
         assert_eq!(challenges.used.lock().unwrap().by_end.len(), 1);

@@ -33,7 +33,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the service.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Makes or shows a root.
     #[command(subcommand)]
     Root(RootCommand),
@@ -85,13 +85,7 @@ pub struct Serve {
     #[arg(long, env = "COHORT_KMS_LISTEN", default_value = "127.0.0.1:8100")]
     pub listen: SocketAddr,
     /// RPC endpoint of the chain; give several, and all of them must allow a release.
-    #[arg(
-        long,
-        env = "COHORT_KMS_RPC_URL",
-        value_delimiter = ',',
-        required = true,
-        value_name = "URL"
-    )]
+    #[arg(long, env = "COHORT_KMS_RPC_URL", value_delimiter = ',', required = true, value_name = "URL")]
     pub rpc_url: Vec<reqwest::Url>,
     /// The indexer.
     #[arg(long, env = "COHORT_KMS_INDEXER_URL", value_name = "URL")]
@@ -106,12 +100,7 @@ pub struct Serve {
     #[arg(long, env = "COHORT_KMS_ROOT_FILE", value_name = "FILE")]
     pub root_file: PathBuf,
     /// Root epochs to serve from that secret.
-    #[arg(
-        long,
-        env = "COHORT_KMS_EPOCHS",
-        value_delimiter = ',',
-        default_value = "0"
-    )]
+    #[arg(long, env = "COHORT_KMS_EPOCHS", value_delimiter = ',', default_value = "0")]
     pub epochs: Vec<u32>,
     /// The release log; made if absent.
     #[arg(long, env = "COHORT_KMS_LOG", value_name = "FILE")]
@@ -132,12 +121,7 @@ pub struct Serve {
     #[arg(long, env = "COHORT_KMS_ACCEPT_TCB", value_delimiter = ',', value_name = "STATUS", value_parser = tcb_status)]
     pub accept_tcb: Vec<TcbStatus>,
     /// An Intel advisory to accept; lowers security. For example INTEL-SA-01036.
-    #[arg(
-        long,
-        env = "COHORT_KMS_ACCEPT_ADVISORY",
-        value_delimiter = ',',
-        value_name = "ID"
-    )]
+    #[arg(long, env = "COHORT_KMS_ACCEPT_ADVISORY", value_delimiter = ',', value_name = "ID")]
     pub accept_advisory: Vec<String>,
     /// A list of device ids (ascending, with + between) that terms may be limited to.
     #[arg(long, env = "COHORT_KMS_DEVICE_LIST", value_delimiter = ',', value_name = "ID+ID", value_parser = device_list)]
@@ -147,11 +131,7 @@ pub struct Serve {
     pub exit_with_stdin: bool,
     /// Trusts this development platform's root (PEM or DER) INSTEAD of Intel's: no confidentiality at all.
     #[cfg(feature = "dev")]
-    #[arg(
-        long,
-        env = "COHORT_KMS_INSECURE_DEV_ATTESTATION_ROOT",
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "COHORT_KMS_INSECURE_DEV_ATTESTATION_ROOT", value_name = "FILE")]
     pub insecure_dev_attestation_root: Option<PathBuf>,
 }
 
@@ -160,10 +140,7 @@ pub struct Serve {
 pub struct DeviceList(Vec<B256>);
 
 fn device_list(text: &str) -> Result<DeviceList, String> {
-    let ids = text
-        .split('+')
-        .map(str::parse)
-        .collect::<Result<Vec<B256>, _>>();
+    let ids = text.split('+').map(str::parse).collect::<Result<Vec<B256>, _>>();
     let ids = ids.map_err(|_| "a device id is 0x and 64 hex digits")?;
     devices_hash(&ids).ok_or("device ids must ascend")?;
     Ok(DeviceList(ids))
@@ -184,9 +161,7 @@ fn tcb_status(text: &str) -> Result<TcbStatus, String> {
     if text == TcbStatus::UpToDate.to_string() {
         return Ok(TcbStatus::UpToDate);
     }
-    let found = ACCEPTABLE
-        .into_iter()
-        .find(|status| status.to_string() == text);
+    let found = ACCEPTABLE.into_iter().find(|status| status.to_string() == text);
     found.ok_or_else(|| {
         let names: Vec<String> = ACCEPTABLE.iter().map(ToString::to_string).collect();
         format!("one of UpToDate, {}", names.join(", "))
@@ -245,10 +220,7 @@ impl Serve {
             device_lists: self.device_list.into_iter().map(|list| list.0).collect(),
         };
         let limit = Duration::from_secs(self.ask_seconds);
-        let rpc_urls = self
-            .rpc_url
-            .into_iter()
-            .map(|url| base_url(url, "--rpc-url"));
+        let rpc_urls = self.rpc_url.into_iter().map(|url| base_url(url, "--rpc-url"));
         let rpc_urls = rpc_urls.collect::<Result<_, _>>()?;
         let chain = Chain::new(rpc_urls, self.registry, limit).map_err(ConfigError::Client)?;
         let mut indexer_url = base_url(self.indexer_url, "--indexer-url")?;
@@ -258,27 +230,14 @@ impl Serve {
         }
         let indexer = Indexer::new(indexer_url, limit).map_err(ConfigError::Client)?;
         let (log, torn_bytes) = ReleaseLog::open(&self.log).map_err(ConfigError::Log)?;
-        let parts = Parts {
-            policy,
-            evidence_policy,
-            roots,
-            chain,
-            indexer,
-            log,
-        };
+        let parts = Parts { policy, evidence_policy, roots, chain, indexer, log };
         Ok((Kms::new(parts).map_err(ConfigError::Random)?, torn_bytes))
     }
 
     fn evidence_policy(&self) -> Result<attestation::Policy, ConfigError> {
         let policy = attestation::Policy::production();
-        let policy = self
-            .accept_tcb
-            .iter()
-            .fold(policy, |policy, status| policy.accept_status(*status));
-        let policy = self
-            .accept_advisory
-            .iter()
-            .fold(policy, |policy, id| policy.accept_advisory(id));
+        let policy = self.accept_tcb.iter().fold(policy, |policy, status| policy.accept_status(*status));
+        let policy = self.accept_advisory.iter().fold(policy, |policy, id| policy.accept_advisory(id));
         #[cfg(feature = "dev")]
         if let Some(path) = &self.insecure_dev_attestation_root {
             return Ok(policy.with_root(development_root(path)?));
@@ -297,19 +256,12 @@ impl Serve {
 
 fn base_url(url: reqwest::Url, flag: &'static str) -> Result<reqwest::Url, ConfigError> {
     let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
-    if is_http {
-        Ok(url)
-    } else {
-        Err(ConfigError::Url { flag })
-    }
+    if is_http { Ok(url) } else { Err(ConfigError::Url { flag }) }
 }
 
 #[cfg(feature = "dev")]
 fn development_root(path: &Path) -> Result<attestation::TrustedRoot, ConfigError> {
-    let refused = |why: String| ConfigError::DevelopmentRoot {
-        path: path.to_owned(),
-        why,
-    };
+    let refused = |why: String| ConfigError::DevelopmentRoot { path: path.to_owned(), why };
     let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
     let der = match std::str::from_utf8(&bytes) {
         Ok(pem) => {

@@ -71,12 +71,7 @@ impl Release {
 
 /// Decides.
 pub fn decide(inputs: &ReleaseInputs<'_>) -> Result<Release, Denial> {
-    let ReleaseInputs {
-        question,
-        views,
-        policy,
-        now,
-    } = *inputs;
+    let ReleaseInputs { question, views, policy, now } = *inputs;
     let endpoints = &views.endpoints;
     for (index, endpoint) in endpoints.iter().enumerate() {
         if let Ok(view) = sound(index + 1, endpoint, policy, now) {
@@ -89,10 +84,8 @@ pub fn decide(inputs: &ReleaseInputs<'_>) -> Result<Release, Denial> {
     let sound: Vec<&EndpointView> = endpoints.iter().flatten().collect();
     let confirmed = one_confirmed_block(&sound, policy)?;
     for view in &sound {
-        allow_at(&view.confirmed, question, policy).map_err(|reason| Denial::NotConfirmed {
-            block: confirmed.number,
-            reason: Box::new(reason),
-        })?;
+        allow_at(&view.confirmed, question, policy)
+            .map_err(|reason| Denial::NotConfirmed { block: confirmed.number, reason: Box::new(reason) })?;
     }
     indexer_allows(question, views, &sound, policy, now)?;
     Ok(Release {
@@ -117,33 +110,19 @@ fn sound<'a>(
     now: u64,
 ) -> Result<&'a EndpointView, Denial> {
     let view = view.as_ref().map_err(|fault| match fault {
-        EndpointFault::Silent => Denial::RpcUnreachable {
-            endpoint,
-            fault: "no answer in time",
-        },
-        EndpointFault::Malformed => Denial::RpcUnreachable {
-            endpoint,
-            fault: "an error or no proper answer",
-        },
-        EndpointFault::TooShort => Denial::ChainTooShort {
-            confirmations: policy.confirmations,
-        },
+        EndpointFault::Silent => Denial::RpcUnreachable { endpoint, fault: "no answer in time" },
+        EndpointFault::Malformed => {
+            Denial::RpcUnreachable { endpoint, fault: "an error or no proper answer" }
+        }
+        EndpointFault::TooShort => Denial::ChainTooShort { confirmations: policy.confirmations },
     })?;
     if view.chain_id != policy.chain_id {
-        return Err(Denial::RpcWrongChain {
-            endpoint,
-            have: view.chain_id,
-            want: policy.chain_id,
-        });
+        return Err(Denial::RpcWrongChain { endpoint, have: view.chain_id, want: policy.chain_id });
     }
     let age_seconds = now.abs_diff(view.head.block.timestamp);
     if age_seconds > policy.max_head_age_seconds {
         let limit_seconds = policy.max_head_age_seconds;
-        return Err(Denial::HeadStale {
-            endpoint,
-            age_seconds,
-            limit_seconds,
-        });
+        return Err(Denial::HeadStale { endpoint, age_seconds, limit_seconds });
     }
     Ok(view)
 }
@@ -163,9 +142,7 @@ fn one_confirmed_block(views: &[&EndpointView], policy: &Policy) -> Result<Posit
             .is_some_and(|depth| depth >= policy.confirmations)
     };
     if !views.iter().all(deep) {
-        return Err(Denial::ChainTooShort {
-            confirmations: policy.confirmations,
-        });
+        return Err(Denial::ChainTooShort { confirmations: policy.confirmations });
     }
     Ok(confirmed)
 }
@@ -180,39 +157,30 @@ fn allow_at(view: &PositionView, question: &Question, policy: &Policy) -> Result
     for epoch in question.epochs() {
         root_is_listed(view, epoch, policy)?;
     }
-    let pinned = view
-        .kms_root
-        .ok_or_else(|| missing("DstackApp", question.app))?;
+    let pinned = view.kms_root.ok_or_else(|| missing("DstackApp", question.app))?;
     if pinned != question.binding.kms_root {
-        return Err(Denial::RootNotPinned {
-            pinned,
-            own: question.binding.kms_root,
-        });
+        return Err(Denial::RootNotPinned { pinned, own: question.binding.kms_root });
     }
     if !view.system_allowed.ok_or_else(no_registry)? {
-        return Err(Denial::SystemNotAllowed {
-            mr_system: question.claims.mr_system,
-        });
+        return Err(Denial::SystemNotAllowed { mr_system: question.claims.mr_system });
     }
     if view.decisions.len() != question.items.len() {
         return Err(Denial::Internal);
     }
+    let mut denials = Vec::new();
     for (item, number) in question.items.iter().zip(&view.decisions) {
-        decision_allows(
-            item,
-            number.ok_or_else(|| missing("DstackApp", question.app))?,
-        )?;
+        let number = number.ok_or_else(|| missing("DstackApp", question.app))?;
+        if let Err(denial) = decision_allows(item, number) {
+            denials.push((number, denial));
+        }
     }
-    Ok(())
+    // Of several owners' reasons the one that stands first in the contract's order: what must be mended first.
+    denials.into_iter().min_by_key(|(number, _)| *number).map_or(Ok(()), |(_, denial)| Err(denial))
 }
 
 fn root_is_listed(view: &PositionView, epoch: u32, policy: &Policy) -> Result<(), Denial> {
     let not_registered = Denial::RootNotRegistered { epoch };
-    let own = policy
-        .roots
-        .iter()
-        .find(|root| root.epoch == epoch)
-        .ok_or(not_registered.clone())?;
+    let own = policy.roots.iter().find(|root| root.epoch == epoch).ok_or(not_registered.clone())?;
     let listed = view.roots.get(&epoch).ok_or(not_registered.clone())?;
     if listed.address != own.address || listed.sealing_key_hash != own.sealing_key_hash {
         return Err(not_registered);
@@ -225,19 +193,11 @@ fn root_is_listed(view: &PositionView, epoch: u32, policy: &Policy) -> Result<()
 
 fn decision_allows(item: &Item, number: u64) -> Result<(), Denial> {
     let owner = || item.owner().clone();
-    let decision = u8::try_from(number)
-        .ok()
-        .and_then(|number| Decision::try_from(number).ok());
+    let decision = u8::try_from(number).ok().and_then(|number| Decision::try_from(number).ok());
     match decision {
         Some(Decision::Allow) => Ok(()),
-        Some(decision) => Err(Denial::Chain {
-            owner: owner(),
-            decision,
-        }),
-        None => Err(Denial::DecisionUnknown {
-            owner: owner(),
-            number,
-        }),
+        Some(decision) => Err(Denial::Chain { owner: owner(), decision }),
+        None => Err(Denial::DecisionUnknown { owner: owner(), number }),
     }
 }
 
@@ -253,16 +213,11 @@ fn indexer_allows(
         return Err(Denial::IndexerUnreachable);
     }
     for (item, answer) in question.items.iter().zip(&views.indexer) {
-        let answer = answer
-            .as_ref()
-            .map_err(|IndexerFault| Denial::IndexerUnreachable)?;
+        let answer = answer.as_ref().map_err(|IndexerFault| Denial::IndexerUnreachable)?;
         indexer_is_sound(answer, endpoints, policy, now)?;
         for at in [answer.head, answer.confirmed] {
             if at.decision != Decision::Allow {
-                return Err(Denial::IndexerDenies {
-                    owner: item.owner().clone(),
-                    decision: at.decision,
-                });
+                return Err(Denial::IndexerDenies { owner: item.owner().clone(), decision: at.decision });
             }
         }
     }
@@ -276,9 +231,7 @@ fn indexer_is_sound(
     now: u64,
 ) -> Result<(), Denial> {
     let confirmed = Some(answer.confirmed.position.hash);
-    if answer.chain_id != policy.chain_id
-        || endpoints.iter().any(|view| view.indexer_block != confirmed)
-    {
+    if answer.chain_id != policy.chain_id || endpoints.iter().any(|view| view.indexer_block != confirmed) {
         return Err(Denial::IndexerFork);
     }
     let age_seconds = now.abs_diff(answer.head.position.timestamp);
@@ -287,3 +240,6 @@ fn indexer_is_sound(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,9 +122,7 @@ pub enum Denial {
         field: &'static str,
     },
     /// An envelope is sealed to a root that this KMS does not have.
-    #[error(
-        "the envelope of {owner} is sealed to root epoch {epoch}, which this KMS does not have"
-    )]
+    #[error("the envelope of {owner} is sealed to root epoch {epoch}, which this KMS does not have")]
     EpochUnknown {
         /// Whose.
         owner: OwnerId,
@@ -280,16 +278,9 @@ impl From<ChallengeError> for Denial {
 impl From<attestation::Refusal> for Denial {
     fn from(refusal: attestation::Refusal) -> Self {
         let code = refusal.code();
-        let code = if code.starts_with("evidence_") {
-            code.into()
-        } else {
-            format!("evidence_{code}").into()
-        };
-        Self::Evidence {
-            code,
-            message: chain_of(&refusal),
-            about_collateral: refusal.is_about_collateral(),
-        }
+        let code =
+            if code.starts_with("evidence_") { code.into() } else { format!("evidence_{code}").into() };
+        Self::Evidence { code, message: chain_of(&refusal), about_collateral: refusal.is_about_collateral() }
     }
 }
 
@@ -387,10 +378,7 @@ impl Denial {
             Self::EncryptionKeyMismatch | Self::ReportData => {
                 "take a fresh quote over the binding of this request"
             }
-            Self::Evidence {
-                about_collateral: true,
-                ..
-            } => "fetch current collateral and ask again",
+            Self::Evidence { about_collateral: true, .. } => "fetch current collateral and ask again",
             Self::Evidence { .. } => "fix the CVM or its platform; the evidence says what it is",
             Self::AppMismatch { .. } | Self::ComposeMismatch { .. } => {
                 "run exactly the approved app-compose file under the app's own id"
@@ -410,9 +398,7 @@ impl Denial {
             }
             Self::ContractMissing { .. } => "check chain id, app and registry addresses",
             Self::AppNotRegistered { .. } => "register the app: DstackKms.registerApp",
-            Self::SystemNotAllowed { .. } => {
-                "the registry's owner allows it: DstackKms.addAgentSystem"
-            }
+            Self::SystemNotAllowed { .. } => "the registry's owner allows it: DstackKms.addAgentSystem",
             Self::Chain { decision, .. } | Self::IndexerDenies { decision, .. } => decision.hint(),
             Self::DecisionUnknown { .. } => "update the KMS",
             Self::NotConfirmed { .. } => "approvals must age: wait for more blocks and ask again",
@@ -426,9 +412,7 @@ impl Denial {
             Self::EndpointsDisagree => "wait until the chain has settled and ask again",
             Self::ChainTooShort { .. } => "wait for more blocks and ask again",
             Self::LogUnavailable => "the KMS operator frees disk space and starts the KMS again",
-            Self::Timeout { .. } => {
-                "ask again; if it stays, the KMS operator looks after its dependencies"
-            }
+            Self::Timeout { .. } => "ask again; if it stays, the KMS operator looks after its dependencies",
             Self::Internal => "the KMS operator reads the service's own log",
         }
     }
@@ -436,10 +420,70 @@ impl Denial {
     /// The body that goes to the caller.
     pub fn refusal(&self) -> Refusal {
         let message = self.to_string();
-        Refusal {
-            code: self.code().to_owned(),
-            message,
-            hint: Some(self.hint().to_owned()),
-        }
+        Refusal { code: self.code().to_owned(), message, hint: Some(self.hint().to_owned()) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// One of each, without evidence refusals (their codes are those of `cohort-attestation`) and contract
+    /// decisions (theirs are those of `cohort-protocol`).
+    pub(crate) fn one_of_each() -> Vec<Denial> {
+        let owner: OwnerId = "hospital-A".parse().unwrap();
+        let owner = || owner.clone();
+        let (address, word) = (Address::ZERO, B256::ZERO);
+        let decision = Decision::NoQuorum;
+        vec![
+            Denial::Malformed { what: String::new() },
+            Denial::Challenge(ChallengeError::Unknown),
+            Denial::Challenge(ChallengeError::Expired),
+            Denial::Challenge(ChallengeError::Used),
+            Denial::Challenge(ChallengeError::Busy),
+            Denial::WrongChain { have: 1, want: 2 },
+            Denial::WrongKms { have: address },
+            Denial::ProposalMismatch { have: ProposalId(word), want: ProposalId(word) },
+            Denial::RunMismatch { have: RunId(word), want: RunId(word) },
+            Denial::EncryptionKeyMismatch,
+            Denial::ReportData,
+            Denial::AppMismatch { attested: address, wanted: address },
+            Denial::ComposeMismatch { attested: ComposeHash(word), wanted: ComposeHash(word) },
+            Denial::DeviceNotAllowed { attested: word },
+            Denial::Envelope { owner: owner(), reason: String::new() },
+            Denial::EnvelopeContext { owner: owner(), field: "app" },
+            Denial::EpochUnknown { owner: owner(), epoch: 0 },
+            Denial::ContractMissing { contract: "DstackApp", address },
+            Denial::AppNotRegistered { app: address },
+            Denial::RootNotPinned { pinned: address, own: address },
+            Denial::RootNotRegistered { epoch: 0 },
+            Denial::RootRetired { epoch: 0 },
+            Denial::SystemNotAllowed { mr_system: word },
+            Denial::Chain { owner: owner(), decision },
+            Denial::DecisionUnknown { owner: owner(), number: 99 },
+            Denial::NotConfirmed { block: 1, reason: Box::new(Denial::Internal) },
+            Denial::IndexerUnreachable,
+            Denial::IndexerFork,
+            Denial::IndexerStale { age_seconds: 1 },
+            Denial::IndexerDenies { owner: owner(), decision },
+            Denial::RpcUnreachable { endpoint: 1, fault: "" },
+            Denial::RpcWrongChain { endpoint: 1, have: 1, want: 2 },
+            Denial::HeadStale { endpoint: 1, age_seconds: 2, limit_seconds: 1 },
+            Denial::EndpointsDisagree,
+            Denial::ChainTooShort { confirmations: 1 },
+            Denial::LogUnavailable,
+            Denial::Busy,
+            Denial::Timeout { seconds: 1 },
+            Denial::Internal,
+        ]
+    }
+
+    #[test]
+    fn evidence_codes_carry_the_prefix_once() {
+        let code = |refusal: attestation::Refusal| Denial::from(refusal).code().to_owned();
+        assert_eq!(code(attestation::Refusal::TdDebug), "evidence_td_debug");
+        let large = attestation::Refusal::TooLarge { part: "quote", bytes: 2, limit: 1 };
+        assert_eq!(code(large), "evidence_too_large");
+        assert_eq!(code(attestation::Refusal::ReportDataMismatch), "evidence_report_data_mismatch");
     }
 }

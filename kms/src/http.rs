@@ -43,27 +43,17 @@ impl IntoResponse for Denial {
 
 /// All routes.
 pub fn router(kms: Arc<Kms>) -> Router {
-    let releases =
-        Router::new()
-            .route("/v1/release", post(release))
-            .layer(middleware::from_fn_with_state(
-                Arc::new(Semaphore::new(RELEASES_AT_ONCE)),
-                limit,
-            ));
+    let releases = Router::new()
+        .route("/v1/release", post(release))
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(RELEASES_AT_ONCE)), limit));
     let others = Router::new()
         .route("/v1/root", get(root))
         .route("/v1/challenge", post(challenge))
         .route("/v1/log", get(log))
         .route("/readyz", get(ready))
-        .layer(middleware::from_fn_with_state(
-            Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
-            limit,
-        ));
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(REQUESTS_AT_ONCE)), limit));
     Router::new()
-        .route(
-            "/healthz",
-            get(async || Json(serde_json::json!({ "status": "ok" }))),
-        )
+        .route("/healthz", get(async || Json(serde_json::json!({ "status": "ok" }))))
         .merge(releases)
         .merge(others)
         .fallback(async || not_here(StatusCode::NOT_FOUND))
@@ -73,9 +63,7 @@ pub fn router(kms: Arc<Kms>) -> Router {
 }
 
 fn not_here(status: StatusCode) -> Response {
-    let denial = Denial::Malformed {
-        what: "no such route and method".to_owned(),
-    };
+    let denial = Denial::Malformed { what: "no such route and method".to_owned() };
     (status, Json(denial.refusal())).into_response()
 }
 
@@ -87,10 +75,7 @@ async fn limit(State(places): State<Arc<Semaphore>>, request: Request, next: Nex
     let limit = Duration::from_secs(REQUEST_SECONDS);
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
-        Err(_elapsed) => Denial::Timeout {
-            seconds: REQUEST_SECONDS,
-        }
-        .into_response(),
+        Err(_elapsed) => Denial::Timeout { seconds: REQUEST_SECONDS }.into_response(),
     }
 }
 
@@ -103,10 +88,12 @@ async fn challenge(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
     Ok((no_store, Json(kms.challenge().await?)).into_response())
 }
 
-async fn ready(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
-    kms.ready()
-        .await
-        .map(|()| Json(serde_json::json!({ "status": "ready" })).into_response())
+/// Whatever is missing, it is this service that is not ready: 503.
+async fn ready(State(kms): State<Arc<Kms>>) -> Response {
+    match kms.ready().await {
+        Ok(()) => Json(serde_json::json!({ "status": "ready" })).into_response(),
+        Err(denial) => (StatusCode::SERVICE_UNAVAILABLE, Json(denial.refusal())).into_response(),
+    }
 }
 
 async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Response {
@@ -114,17 +101,11 @@ async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Response {
         Ok(body) => body,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let what = format!("the body is longer than {BODY_BYTES_MAX} bytes");
-            return (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                Json(Denial::Malformed { what }.refusal()),
-            )
+            return (StatusCode::PAYLOAD_TOO_LARGE, Json(Denial::Malformed { what }.refusal()))
                 .into_response();
         }
         Err(_) => {
-            return Denial::Malformed {
-                what: "the body did not arrive whole".to_owned(),
-            }
-            .into_response();
+            return Denial::Malformed { what: "the body did not arrive whole".to_owned() }.into_response();
         }
     };
     match answer(&kms, &body).await {
@@ -137,9 +118,8 @@ async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Response {
 }
 
 async fn answer(kms: &Arc<Kms>, body: &[u8]) -> Result<Response, Denial> {
-    let request = serde_json::from_slice(body).map_err(|error| Denial::Malformed {
-        what: format!("the body is no release request: {error}"),
-    })?;
+    let request = serde_json::from_slice(body)
+        .map_err(|error| Denial::Malformed { what: format!("the body is no release request: {error}") })?;
     let answer = kms.release(request).await?;
     tracing::info!(target: "kms", log_index = answer.log_index, "released");
     let no_store = [(header::CACHE_CONTROL, "no-store")];
@@ -157,13 +137,11 @@ async fn log(
     State(kms): State<Arc<Kms>>,
     query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Denial> {
-    let Query(query) = query.map_err(|_| Denial::Malformed {
-        what: "from: a number is needed".to_owned(),
-    })?;
+    let Query(query) =
+        query.map_err(|_| Denial::Malformed { what: "from: a number is needed".to_owned() })?;
     let log = kms.log().clone();
-    let page = tokio::task::spawn_blocking(move || log.page(query.from))
-        .await
-        .map_err(|_| Denial::Internal)?;
+    let page =
+        tokio::task::spawn_blocking(move || log.page(query.from)).await.map_err(|_| Denial::Internal)?;
     let page = page.map_err(|error| {
         tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "release log failed");
         Denial::LogUnavailable

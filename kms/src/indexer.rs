@@ -45,11 +45,7 @@ impl Indexer {
         let Ok(url) = self.base.join("healthz") else {
             return false;
         };
-        self.http
-            .get(url)
-            .send()
-            .await
-            .is_ok_and(|response| response.status().is_success())
+        self.http.get(url).send().await.is_ok_and(|response| response.status().is_success())
     }
 
     fn urls(&self, question: &Question) -> Vec<Result<reqwest::Url, IndexerFault>> {
@@ -57,21 +53,18 @@ impl Indexer {
         let url = |item: &crate::question::Item| {
             let mut url = self.base.join(&path).map_err(|_| IndexerFault)?;
             url.query_pairs_mut()
-                .append_pair("proposal_id", &question.proposal_id.to_string())
-                .append_pair("compose_hash", &question.claims.compose_hash.to_string())
+                .append_pair("proposal", &question.proposal_id.to_string())
+                .append_pair("compose", &question.claims.compose_hash.to_string())
                 .append_pair("owner", item.owner().as_str())
-                .append_pair("dataset_id", &item.dataset_id.to_string())
-                .append_pair("run_id", &question.run_id.to_string());
+                .append_pair("dataset", &item.dataset_id.to_string())
+                .append_pair("run", &question.run_id.to_string());
             Ok(url)
         };
         question.items.iter().map(url).collect()
     }
 }
 
-async fn fetch(
-    http: &reqwest::Client,
-    url: reqwest::Url,
-) -> Result<ReleaseDecisions, IndexerFault> {
+async fn fetch(http: &reqwest::Client, url: reqwest::Url) -> Result<ReleaseDecisions, IndexerFault> {
     let mut response = http.get(url).send().await.map_err(|_| IndexerFault)?;
     if !response.status().is_success() {
         return Err(IndexerFault);

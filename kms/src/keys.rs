@@ -30,11 +30,7 @@ impl Roots {
     /// Derives the wrap keys in the attested context, encrypts them to the agent's key and certifies its receipt
     /// key. `log_index` is the entry that already records this release.
     pub fn answer(&self, release: &Release, log_index: u64) -> Result<ReleaseAnswer, KeyError> {
-        let keys = release
-            .items
-            .iter()
-            .map(|item| self.wrap_key(item))
-            .collect::<Result<_, _>>()?;
+        let keys = release.items.iter().map(|item| self.wrap_key(item)).collect::<Result<_, _>>()?;
         let sealed = WrapKeys { keys }.seal(&release.encryption_key, &release.binding);
         let (enc, ciphertext) = sealed.map_err(|_| KeyError::Encrypt)?;
         let certificate = self.certificate(release)?;
@@ -49,15 +45,10 @@ impl Roots {
     }
 
     fn wrap_key(&self, item: &Item) -> Result<WrapKey, KeyError> {
-        let root = self
-            .epoch(item.context.root_epoch)
-            .ok_or(KeyError::NoRoot)?;
+        let root = self.epoch(item.context.root_epoch).ok_or(KeyError::NoRoot)?;
         let secret = wrap_key_from_root(&root.sealing, &item.context, &item.enc);
         let secret = secret.map_err(|_| KeyError::WrapKey(item.dataset_id))?;
-        Ok(WrapKey {
-            dataset_id: item.dataset_id,
-            wrap_key: hex::encode(secret.expose_secret()),
-        })
+        Ok(WrapKey { dataset_id: item.dataset_id, wrap_key: hex::encode(secret.expose_secret()) })
     }
 
     fn certificate(&self, release: &Release) -> Result<Certificate, KeyError> {
@@ -65,13 +56,7 @@ impl Roots {
         let binding = &release.binding;
         let domain = eip712::app_domain(binding.chain_id, binding.app);
         let (agent, compose_hash) = (binding.receipt_key, release.compose_hash);
-        Certificate::issue(
-            &root.signer,
-            &domain,
-            agent,
-            compose_hash,
-            release.not_after,
-        )
-        .map_err(|_| KeyError::Sign)
+        Certificate::issue(&root.signer, &domain, agent, compose_hash, release.not_after)
+            .map_err(|_| KeyError::Sign)
     }
 }

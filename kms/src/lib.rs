@@ -12,6 +12,8 @@ pub mod claims;
 pub mod config;
 pub mod decide;
 pub mod denial;
+#[cfg(test)]
+mod fixture;
 pub mod http;
 pub mod indexer;
 pub mod keys;

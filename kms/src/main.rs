@@ -21,21 +21,15 @@ use tokio::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(log_filter())
-        .init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(log_filter()).init();
     let done = match cli.command {
-        Command::Serve(options) => serve(options),
+        Command::Serve(options) => serve(*options),
         Command::Root(RootCommand::New { out }) => new_root_file(&out)
             .map(|_| eprintln!("cohort-kms: new root secret in {}", out.display()))
             .map_err(Into::into),
-        Command::Root(RootCommand::Show {
-            root_file,
-            chain_id,
-            registry,
-            epoch,
-        }) => show_root(&root_file, chain_id, registry, epoch),
+        Command::Root(RootCommand::Show { root_file, chain_id, registry, epoch }) => {
+            show_root(&root_file, chain_id, registry, epoch)
+        }
         Command::Log(LogCommand::Verify { file }) => verify_log(&file),
     };
     match done {
@@ -66,9 +60,7 @@ fn show_root(
 fn verify_log(file: &std::path::Path) -> anyhow::Result<()> {
     let (head, torn_bytes) = release_log::verify(file)?;
     if torn_bytes > 0 {
-        eprintln!(
-            "cohort-kms: the last {torn_bytes} bytes are an unfinished entry; its answer never left"
-        );
+        eprintln!("cohort-kms: the last {torn_bytes} bytes are an unfinished entry; its answer never left");
     }
     print(&head)
 }
@@ -88,10 +80,8 @@ fn serve(options: Serve) -> anyhow::Result<()> {
             path.display()
         );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(run(options))
 }
 
@@ -105,15 +95,10 @@ async fn run(options: Serve) -> anyhow::Result<()> {
             log.display()
         );
     }
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}"))?;
-    let address = listener
-        .local_addr()
-        .context("the listener has no address")?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr().context("the listener has no address")?;
     let end = end_of(with_stdin)?;
-    writeln!(std::io::stdout(), "listening http://{address}")
-        .context("cannot write to standard output")?;
+    writeln!(std::io::stdout(), "listening http://{address}").context("cannot write to standard output")?;
     server::serve(listener, http::router(Arc::new(kms)), end).await;
     Ok(())
 }

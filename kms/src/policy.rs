@@ -29,10 +29,7 @@ pub struct Policy {
 impl Policy {
     /// The epoch whose signing key has this address.
     pub fn epoch_of(&self, address: Address) -> Option<u32> {
-        self.roots
-            .iter()
-            .find(|root| root.address == address)
-            .map(|root| root.epoch)
+        self.roots.iter().find(|root| root.address == address).map(|root| root.epoch)
     }
 
     /// May `device` run terms with this `devices` field? Zero means any. A list of one device is known without

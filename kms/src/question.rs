@@ -48,57 +48,29 @@ impl Checked {
         challenge: &UsedChallenge,
         policy: &Policy,
     ) -> Result<(Self, E), Denial> {
-        let ReleaseRequest {
-            terms,
-            run,
-            binding,
-            encryption_key,
-            datasets,
-            evidence,
-        } = request;
+        let ReleaseRequest { terms, run, binding, encryption_key, datasets, evidence } = request;
         if binding.challenge != challenge.value() {
             return Err(Denial::Internal); // the caller consumed another challenge than the binding's
         }
         if binding.chain_id != policy.chain_id {
-            return Err(Denial::WrongChain {
-                have: binding.chain_id,
-                want: policy.chain_id,
-            });
+            return Err(Denial::WrongChain { have: binding.chain_id, want: policy.chain_id });
         }
-        let wrong_kms = Denial::WrongKms {
-            have: binding.kms_root,
-        };
+        let wrong_kms = Denial::WrongKms { have: binding.kms_root };
         let binding_epoch = policy.epoch_of(binding.kms_root).ok_or(wrong_kms)?;
         let (proposal_id, run_id) = (terms.proposal_id(), run.run_id());
         if run.proposal_id != proposal_id {
-            return Err(Denial::ProposalMismatch {
-                have: run.proposal_id,
-                want: proposal_id,
-            });
+            return Err(Denial::ProposalMismatch { have: run.proposal_id, want: proposal_id });
         }
         if binding.run_id != run_id {
-            return Err(Denial::RunMismatch {
-                have: binding.run_id,
-                want: run_id,
-            });
+            return Err(Denial::RunMismatch { have: binding.run_id, want: run_id });
         }
         if binding.encryption_key_hash != sha256(&encryption_key) {
             return Err(Denial::EncryptionKeyMismatch);
         }
-        let encryption_key =
-            PublicKey::from_bytes(&encryption_key).map_err(|error| Denial::Malformed {
-                what: format!("encryption_key: {error}"),
-            })?;
+        let encryption_key = PublicKey::from_bytes(&encryption_key)
+            .map_err(|error| Denial::Malformed { what: format!("encryption_key: {error}") })?;
         let datasets = check_datasets(&datasets)?;
-        let checked = Self {
-            terms,
-            proposal_id,
-            run_id,
-            binding,
-            binding_epoch,
-            encryption_key,
-            datasets,
-        };
+        let checked = Self { terms, proposal_id, run_id, binding, binding_epoch, encryption_key, datasets };
         Ok((checked, evidence))
     }
 
@@ -128,25 +100,17 @@ impl Checked {
             return Err(Denial::ReportData);
         }
         if claims.app != self.binding.app {
-            return Err(Denial::AppMismatch {
-                attested: claims.app,
-                wanted: self.binding.app,
-            });
+            return Err(Denial::AppMismatch { attested: claims.app, wanted: self.binding.app });
         }
         if claims.compose_hash != self.terms.compose_hash {
             let (attested, wanted) = (claims.compose_hash, self.terms.compose_hash);
             return Err(Denial::ComposeMismatch { attested, wanted });
         }
         if !policy.allows_device(self.terms.devices, claims.device_id) {
-            return Err(Denial::DeviceNotAllowed {
-                attested: claims.device_id,
-            });
+            return Err(Denial::DeviceNotAllowed { attested: claims.device_id });
         }
-        let items = self
-            .datasets
-            .iter()
-            .map(|dataset| item(dataset, claims, policy))
-            .collect::<Result<_, _>>()?;
+        let items =
+            self.datasets.iter().map(|dataset| item(dataset, claims, policy)).collect::<Result<_, _>>()?;
         Ok(Question {
             app: claims.app,
             claims: claims.clone(),
@@ -162,21 +126,14 @@ impl Checked {
 
 fn check_datasets(requests: &[DatasetRequest]) -> Result<Vec<Dataset>, Denial> {
     if requests.is_empty() || requests.len() > DATASETS_MAX {
-        return Err(Denial::Malformed {
-            what: format!("datasets: 1 to {DATASETS_MAX} are needed"),
-        });
+        return Err(Denial::Malformed { what: format!("datasets: 1 to {DATASETS_MAX} are needed") });
     }
-    let datasets = requests
-        .iter()
-        .map(check_dataset)
-        .collect::<Result<Vec<_>, _>>()?;
+    let datasets = requests.iter().map(check_dataset).collect::<Result<Vec<_>, _>>()?;
     let mut ids: Vec<_> = datasets.iter().map(|dataset| dataset.dataset_id).collect();
     ids.sort_unstable();
     ids.dedup();
     if ids.len() != datasets.len() {
-        return Err(Denial::Malformed {
-            what: "datasets: one is there twice".to_owned(),
-        });
+        return Err(Denial::Malformed { what: "datasets: one is there twice".to_owned() });
     }
     Ok(datasets)
 }
@@ -217,30 +174,14 @@ fn item(dataset: &Dataset, claims: &Claims, policy: &Policy) -> Result<Item, Den
     ];
     let owner = || dataset.owner.clone();
     if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
-        return Err(Denial::EnvelopeContext {
-            owner: owner(),
-            field,
-        });
+        return Err(Denial::EnvelopeContext { owner: owner(), field });
     }
-    let root = policy
-        .roots
-        .iter()
-        .find(|root| root.epoch == context.root_epoch);
-    let root = root.ok_or_else(|| Denial::EpochUnknown {
-        owner: owner(),
-        epoch: context.root_epoch,
-    })?;
+    let root = policy.roots.iter().find(|root| root.epoch == context.root_epoch);
+    let root = root.ok_or_else(|| Denial::EpochUnknown { owner: owner(), epoch: context.root_epoch })?;
     if dataset.root_key_id != root.key_id {
-        return Err(Denial::EnvelopeContext {
-            owner: owner(),
-            field: "KMS root",
-        });
+        return Err(Denial::EnvelopeContext { owner: owner(), field: "KMS root" });
     }
-    Ok(Item {
-        dataset_id: dataset.dataset_id,
-        context,
-        enc: dataset.enc.clone(),
-    })
+    Ok(Item { dataset_id: dataset.dataset_id, context, enc: dataset.enc.clone() })
 }
 
 /// One key in question.
@@ -280,11 +221,7 @@ impl Question {
     /// The root epochs that it involves: the one that signs the certificate and those that datasets are sealed to.
     /// Ascending, each once.
     pub fn epochs(&self) -> Vec<u32> {
-        let mut epochs: Vec<u32> = self
-            .items
-            .iter()
-            .map(|item| item.context.root_epoch)
-            .collect();
+        let mut epochs: Vec<u32> = self.items.iter().map(|item| item.context.root_epoch).collect();
         epochs.push(self.binding_epoch);
         epochs.sort_unstable();
         epochs.dedup();

@@ -28,9 +28,7 @@ pub enum RootFileError {
         source: std::io::Error,
     },
     /// Others than the owner may use the file.
-    #[error(
-        "the root file {path} has mode {mode:04o}: others could read it. Run: chmod 600 {path}"
-    )]
+    #[error("the root file {path} has mode {mode:04o}: others could read it. Run: chmod 600 {path}")]
     Permissions {
         /// Which.
         path: PathBuf,
@@ -64,21 +62,13 @@ pub enum RootFileError {
 
 /// Reads a root secret: 64 hex digits and perhaps a line break, in a file that only its owner may use.
 pub fn read_root_file(path: &Path) -> Result<SecretBytes, RootFileError> {
-    let read = |source| RootFileError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| RootFileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(read)?;
     let mode = file.metadata().map_err(read)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(RootFileError::Permissions {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(RootFileError::Permissions { path: path.to_owned(), mode });
     }
-    let content = || RootFileError::Content {
-        path: path.to_owned(),
-    };
+    let content = || RootFileError::Content { path: path.to_owned() };
     let mut text = Zeroizing::new(Vec::with_capacity(128));
     (&file).take(66).read_to_end(&mut text).map_err(read)?;
     let digits = text.strip_suffix(b"\n").unwrap_or(&text);
@@ -93,21 +83,11 @@ pub fn read_root_file(path: &Path) -> Result<SecretBytes, RootFileError> {
 /// Makes a random root secret in a new file of mode 0600, and returns it.
 pub fn new_root_file(path: &Path) -> Result<SecretBytes, RootFileError> {
     let secret = hpke::random_secret().map_err(RootFileError::Random)?;
-    let write = |source| RootFileError::Write {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(write)?;
+    let write = |source| RootFileError::Write { path: path.to_owned(), source };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(write)?;
     let mut text = Zeroizing::new(hex::encode(secret.expose_secret()));
     text.push('\n');
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(write)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(write)?;
     Ok(secret)
 }
 
@@ -132,9 +112,7 @@ impl Roots {
     /// Derives the keys of `epochs` from the secret.
     pub fn derive(secret: &SecretBytes, epochs: &[u32]) -> Result<Self, RootFileError> {
         let keys = epochs.iter().map(|epoch| RootKeys::derive(secret, *epoch));
-        keys.collect::<Result<_, _>>()
-            .map(Self)
-            .map_err(RootFileError::Derive)
+        keys.collect::<Result<_, _>>().map(Self).map_err(RootFileError::Derive)
     }
 
     /// The keys of one epoch.
@@ -170,22 +148,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("root");
         let secret = new_root_file(&path).unwrap();
-        assert_eq!(
-            path.metadata().unwrap().permissions().mode() & 0o7777,
-            0o600
-        );
-        assert_eq!(
-            read_root_file(&path).unwrap().expose_secret(),
-            secret.expose_secret()
-        );
-        assert!(matches!(
-            new_root_file(&path),
-            Err(RootFileError::Write { .. })
-        ));
-        assert_eq!(
-            read_root_file(&path).unwrap().expose_secret(),
-            secret.expose_secret()
-        );
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(read_root_file(&path).unwrap().expose_secret(), secret.expose_secret());
+        assert!(matches!(new_root_file(&path), Err(RootFileError::Write { .. })));
+        assert_eq!(read_root_file(&path).unwrap().expose_secret(), secret.expose_secret());
     }
 
     #[test]
@@ -196,10 +162,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o610, 0o620, 0o666] {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let error = read_root_file(&path).unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("chmod 600 {}", path.display())),
-                "{error}"
-            );
+            assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
         }
         std::fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
         assert!(read_root_file(&path).is_ok());
@@ -208,23 +171,14 @@ mod tests {
     #[test]
     fn other_contents_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        for (at, text) in [
-            "",
-            "ab",
-            &"AB".repeat(32),
-            &"ab".repeat(33),
-            &format!("0x{}", "ab".repeat(32)),
-        ]
-        .iter()
-        .enumerate()
+        for (at, text) in ["", "ab", &"AB".repeat(32), &"ab".repeat(33), &format!("0x{}", "ab".repeat(32))]
+            .iter()
+            .enumerate()
         {
             let path = dir.path().join(at.to_string());
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-            assert!(
-                matches!(read_root_file(&path), Err(RootFileError::Content { .. })),
-                "{text}"
-            );
+            assert!(matches!(read_root_file(&path), Err(RootFileError::Content { .. })), "{text}");
         }
     }
 }

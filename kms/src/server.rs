@@ -64,9 +64,7 @@ async fn accept(
 async fn connection(stream: TcpStream, router: Router, mut ended: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = connection.as_mut() => return,

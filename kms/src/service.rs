@@ -83,31 +83,16 @@ impl Kms {
     pub async fn root(&self) -> Result<RootStatement, Denial> {
         let epoch = self.current_epoch().await?;
         let keys = self.parts.roots.epoch(epoch).ok_or(Denial::Internal)?;
-        let Policy {
-            chain_id, registry, ..
-        } = self.parts.policy;
-        keys.statement(chain_id, registry)
-            .map_err(|_| Denial::Internal)
+        let Policy { chain_id, registry, .. } = self.parts.policy;
+        keys.statement(chain_id, registry).map_err(|_| Denial::Internal)
     }
 
     /// A fresh challenge.
     pub async fn challenge(&self) -> Result<Challenge, Denial> {
         let epoch = self.current_epoch().await?;
-        let kms_root = self
-            .parts
-            .roots
-            .epoch(epoch)
-            .ok_or(Denial::Internal)?
-            .address();
-        let challenge = self
-            .challenges
-            .issue(self.started.elapsed())
-            .map_err(|_| Denial::Internal)?;
-        Ok(Challenge {
-            challenge,
-            expires_at: unix_now()? + CHALLENGE_SECONDS,
-            kms_root,
-        })
+        let kms_root = self.parts.roots.epoch(epoch).ok_or(Denial::Internal)?.address();
+        let challenge = self.challenges.issue(self.started.elapsed()).map_err(|_| Denial::Internal)?;
+        Ok(Challenge { challenge, expires_at: unix_now()? + CHALLENGE_SECONDS, kms_root })
     }
 
     /// Is everything there that a release needs? The reason if not.
@@ -127,9 +112,7 @@ impl Kms {
     /// Order: the challenge is consumed, whatever follows; the request is checked; the evidence is verified; indexer
     /// and then chain are asked; the decision is logged; only then are keys derived.
     pub async fn release(self: &Arc<Self>, request: Request) -> Result<ReleaseAnswer, Denial> {
-        let challenge = self
-            .challenges
-            .take(request.binding.challenge, self.started.elapsed())?;
+        let challenge = self.challenges.take(request.binding.challenge, self.started.elapsed())?;
         let (checked, evidence) = Checked::new(request, &challenge, &self.parts.policy)?;
         let checked = Arc::new(checked);
         let (claims, evidence_hash) = self.verify(&checked, evidence).await?;
@@ -149,11 +132,7 @@ impl Kms {
         checked: &Arc<Checked>,
         evidence: attestation::Evidence,
     ) -> Result<(Claims, B256), Denial> {
-        let _permit = self
-            .verifiers
-            .acquire()
-            .await
-            .map_err(|_| Denial::Internal)?;
+        let _permit = self.verifiers.acquire().await.map_err(|_| Denial::Internal)?;
         let (kms, checked, now) = (self.clone(), checked.clone(), unix_now()?);
         blocking(move || {
             let policy = &kms.parts.evidence_policy;
@@ -165,28 +144,12 @@ impl Kms {
     }
 
     async fn decide(&self, question: &Question) -> Result<Release, Denial> {
-        let Parts {
-            policy,
-            chain,
-            indexer,
-            ..
-        } = &self.parts;
+        let Parts { policy, chain, indexer, .. } = &self.parts;
         let indexer = indexer.ask(question).await;
-        let indexer_block = indexer
-            .iter()
-            .flatten()
-            .map(|answer| answer.confirmed.position.number)
-            .next();
-        let endpoints = chain
-            .read(question, policy.confirmations, indexer_block)
-            .await;
+        let indexer_block = indexer.iter().flatten().map(|answer| answer.confirmed.position.number).next();
+        let endpoints = chain.read(question, policy.confirmations, indexer_block).await;
         let views = Views { indexer, endpoints };
-        decide(&ReleaseInputs {
-            question,
-            views: &views,
-            policy,
-            now: unix_now()?,
-        })
+        decide(&ReleaseInputs { question, views: &views, policy, now: unix_now()? })
     }
 
     async fn append(&self, record: Record) -> Result<u64, Denial> {
@@ -197,11 +160,7 @@ impl Kms {
         })
     }
 
-    async fn answer(
-        self: &Arc<Self>,
-        release: Release,
-        log_index: u64,
-    ) -> Result<ReleaseAnswer, Denial> {
+    async fn answer(self: &Arc<Self>, release: Release, log_index: u64) -> Result<ReleaseAnswer, Denial> {
         let kms = self.clone();
         blocking(move || kms.parts.roots.answer(&release, log_index)).await?.map_err(|error| {
             tracing::error!(target: "kms", error = &error as &dyn std::error::Error, log_index, "no answer");
@@ -226,51 +185,31 @@ impl Kms {
         let own = &self.parts.policy.roots;
         let epochs: Vec<u32> = own.iter().map(|root| root.epoch).collect();
         let mut usable = epochs.clone();
-        for (index, listings) in self
-            .parts
-            .chain
-            .roots(&epochs)
-            .await
-            .into_iter()
-            .enumerate()
-        {
+        for (index, listings) in self.parts.chain.roots(&epochs).await.into_iter().enumerate() {
             let endpoint = index + 1;
-            let listings = listings.map_err(|_| Denial::RpcUnreachable {
-                endpoint,
-                fault: "no proper answer",
-            })?;
+            let listings =
+                listings.map_err(|_| Denial::RpcUnreachable { endpoint, fault: "no proper answer" })?;
             let is_listed = |epoch: &u32| {
                 let listing = listings.get(epoch).filter(|listing| !listing.retired);
                 let own = own.iter().find(|root| root.epoch == *epoch);
                 listing.zip(own).is_some_and(|(listing, own)| {
-                    (listing.address, listing.sealing_key_hash)
-                        == (own.address, own.sealing_key_hash)
+                    (listing.address, listing.sealing_key_hash) == (own.address, own.sealing_key_hash)
                 })
             };
             usable.retain(is_listed);
         }
         let latest = epochs.iter().max().copied().unwrap_or_default();
-        usable
-            .into_iter()
-            .max()
-            .ok_or(Denial::RootNotRegistered { epoch: latest })
+        usable.into_iter().max().ok_or(Denial::RootNotRegistered { epoch: latest })
     }
 }
 
 /// Unix seconds. A clock before 1970 is a fault that stops everything.
 fn unix_now() -> Result<u64, Denial> {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map(|since| since.as_secs())
-        .map_err(|_| Denial::Internal)
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).map_err(|_| Denial::Internal)
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Denial> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Denial::Internal)
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Denial> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Denial::Internal)
 }
 
 fn record(
@@ -283,11 +222,7 @@ fn record(
     let release = outcome.as_ref().ok();
     let denial = outcome.as_ref().err();
     Record {
-        outcome: if release.is_some() {
-            Outcome::Released
-        } else {
-            Outcome::Denied
-        },
+        outcome: if release.is_some() { Outcome::Released } else { Outcome::Denied },
         code: denial.map_or("allow", Denial::code).to_owned(),
         reason: denial.map(ToString::to_string),
         chain_id: binding.chain_id,
@@ -309,14 +244,9 @@ fn record(
         datasets: checked
             .datasets()
             .iter()
-            .map(|dataset| RecordedDataset {
-                owner: dataset.owner.clone(),
-                dataset_id: dataset.dataset_id,
-            })
+            .map(|dataset| RecordedDataset { owner: dataset.owner.clone(), dataset_id: dataset.dataset_id })
             .collect(),
-        heads: release
-            .map(|release| release.heads().to_vec())
-            .unwrap_or_default(),
+        heads: release.map(|release| release.heads().to_vec()).unwrap_or_default(),
         confirmed: release.map(Release::confirmed),
         not_after: release.map(Release::not_after),
     }
