@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::{
@@ -36,6 +36,13 @@ use crate::{
     kms::{self, Kms, KmsError},
     store::{self, Candidate, StoreError},
 };
+
+/// Refusals of the KMS that end by themselves when its witnesses have caught up with the chain.
+const NOT_YET: [&str; 4] = ["not_confirmed", "indexer_denies", "indexer_fork", "indexer_stale"];
+/// How often the agent asks for the keys of one run.
+const ATTEMPTS: u32 = 12;
+/// Pause between two requests.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A finished run.
 pub type RunResult = ResultFile<Evidence>;
@@ -385,7 +392,7 @@ impl Agent {
             self.chain.open_run(&prepared.terms, &prepared.run).await?;
         }
         stage(Stage::Attesting);
-        let attested = self.attest(prepared).await?;
+        let attested = self.attest_until_seen(prepared).await?;
         stage(Stage::Computing);
         let output = self.compute(prepared, &attested.keys).await?;
         let receipt = self.sign_receipt(prepared, &attested, &output)?;
@@ -408,6 +415,20 @@ impl Agent {
             evidence: attested.evidence,
             position,
         })
+    }
+
+    /// Asks again while some witness of the KMS has not yet seen what the others have: the opened run is young.
+    async fn attest_until_seen(&self, prepared: &Prepared) -> Result<Attested, RunError> {
+        for _ in 1..ATTEMPTS {
+            match self.attest(prepared).await {
+                Err(RunError::Kms(KmsError::Refused(refusal))) if NOT_YET.contains(&refusal.code.as_str()) => {
+                    info!(target: "cohort::agent", run = %prepared.run_id(), code = refusal.code, "asking again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+        self.attest(prepared).await
     }
 
     /// Fresh keys, challenge, quote, request: the wrap keys come back sealed to this call's key alone.

@@ -1,0 +1,49 @@
+# The verbs are the same everywhere: demo, test, check, fmt, bench, mutants, fuzz.
+# `make demo` and `make test` install what is missing from the lock files, under node_modules and target.
+
+DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
+FORGE := script/forge
+
+.PHONY: demo test build contracts check fmt mutants prerequisites
+.DEFAULT_GOAL := build
+
+## One study end to end on this machine; KEEP=1 leaves the services running.
+demo: build
+	@target/debug/cohort dev demo $(if $(KEEP),--keep)
+
+## Everything: Solidity, Rust, end to end.
+test: build
+	$(FORGE) test
+	cargo test --locked --workspace $(DEV)
+	@echo "== production build: no development root can be loaded"
+	cargo test --locked -p cohort-kms -p cohort-attestation
+
+build: contracts
+	@echo "== Rust: services and tools (the first time takes some minutes)"
+	cargo build --locked --workspace $(DEV)
+
+contracts: node_modules/.package-lock.json
+	@echo "== Solidity: contracts"
+	@$(FORGE) build
+
+node_modules/.package-lock.json: package.json package-lock.json | prerequisites
+	@echo "== npm: Foundry, solc, OpenZeppelin, as locked"
+	@npm ci --no-fund --no-audit
+	@touch $@
+
+prerequisites:
+	@script/prerequisites
+
+## What a contributor runs before a commit.
+check: contracts
+	cargo fmt --all --check
+	$(FORGE) fmt --check
+	cargo clippy --locked --workspace --all-targets $(DEV) -- -D warnings
+
+fmt: contracts
+	cargo fmt --all
+	$(FORGE) fmt
+
+## Named faults in the contracts; each must be caught by the tests.
+mutants: contracts
+	script/mutants
