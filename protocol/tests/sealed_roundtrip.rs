@@ -2,14 +2,17 @@
 
 mod sealed_support;
 
-use std::{io::Cursor, ops::ControlFlow};
+use std::{
+    io::{self, Cursor, Read, Write},
+    ops::ControlFlow,
+};
 
 use alloy::primitives::{Address, B256};
 use cohort_protocol::{
     ids::ComposeHash,
     sealed::{
-        self, CHUNK_BYTES_DEFAULT, ContentKind, Envelope, SealContext, SealParams, SealedReader, check, open,
-        open_to, read_header,
+        self, CHUNK_BYTES_DEFAULT, ContentKind, Envelope, SealContext, SealParams, SealedError, SealedReader,
+        check, open, open_to, read_header,
     },
 };
 use proptest::prelude::*;
@@ -162,4 +165,77 @@ fn secrets_are_not_printed() {
     let shown = format!("{key:?} {:?}", open(&mut &file[..], &key, 10).unwrap().1);
     let secret = hex::encode(key.expose_secret());
     assert!(!shown.contains(&secret[..8]), "{shown}");
+}
+
+/// Takes so many bytes, then the disk is full.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let taken = buf.len().min(self.0);
+        self.0 -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Gives so many bytes, then the device fails.
+struct Broken(usize);
+
+impl Read for Broken {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let given = buf.len().min(self.0);
+        self.0 -= given;
+        Ok(given)
+    }
+}
+
+#[test]
+fn a_full_disk_at_any_place_ends_the_work_with_its_error() {
+    let root = root();
+    let params = params(&root);
+    let plain = plaintext(20 * 4096);
+    let (file, summary) = seal_bytes(&plain, &params).unwrap();
+    for room in (0..file.len()).step_by(1777) {
+        let length = plain.len() as u64;
+        let error = sealed::seal(&mut &plain[..], length, &mut Full(room), &params, &mut go_on).unwrap_err();
+        assert!(matches!(&error, SealedError::Write(e) if e.kind() == io::ErrorKind::StorageFull), "{error}");
+    }
+    let key = kms_key(&root, &params.context().unwrap(), summary.envelope.enc());
+    for room in (0..plain.len()).step_by(1777) {
+        let error = open_to(&mut &file[..], &key, &mut Full(room)).unwrap_err();
+        assert!(matches!(error, SealedError::Write(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_failing_device_at_any_place_ends_the_work_with_its_error() {
+    let root = root();
+    for given in (0..20 * 4096).step_by(1777) {
+        let mut file = Vec::new();
+        let error = sealed::seal(&mut Broken(given), 20 * 4096, &mut file, &params(&root), &mut go_on);
+        assert!(matches!(error.unwrap_err(), SealedError::Read(_)), "{given}");
+    }
+    assert!(matches!(check(&mut Broken(0)).unwrap_err(), SealedError::Read(_)));
+}
+
+#[test]
+fn work_can_be_stopped_after_any_chunk() {
+    let root = root();
+    for chunk in 1..=20u64 {
+        let mut file = Vec::new();
+        let stop =
+            &mut |done| if done < chunk * 4096 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        let error = sealed::seal(&mut &plaintext(20 * 4096)[..], 20 * 4096, &mut file, &params(&root), stop);
+        assert!(matches!(error.unwrap_err(), SealedError::Cancelled), "{chunk}");
+    }
 }
