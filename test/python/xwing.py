@@ -1,4 +1,4 @@
-"""X-Wing (draft-connolly-cfrg-xwing-kem-10), the receiving side, and its HPKE DeriveKeyPair (draft-ietf-hpke-pq)."""
+"""X-Wing (draft-connolly-cfrg-xwing-kem-10), the receiving side, and its HPKE DeriveKeyPair (draft-ietf-hpke-pq-04)."""
 
 import hashlib
 from dataclasses import dataclass
