@@ -139,10 +139,10 @@ impl fmt::Display for InspectReport {
         line("wrap-key", &self.wrap_key)?;
         line("kms-root", &format_args!("{}, epoch {}, key {}", self.kem, self.root_epoch, self.root_key_id))?;
         line("algo", &self.algo)?;
-        line("content", &format_args!("{}, {} in clear", self.kind, human::bytes(self.plain_bytes)))?;
-        let withheld = || "withheld".to_owned();
-        line("rows", &self.rows.map_or_else(withheld, human::count))?;
-        line("columns", &self.schema.as_ref().map_or_else(withheld, |columns| column_list(columns)))?;
+        line("content", &format_args!("{}, {} before sealing", self.kind, human::bytes(self.plain_bytes)))?;
+        let not_told = || "not told".to_owned();
+        line("rows", &self.rows.map_or_else(not_told, human::count))?;
+        line("columns", &self.schema.as_ref().map_or_else(not_told, |columns| column_list(columns)))?;
         line("size", &human::bytes(self.sealed_bytes))?;
         line("dataset-id", &self.dataset_id)?;
         write!(f, "{}", self.tags.join(" · "))

@@ -179,7 +179,7 @@ fn metadata_can_be_withheld() {
     assert_eq!(report.rows, None);
     let card = inspect_file(&site.output()).unwrap();
     assert_eq!((card.rows, &card.schema), (None, &None));
-    assert!(card.to_string().contains("withheld"));
+    assert!(card.to_string().contains("not told"));
 }
 
 /// A mistake: its words, a hint, and nothing left in the output folder.

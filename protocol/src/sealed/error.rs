@@ -20,7 +20,7 @@ pub enum SealedError {
     #[error("stopped before the end")]
     Cancelled,
     /// The archive is not exactly the three entries in their one fixed form.
-    #[error("not a sealed dataset: entry `{entry}` {problem}")]
+    #[error("tar entry `{entry}` {problem}")]
     Tar {
         /// The entry that was expected at this place; `end` after the last.
         entry: &'static str,
