@@ -54,9 +54,13 @@ impl ReleaseRows {
         proposal.extend(proposal::superseding(snapshot, app, question.proposal.0, at).await?);
         let activated = Kinds::One("proposal_activated");
         Ok(Self {
-            configuration: snapshot.events(Select::new(app, By::Contract, Kinds::Any(DECISION_KINDS), at)).await?,
+            configuration: snapshot
+                .events(Select::new(app, By::Contract, Kinds::Any(DECISION_KINDS), at))
+                .await?,
             proposal,
-            activations: snapshot.events(Select::new(app, By::Compose(question.compose.0), activated, at)).await?,
+            activations: snapshot
+                .events(Select::new(app, By::Compose(question.compose.0), activated, at))
+                .await?,
             dataset: DatasetState::rows(snapshot, app, question.dataset, at).await?,
             run: RunState::rows(snapshot, app, question.run, at).await?,
         })
@@ -82,14 +86,16 @@ impl ReleaseRows {
             app: app.facts(at.timestamp),
             proposal: ProposalState::fold(question.proposal, &self.proposal, at.number).facts(),
             owner_index: app.owner_index(question.owner),
-            dataset: DatasetState::fold(question.dataset, &self.dataset, at.number).map(|dataset| dataset.facts()),
+            dataset: DatasetState::fold(question.dataset, &self.dataset, at.number)
+                .map(|dataset| dataset.facts()),
             run: RunState::fold(&self.run, at.number).map(|run| run.facts()),
         }
     }
 
     /// The decision at both positions.
     pub fn decisions(&self, question: &Question, positions: &Positions) -> ReleaseDecisions {
-        let at = |position: Position| DecisionAt { position, decision: decide(&self.facts(question, &position)) };
+        let at =
+            |position: Position| DecisionAt { position, decision: decide(&self.facts(question, &position)) };
         ReleaseDecisions {
             chain_id: positions.source.chain_id,
             head: at(positions.head),

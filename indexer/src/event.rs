@@ -333,7 +333,9 @@ alloy::sol! {
 /// A log of the registry that is no event of `IDstackKms.sol` or Ownable2Step. Nothing may be skipped there, so the
 /// indexer stops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the registry emitted an event that this version does not know (signature {0:?}); upgrade the indexer")]
+#[error(
+    "the registry emitted an event that this version does not know (signature {0:?}); upgrade the indexer"
+)]
 pub struct UnknownRegistryEvent(pub Option<B256>);
 
 impl RegistryEvent {

@@ -173,7 +173,11 @@ impl Follower {
         let tip = endpoint.newest().await?;
         self.health.send_modify(|health| health.chain_head = Some(tip.number));
         let Some(head) = self.store.head().await? else {
-            return if tip.number < self.start { Ok(Progress::Waiting) } else { self.extend(&endpoint, None, tip).await };
+            return if tip.number < self.start {
+                Ok(Progress::Waiting)
+            } else {
+                self.extend(&endpoint, None, tip).await
+            };
         };
         if tip.number > head.number {
             self.shorter_since = None;
@@ -183,14 +187,19 @@ impl Follower {
             Some(stored) if stored.hash != tip.hash => self.rewind(&endpoint, head).await,
             Some(_) if tip.number == head.number => {
                 self.shorter_since = None;
-                self.health.send_modify(|health| {
-                    health.caught_up = Some(Instant::now());
-                    health.last_error = None;
-                });
+                self.caught_up();
                 Ok(Progress::CaughtUp)
             }
             _ => self.wait_for_rollback(&endpoint, head).await,
         }
+    }
+
+    /// The mirror holds what was the newest block when this step began.
+    fn caught_up(&self) {
+        self.health.send_modify(|health| {
+            health.caught_up = Some(Instant::now());
+            health.last_error = None;
+        });
     }
 
     /// The chain is shorter than the mirror but does not contradict it. Usually the endpoint lags; if it stays so,
@@ -232,7 +241,12 @@ impl Follower {
     }
 
     /// Applies the next blocks after `head`.
-    async fn extend(&mut self, endpoint: &Endpoint, head: Option<Header>, tip: Header) -> Result<Progress, StepError> {
+    async fn extend(
+        &mut self,
+        endpoint: &Endpoint,
+        head: Option<Header>,
+        tip: Header,
+    ) -> Result<Progress, StepError> {
         let next = head.map_or(self.start, |head| head.number.saturating_add(1));
         let window_start = tip.number.saturating_sub(HEADER_WINDOW);
         let recent = next >= window_start;
@@ -247,14 +261,25 @@ impl Follower {
                 self.store.snapshot().await?.registered_apps(self.registry, at).await?
             }
         };
-        let plan = Plan { registry: self.registry, apps: &apps, start: self.start, after: head, range: next..=last, recent };
+        let plan = Plan {
+            registry: self.registry,
+            apps: &apps,
+            start: self.start,
+            after: head,
+            range: next..=last,
+            recent,
+        };
         let fetched = range::fetch(endpoint, &mut self.reader, &plan).await;
         match fetched {
             Ok(Fetched { headers, events, newcomers }) => {
                 self.store.apply(&Batch { after: head, headers, events }).await?;
                 self.apps = newcomers.is_empty().then_some(apps);
                 tracing::debug!(target: "indexer::follow", from = next, to = last, "applied");
-                Ok(Progress::Moved)
+                if last < tip.number {
+                    return Ok(Progress::Moved);
+                }
+                self.caught_up();
+                Ok(Progress::CaughtUp)
             }
             Err(FetchError::Contradiction(Contradiction::Parent { .. })) if head.is_some() => {
                 self.rewind(endpoint, tip).await

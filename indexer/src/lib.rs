@@ -4,11 +4,19 @@
 //! It decides nothing: the chain does, and whoever acts on an answer checks it there. A hostile or stale indexer can
 //! at worst deny service.
 
+pub mod api;
 pub mod config;
 pub mod decision;
+pub mod dump;
 pub mod event;
 pub mod follow;
 pub mod rpc;
+mod service;
 pub mod store;
 pub mod value;
 pub mod view;
+
+pub use self::{
+    config::Config,
+    service::{Indexer, RunError, run},
+};

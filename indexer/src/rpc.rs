@@ -124,6 +124,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// `place` is the endpoint's place in the configured list, from 1; errors name it.
     pub fn new(place: usize, url: reqwest::Url) -> Result<Self, RpcError> {
+        // reqwest is built without a TLS provider of its own; an error means that the process has one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(Duration::from_secs(3))

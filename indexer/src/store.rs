@@ -39,7 +39,9 @@ pub enum StoreError {
         want: Source,
     },
     /// Somebody else moved the head meanwhile.
-    #[error("the database's head is not the one that this range follows; another indexer writes to the same file")]
+    #[error(
+        "the database's head is not the one that this range follows; another indexer writes to the same file"
+    )]
     HeadMoved,
     /// A block is stored under this number with another hash.
     #[error("block {number} is stored with another hash")]
@@ -103,13 +105,15 @@ impl Store {
             .busy_timeout(Duration::from_secs(5));
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
         migrator().run(&writer).await?;
-        let readers = SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, readers })
     }
 
     /// Opens an existing database for reading only.
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
+        let options =
+            SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
         let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         Ok(Self { writer: readers.clone(), readers })
     }
@@ -121,11 +125,13 @@ impl Store {
 
     /// Declares what the database mirrors; refuses if it already mirrors something else.
     pub async fn claim(&self, want: Source) -> Result<(), StoreError> {
-        sqlx::query("insert into source (source_id, chain_id, registry) values (1, ?, ?) on conflict do nothing")
-            .bind(integer("chain id", want.chain_id)?)
-            .bind(want.registry.to_vec())
-            .execute(&self.writer)
-            .await?;
+        sqlx::query(
+            "insert into source (source_id, chain_id, registry) values (1, ?, ?) on conflict do nothing",
+        )
+        .bind(integer("chain id", want.chain_id)?)
+        .bind(want.registry.to_vec())
+        .execute(&self.writer)
+        .await?;
         match self.source().await? {
             Some(have) if have != want => Err(StoreError::OtherSource { have, want }),
             _ => Ok(()),

@@ -147,7 +147,11 @@ mod tests {
 
     #[test]
     fn words_read_back_from_json_whatever_they_hold() {
-        for name in [Name(Label::parse("x", "hospital-A").unwrap().word()), Name(B256::repeat_byte(7)), Name(B256::ZERO)] {
+        for name in [
+            Name(Label::parse("x", "hospital-A").unwrap().word()),
+            Name(B256::repeat_byte(7)),
+            Name(B256::ZERO),
+        ] {
             let json = serde_json::to_string(&name).unwrap();
             assert_eq!(serde_json::from_str::<Name>(&json).unwrap(), name);
         }

@@ -33,7 +33,9 @@ pub struct Positions {
 impl Positions {
     /// The positions of a snapshot; `None` until the mirror has reached the chain's newest blocks.
     pub async fn of(snapshot: &mut Snapshot, confirmations: u64) -> Result<Option<Self>, StoreError> {
-        let (Some(source), Some(head)) = (snapshot.source().await?, snapshot.head().await?) else { return Ok(None) };
+        let (Some(source), Some(head)) = (snapshot.source().await?, snapshot.head().await?) else {
+            return Ok(None);
+        };
         let confirmed = snapshot.block(head.number.saturating_sub(confirmations)).await?;
         Ok(confirmed.map(|confirmed| Self { source, head: position(head), confirmed: position(confirmed) }))
     }

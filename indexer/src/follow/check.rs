@@ -77,7 +77,9 @@ impl PlacedLog {
 pub(super) fn linked(after: Option<&Header>, headers: &[Header]) -> Result<(), Contradiction> {
     let mut before = after;
     for header in headers {
-        if before.is_some_and(|b| b.hash != header.parent_hash || b.number.checked_add(1) != Some(header.number)) {
+        if before
+            .is_some_and(|b| b.hash != header.parent_hash || b.number.checked_add(1) != Some(header.number))
+        {
             return Err(Contradiction::Parent { number: header.number });
         }
         before = Some(header);
@@ -107,21 +109,26 @@ pub(super) fn placed(
 
 fn place(log: Log) -> Result<PlacedLog, Contradiction> {
     match (log.removed, log.block_number, log.block_hash, log.log_index, log.transaction_hash) {
-        (false, Some(block_number), Some(block_hash), Some(log_index), Some(transaction_hash)) => Ok(PlacedLog {
-            block_number,
-            block_hash,
-            log_index,
-            transaction_hash,
-            address: log.inner.address,
-            topics: log.inner.data.topics().to_vec(),
-            data: log.inner.data.data,
-        }),
+        (false, Some(block_number), Some(block_hash), Some(log_index), Some(transaction_hash)) => {
+            Ok(PlacedLog {
+                block_number,
+                block_hash,
+                log_index,
+                transaction_hash,
+                address: log.inner.address,
+                topics: log.inner.data.topics().to_vec(),
+                data: log.inner.data.data,
+            })
+        }
         _ => Err(Contradiction::Unplaced),
     }
 }
 
 /// Every log must carry the hash of its block's header.
-pub(super) fn of_these_blocks(logs: &[PlacedLog], headers: &BTreeMap<u64, Header>) -> Result<(), Contradiction> {
+pub(super) fn of_these_blocks(
+    logs: &[PlacedLog],
+    headers: &BTreeMap<u64, Header>,
+) -> Result<(), Contradiction> {
     for log in logs {
         if headers.get(&log.block_number).is_none_or(|header| header.hash != log.block_hash) {
             return Err(Contradiction::OtherBlock {

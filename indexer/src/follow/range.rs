@@ -62,7 +62,11 @@ pub(super) enum FetchError {
 }
 
 /// Fetches and checks a range.
-pub(super) async fn fetch(endpoint: &Endpoint, reader: &mut LogReader, plan: &Plan<'_>) -> Result<Fetched, FetchError> {
+pub(super) async fn fetch(
+    endpoint: &Endpoint,
+    reader: &mut LogReader,
+    plan: &Plan<'_>,
+) -> Result<Fetched, FetchError> {
     let (first, last) = (*plan.range.start(), *plan.range.end());
     let mut blocks = BTreeMap::new();
     let ends = if plan.recent { plan.range.clone().collect() } else { BTreeSet::from([first, last]) };
@@ -115,7 +119,8 @@ async fn add_headers(
     blocks: &mut BTreeMap<u64, Header>,
     wanted: BTreeSet<u64>,
 ) -> Result<(), FetchError> {
-    let mut wanted = wanted.into_iter().filter(|number| !blocks.contains_key(number)).collect::<Vec<_>>().into_iter();
+    let mut wanted =
+        wanted.into_iter().filter(|number| !blocks.contains_key(number)).collect::<Vec<_>>().into_iter();
     let mut asked = JoinSet::new();
     let mut found = Vec::new();
     loop {

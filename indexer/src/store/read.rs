@@ -179,7 +179,9 @@ impl<'a> Select<'a> {
         }
         query.push(" and e.block_number <= ").push_bind(integer("block number", self.at)?);
         if let Some(after) = self.after {
-            query.push(" and (e.block_number, e.log_index) > (").push_bind(integer("block number", after.block_number)?);
+            query
+                .push(" and (e.block_number, e.log_index) > (")
+                .push_bind(integer("block number", after.block_number)?);
             query.push(", ").push_bind(integer("log index", after.log_index)?).push(")");
         }
         query.push(match self.newest_first {
@@ -207,15 +209,19 @@ impl Snapshot {
     /// What the database mirrors.
     pub async fn source(&mut self) -> Result<Option<Source>, StoreError> {
         let row = sqlx::query("select chain_id, registry from source").fetch_optional(&mut *self.tx).await?;
-        row.map(|row| Ok(Source { chain_id: number(&row, "chain_id")?, registry: address(&row, "registry")? }))
-            .transpose()
+        row.map(|row| {
+            Ok(Source { chain_id: number(&row, "chain_id")?, registry: address(&row, "registry")? })
+        })
+        .transpose()
     }
 
     /// The newest mirrored block.
     pub async fn head(&mut self) -> Result<Option<Header>, StoreError> {
-        let row = sqlx::query("select number, hash, parent_hash, timestamp from block order by number desc limit 1")
-            .fetch_optional(&mut *self.tx)
-            .await?;
+        let row = sqlx::query(
+            "select number, hash, parent_hash, timestamp from block order by number desc limit 1",
+        )
+        .fetch_optional(&mut *self.tx)
+        .await?;
         row.as_ref().map(header).transpose()
     }
 
@@ -273,6 +279,10 @@ fn recorded<E: Stored>(row: &SqliteRow) -> Result<Recorded<E>, StoreError> {
         log_index: cursor.log_index,
         reason: e.to_string(),
     })?;
-    let block = Position { number: cursor.block_number, hash: word(row, "hash")?, timestamp: number(row, "timestamp")? };
+    let block = Position {
+        number: cursor.block_number,
+        hash: word(row, "hash")?,
+        timestamp: number(row, "timestamp")?,
+    };
     Ok(Recorded { stamp: Stamp { cursor, block, transaction_hash: word(row, "transaction_hash")? }, event })
 }

@@ -108,9 +108,10 @@ impl Store {
 }
 
 async fn stored_head(tx: &mut SqliteConnection) -> Result<Option<Header>, StoreError> {
-    let row = sqlx::query("select number, hash, parent_hash, timestamp from block order by number desc limit 1")
-        .fetch_optional(tx)
-        .await?;
+    let row =
+        sqlx::query("select number, hash, parent_hash, timestamp from block order by number desc limit 1")
+            .fetch_optional(tx)
+            .await?;
     row.as_ref().map(header).transpose()
 }
 
@@ -118,8 +119,10 @@ async fn insert_headers(tx: &mut SqliteConnection, headers: &[Header]) -> Result
     for header in headers {
         let number = integer("block number", header.number)?;
         // A block that is stored already must be the same one.
-        let known: Option<Vec<u8>> =
-            sqlx::query_scalar("select hash from block where number = ?").bind(number).fetch_optional(&mut *tx).await?;
+        let known: Option<Vec<u8>> = sqlx::query_scalar("select hash from block where number = ?")
+            .bind(number)
+            .fetch_optional(&mut *tx)
+            .await?;
         match known {
             Some(hash) if hash != header.hash.as_slice() => {
                 return Err(StoreError::OtherBlock { number: header.number });

@@ -144,8 +144,12 @@ impl AppState {
             AppEvent::RequireTcbUpToDateSet { required } => self.require_tcb_up_to_date = *required,
             AppEvent::AnalystSet { analyst, listed } => put(&mut self.analysts, *analyst, *listed),
             AppEvent::AgentRevoked { agent, .. } => put(&mut self.revoked_agents, *agent, true),
-            AppEvent::ComposeHashAdded { compose_hash } => put(&mut self.boot_compose_hashes, *compose_hash, true),
-            AppEvent::ComposeHashRemoved { compose_hash } => put(&mut self.boot_compose_hashes, *compose_hash, false),
+            AppEvent::ComposeHashAdded { compose_hash } => {
+                put(&mut self.boot_compose_hashes, *compose_hash, true)
+            }
+            AppEvent::ComposeHashRemoved { compose_hash } => {
+                put(&mut self.boot_compose_hashes, *compose_hash, false)
+            }
             AppEvent::DeviceAdded { device_id } => put(&mut self.devices, *device_id, true),
             AppEvent::DeviceRemoved { device_id } => put(&mut self.devices, *device_id, false),
             AppEvent::Undecodable { .. } => self.undecodable = self.undecodable.or(Some(stamp)),
@@ -233,7 +237,12 @@ impl AppState {
 
     /// What decisions take from the configuration, at a block's time (Unix seconds).
     pub fn facts(&self, block_time: u64) -> AppFacts {
-        AppFacts { active_owners: self.active_owners().0, threshold: self.threshold, era: self.era, block_time }
+        AppFacts {
+            active_owners: self.active_owners().0,
+            threshold: self.threshold,
+            era: self.era,
+            block_time,
+        }
     }
 }
 

@@ -3,12 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256};
-use cohort_protocol::{
-    decision::ProposalFacts,
-    ids::ProposalId,
-    loss::Epsilon,
-    terms::Terms,
-};
+use cohort_protocol::{decision::ProposalFacts, ids::ProposalId, loss::Epsilon, terms::Terms};
 
 use crate::{
     event::AppEvent,
@@ -92,7 +87,12 @@ impl ProposalState {
     }
 
     /// The proposal as of a block.
-    pub async fn load(snapshot: &mut Snapshot, app: Address, id: ProposalId, at: u64) -> Result<Self, StoreError> {
+    pub async fn load(
+        snapshot: &mut Snapshot,
+        app: Address,
+        id: ProposalId,
+        at: u64,
+    ) -> Result<Self, StoreError> {
         Ok(Self::fold(id, &Self::rows(snapshot, app, id, at).await?, at))
     }
 
@@ -112,7 +112,9 @@ impl ProposalState {
             AppEvent::ProposalCreated { proposal_id, terms, threshold_snapshot } if *proposal_id == id => {
                 self.created = Some((terms.clone(), *threshold_snapshot, stamp));
             }
-            AppEvent::ProposalApproved { proposal_id, added, approvals, by_signature } if *proposal_id == id => {
+            AppEvent::ProposalApproved { proposal_id, added, approvals, by_signature }
+                if *proposal_id == id =>
+            {
                 self.approvals = *approvals;
                 for index in added.indexes() {
                     self.approved.entry(index).or_insert(Approval { by_signature: *by_signature, stamp });

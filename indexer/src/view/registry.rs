@@ -92,7 +92,9 @@ impl RegistryState {
                 }
             }
             RegistryEvent::OsImageHashAdded { os_image_hash } => drop(self.os_images.insert(os_image_hash)),
-            RegistryEvent::OsImageHashRemoved { os_image_hash } => drop(self.os_images.remove(&os_image_hash)),
+            RegistryEvent::OsImageHashRemoved { os_image_hash } => {
+                drop(self.os_images.remove(&os_image_hash))
+            }
             RegistryEvent::KmsAggregatedMrAdded { mr_aggregated } => {
                 self.kms_aggregated_mrs.insert(mr_aggregated);
             }

@@ -74,7 +74,12 @@ impl RunState {
     }
 
     /// The run as of a block; `None`: not opened.
-    pub async fn load(snapshot: &mut Snapshot, app: Address, id: RunId, at: u64) -> Result<Option<Self>, StoreError> {
+    pub async fn load(
+        snapshot: &mut Snapshot,
+        app: Address,
+        id: RunId,
+        at: u64,
+    ) -> Result<Option<Self>, StoreError> {
         Ok(Self::fold(&Self::rows(snapshot, app, id, at).await?, at))
     }
 
@@ -83,7 +88,12 @@ impl RunState {
         let mut run: Option<Self> = None;
         for Recorded { stamp, event } in events.iter().filter(|row| row.stamp.cursor.block_number <= at) {
             match (event, &mut run) {
-                (AppEvent::RunOpened { run_id, proposal_id, analyst, participants, epsilon, delta, .. }, None) => {
+                (
+                    AppEvent::RunOpened {
+                        run_id, proposal_id, analyst, participants, epsilon, delta, ..
+                    },
+                    None,
+                ) => {
                     run = Some(Self {
                         run_id: *run_id,
                         proposal_id: *proposal_id,

@@ -1,0 +1,171 @@
+//! A made-up chain behind JSON-RPC over HTTP, which can reorganise and lie.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use alloy::primitives::{Address, B256, LogData, U64, keccak256};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use serde_json::{Value, json};
+
+pub(crate) const CHAIN_ID: u64 = 31337;
+/// Timestamp of block 0; each block is one second later.
+pub(crate) const GENESIS_TIME: u64 = 1_700_000_000;
+
+#[derive(Clone)]
+pub(crate) struct Block {
+    pub(crate) hash: B256,
+    pub(crate) parent: B256,
+    pub(crate) logs: Vec<(Address, LogData)>,
+}
+
+#[derive(Default)]
+pub(crate) struct Chain {
+    pub(crate) blocks: Vec<Block>,
+    /// Makes the hashes of a new branch differ.
+    branch: u64,
+    /// Logs carry the hash of a block that does not exist.
+    pub(crate) foreign_logs: bool,
+    /// Answers repeat and reorder logs.
+    pub(crate) shuffled_logs: bool,
+    /// Ranges of more blocks are refused.
+    pub(crate) max_range: Option<u64>,
+    /// Every request fails.
+    pub(crate) down: bool,
+    /// First blocks of all ranges that were asked for.
+    pub(crate) asked_from: Vec<u64>,
+}
+
+impl Chain {
+    pub(crate) fn mine(&mut self, logs: Vec<(Address, LogData)>) -> u64 {
+        let number = self.blocks.len() as u64;
+        let parent = self.blocks.last().map_or(B256::ZERO, |block| block.hash);
+        let mut seed = parent.to_vec();
+        seed.extend_from_slice(&number.to_be_bytes());
+        seed.extend_from_slice(&self.branch.to_be_bytes());
+        self.blocks.push(Block { hash: keccak256(&seed), parent, logs });
+        number
+    }
+
+    pub(crate) fn mine_empty(&mut self, blocks: usize) {
+        for _ in 0..blocks {
+            self.mine(Vec::new());
+        }
+    }
+
+    /// Drops the newest blocks; what is mined next is another branch.
+    pub(crate) fn drop_blocks(&mut self, depth: usize) {
+        self.blocks.truncate(self.blocks.len() - depth);
+        self.branch += 1;
+    }
+
+    pub(crate) fn tip(&self) -> (u64, B256) {
+        (self.blocks.len() as u64 - 1, self.blocks.last().unwrap().hash)
+    }
+
+    fn header(&self, number: u64) -> Value {
+        self.blocks.get(number as usize).map_or(Value::Null, |block| {
+            json!({
+                "number": U64::from(number), "hash": block.hash, "parentHash": block.parent,
+                "timestamp": U64::from(GENESIS_TIME + number), "transactions": [],
+            })
+        })
+    }
+
+    fn logs(&self, number: u64, addresses: &[Address]) -> Vec<Value> {
+        let block = &self.blocks[number as usize];
+        let hash = if self.foreign_logs { B256::repeat_byte(0xee) } else { block.hash };
+        let ours = block.logs.iter().enumerate().filter(|(_, (address, _))| addresses.contains(address));
+        ours.map(|(index, (address, log))| {
+            json!({
+                "address": address, "topics": log.topics(), "data": log.data, "blockNumber": U64::from(number),
+                "blockHash": hash, "transactionHash": keccak256(hash), "transactionIndex": "0x0",
+                "logIndex": U64::from(index), "removed": false,
+            })
+        })
+        .collect()
+    }
+
+    fn get_logs(&mut self, filter: &Value) -> Result<Value, &'static str> {
+        let addresses: Vec<Address> = serde_json::from_value(filter["address"].clone()).unwrap();
+        let mut found = Vec::new();
+        if let Ok(hash) = serde_json::from_value::<B256>(filter["blockHash"].clone()) {
+            let number = self.blocks.iter().position(|block| block.hash == hash).ok_or("unknown block")?;
+            found.extend(self.logs(number as u64, &addresses));
+        } else {
+            let end = |name: &str| serde_json::from_value::<U64>(filter[name].clone()).unwrap().to::<u64>();
+            let (from, to) = (end("fromBlock"), end("toBlock"));
+            self.asked_from.push(from);
+            if self.max_range.is_some_and(|max| to - from >= max) {
+                return Err("query exceeds max block range");
+            }
+            for number in from..=to.min(self.blocks.len() as u64 - 1) {
+                found.extend(self.logs(number, &addresses));
+            }
+        }
+        if self.shuffled_logs {
+            found.extend(found.clone());
+            found.reverse();
+        }
+        Ok(Value::Array(found))
+    }
+
+    fn answer(&mut self, method: &str, params: &Value) -> Result<Value, &'static str> {
+        match method {
+            "eth_chainId" => Ok(json!(U64::from(CHAIN_ID))),
+            "eth_getBlockByNumber" => Ok(match params[0].as_str() {
+                Some("latest") => self.header(self.tip().0),
+                Some(hex) => self.header(u64::from_str_radix(&hex[2..], 16).unwrap()),
+                None => Value::Null,
+            }),
+            "eth_getLogs" => self.get_logs(&params[0]),
+            _ => Err("method not found"),
+        }
+    }
+}
+
+/// A running endpoint of a made-up chain.
+#[derive(Clone)]
+pub(crate) struct Node {
+    chain: Arc<Mutex<Chain>>,
+    pub(crate) url: reqwest::Url,
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        // For the tests' own HTTP clients; an error means that it is installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let chain = Arc::new(Mutex::new(Chain::default()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let app = Router::new().route("/", post(rpc)).with_state(chain.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { chain, url }
+    }
+
+    /// Another endpoint with a copy of the blocks.
+    pub(crate) async fn twin(&self) -> Self {
+        let twin = Self::start().await;
+        twin.chain().blocks = self.chain().blocks.clone();
+        twin
+    }
+
+    pub(crate) fn chain(&self) -> MutexGuard<'_, Chain> {
+        self.chain.lock().unwrap()
+    }
+}
+
+async fn rpc(
+    State(chain): State<Arc<Mutex<Chain>>>,
+    Json(request): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let mut chain = chain.lock().unwrap();
+    if chain.down {
+        return (StatusCode::BAD_GATEWAY, Json(Value::Null));
+    }
+    let answer = match chain.answer(request["method"].as_str().unwrap(), &request["params"]) {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }),
+        Err(message) => {
+            json!({ "jsonrpc": "2.0", "id": request["id"], "error": { "code": -32000, "message": message } })
+        }
+    };
+    (StatusCode::OK, Json(answer))
+}

@@ -1,0 +1,163 @@
+//! Release decisions from rows: every reason, at both positions.
+
+use alloy::primitives::{Address, B256};
+use cohort_protocol::{
+    abi::IDstackApp::{EraStarted, OwnerRemoved, ThresholdSet},
+    chain::ReleaseDecisions,
+    decision::Decision,
+};
+
+use crate::{
+    chain::Node,
+    running::{Running, config},
+    study::*,
+};
+
+async fn decided(running: &Running, question: &str) -> ReleaseDecisions {
+    let (status, body) = running.get(question).await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_value(body).unwrap()
+}
+
+/// Each reason from the events that cause it, on one chain that is taken back to the same base every time.
+#[tokio::test]
+async fn every_reason_follows_from_its_events() {
+    let ask = question();
+    let other = B256::repeat_byte(0x99);
+    let newer = dataset_id(9);
+    let second_round = vec![created(1), approved(1, 0b111, 0b111), activated(1, proposal_id(0))];
+    let removed = by_app(OwnerRemoved { ownerId: owner_word(0), account: account(0), index: 0 });
+    let fourth = approved(0, 0b1000, 0b1111);
+    let table: Vec<(Decision, Logs, String)> = vec![
+        (Decision::Allow, vec![], ask.clone()),
+        (Decision::ProposalUnknown, vec![], question_of(OWNERS[0], dataset_id(0), COMPOSE, RUN, 5)),
+        (
+            Decision::ProposalUnknown,
+            vec![revoked(5, 0)],
+            question_of(OWNERS[0], dataset_id(0), COMPOSE, RUN, 5),
+        ),
+        (Decision::ProposalRevoked, vec![revoked(0, 2)], ask.clone()),
+        (Decision::ProposalSuperseded, second_round, ask.clone()),
+        (Decision::EraEnded, vec![by_app(EraStarted { era: 1, ownerIndex: 1, by: account(1) })], ask.clone()),
+        (Decision::NoQuorum, vec![by_app(ThresholdSet { threshold: 4 })], ask.clone()),
+        (
+            Decision::NoQuorum,
+            vec![by_app(OwnerRemoved { ownerId: owner_word(1), account: account(1), index: 1 })],
+            ask.clone(),
+        ),
+        (Decision::ComposeMismatch, vec![], question_of(OWNERS[0], dataset_id(0), other, RUN, 0)),
+        (Decision::NotAnOwner, vec![fourth, removed], ask.clone()),
+        (Decision::NotAnOwner, vec![], question_of("stranger", dataset_id(0), COMPOSE, RUN, 0)),
+        (Decision::OwnerNotApproved, vec![], question_of(OWNERS[3], dataset_id(3), COMPOSE, RUN, 0)),
+        (Decision::DatasetUnknown, vec![], question_of(OWNERS[0], other, COMPOSE, RUN, 0)),
+        (Decision::DatasetUnknown, vec![], question_of(OWNERS[0], dataset_id(1), COMPOSE, RUN, 0)),
+        (Decision::DatasetSuperseded, vec![dataset(0, newer, dataset_id(0))], ask.clone()),
+        (Decision::RunUnknown, vec![], question_of(OWNERS[0], dataset_id(0), COMPOSE, other, 0)),
+        (Decision::RunClosed, vec![receipt(RUN)], ask.clone()),
+        (Decision::OwnerNotInRun, vec![], question_of(OWNERS[2], dataset_id(2), COMPOSE, RUN, 0)),
+    ];
+
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    node.chain().mine_empty(3);
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    running.reaches_tip(&node).await;
+    let mut seen = vec![Decision::ProposalExpired]; // has a test of its own
+    for (want, logs, ask) in table {
+        node.chain().mine(logs);
+        running.reaches_tip(&node).await;
+        assert_eq!(decided(&running, &ask).await.head.decision, want);
+        // The cause has aged: both positions agree.
+        node.chain().mine_empty(2);
+        running.reaches_tip(&node).await;
+        assert_eq!(decided(&running, &ask).await.confirmed.decision, want);
+        seen.push(want);
+        node.chain().drop_blocks(3);
+    }
+    assert!(Decision::ALL.iter().all(|decision| seen.contains(decision)));
+    running.stop().await.unwrap();
+}
+
+/// The block's own time decides, at each position.
+#[tokio::test]
+async fn a_proposal_expires_by_block_time() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    node.chain().mine_empty(5_001 - 7);
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    running.reaches_tip(&node).await;
+    let decisions = decided(&running, &question()).await;
+    assert_eq!(decisions.head.position.timestamp, EXPIRY);
+    assert_eq!(decisions.head.decision, Decision::ProposalExpired);
+    assert_eq!(decisions.confirmed.decision, Decision::Allow);
+    running.stop().await.unwrap();
+}
+
+/// Approvals must age, revocations count at once (R9).
+#[tokio::test]
+async fn positions_differ_while_events_are_young() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    running.reaches_tip(&node).await;
+    let young = decided(&running, &question()).await;
+    assert_eq!(young.chain_id, crate::chain::CHAIN_ID);
+    assert_eq!((young.head.decision, young.confirmed.decision), (Decision::Allow, Decision::NoQuorum));
+    assert_eq!((young.head.position.number, young.confirmed.position.number), (6, 4));
+    assert_eq!(young.confirmed.position.hash, node.chain().blocks[4].hash);
+
+    node.chain().mine_empty(3);
+    node.chain().mine(vec![revoked(0, 2)]);
+    running.reaches_tip(&node).await;
+    let stopped = decided(&running, &question()).await;
+    assert_eq!(
+        (stopped.head.decision, stopped.confirmed.decision),
+        (Decision::ProposalRevoked, Decision::Allow)
+    );
+    running.stop().await.unwrap();
+}
+
+/// Whatever anybody registers, it opens nothing and stops nothing.
+#[tokio::test]
+async fn contracts_that_are_not_ours_are_marked_and_open_nothing() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    let stranger = Address::repeat_byte(0x66);
+    let mut torn = by_app(ThresholdSet { threshold: 1 });
+    torn.1 = alloy::primitives::LogData::new_unchecked(torn.1.topics().to_vec(), vec![1, 2, 3].into());
+    let foreign = alloy::primitives::LogData::new_unchecked(vec![B256::repeat_byte(5)], vec![1].into());
+    let anonymous = alloy::primitives::LogData::new_unchecked(vec![], vec![1].into());
+    node.chain().mine(vec![(stranger, foreign.clone()), registered(stranger), registered(REGISTRY)]);
+    node.chain().mine(vec![(APP, foreign), (APP, anonymous), (stranger, torn.1.clone())]);
+    node.chain().mine_empty(3);
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    running.reaches_tip(&node).await;
+    assert_eq!(decided(&running, &question()).await.head.decision, Decision::Allow);
+    let list = running.ok("/v1/apps").await;
+    let supported: Vec<_> =
+        list["apps"].as_array().unwrap().iter().map(|app| app["supported"].clone()).collect();
+    assert_eq!(supported, [true, false], "{list}");
+    let ask = question().replace(&APP.to_string(), &stranger.to_string());
+    assert_eq!(running.get(&ask).await.1["code"], "app_unsupported");
+    let ask = question().replace(&APP.to_string(), &REGISTRY.to_string());
+    assert_eq!(running.get(&ask).await.1["code"], "app_unknown");
+
+    // An app that was ours until it said something that cannot be read.
+    node.chain().mine(vec![torn]);
+    running.reaches_tip(&node).await;
+    let (status, body) = running.get(&question()).await;
+    assert_eq!((status, body["code"].as_str()), (422, Some("app_unsupported")));
+    running.stop().await.unwrap();
+}

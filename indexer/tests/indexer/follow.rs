@@ -1,0 +1,282 @@
+//! Following: reorganisations, restarts, rebuilding, and endpoints that fail or lie.
+
+use alloy::primitives::{Address, B256, LogData};
+use cohort_indexer::{RunError, follow::StopReason};
+
+use crate::{
+    chain::{Chain, Node},
+    running::{Running, config, dumped, rebuilt},
+    study::*,
+};
+
+async fn head_decision(running: &Running) -> String {
+    let (status, body) = running.get(&question()).await;
+    assert_eq!(status, 200, "{body}");
+    body["head"]["decision"].as_str().unwrap().to_owned()
+}
+
+fn with_open_run(chain: &mut Chain) {
+    for logs in until_open_run() {
+        chain.mine(logs);
+    }
+}
+
+#[tokio::test]
+async fn events_before_registration_are_mirrored() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    node.chain().mine_empty(1_000);
+    with_open_run(&mut node.chain());
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    running.reaches_tip(&node).await;
+    let timeline = running.ok(&format!("/v1/apps/{APP}/timeline")).await;
+    let kinds: Vec<_> =
+        timeline["events"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds[..2], ["app_created", "owner_added"]);
+    assert_eq!(kinds.len(), until_open_run().concat().len() - 1); // all but the registry's own
+    assert_eq!(head_decision(&running).await, "allow");
+    running.stop().await.unwrap();
+}
+
+/// A reorganisation takes back exactly what it removed, at any depth, and leaves what a rebuild from nothing gives.
+#[tokio::test]
+async fn reorganisations_rewind_at_every_depth() {
+    for depth in [1, 2, 5, 64, 300, 700] {
+        let node = Node::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&[&node], dir.path().join("mirror.sqlite"));
+        with_open_run(&mut node.chain());
+        let running = Running::start(&config).await;
+        running.reaches_tip(&node).await;
+        node.chain().mine(vec![revoked(0, 1)]);
+        running.reaches_tip(&node).await;
+        assert_eq!(head_decision(&running).await, "proposal_revoked");
+        node.chain().mine_empty(depth - 1);
+        running.reaches_tip(&node).await;
+
+        node.chain().drop_blocks(depth); // the revocation goes with the oldest of them
+        node.chain().mine_empty(depth + 1);
+        running.reaches_tip(&node).await;
+        assert_eq!(head_decision(&running).await, "allow", "depth {depth}");
+        node.chain().mine(vec![revoked(0, 3)]);
+        running.reaches_tip(&node).await;
+        assert_eq!(head_decision(&running).await, "proposal_revoked", "depth {depth}");
+        running.stop().await.unwrap();
+        assert_eq!(dumped(&config.database).await, rebuilt(&node).await, "depth {depth}");
+    }
+}
+
+#[tokio::test]
+async fn a_reorganisation_can_take_back_approvals_and_the_registration() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&[&node], dir.path().join("mirror.sqlite"));
+    with_open_run(&mut node.chain());
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    assert_eq!(head_decision(&running).await, "allow");
+
+    // The run and the third approval are gone; a shorter chain than before is noticed by its other hashes.
+    node.chain().drop_blocks(2);
+    node.chain().mine_empty(1);
+    running.reaches_tip(&node).await;
+    assert_eq!(head_decision(&running).await, "no_quorum");
+
+    // The registration as well: the app and its older events are no longer there.
+    node.chain().drop_blocks(3);
+    node.chain().mine_empty(8);
+    running.reaches_tip(&node).await;
+    assert_eq!(running.get(&question()).await.1["code"], "app_unknown");
+    let before = running.ok("/v1/apps").await;
+    assert_eq!(before["apps"], serde_json::json!([]));
+
+    // Registered again, later, its events are back.
+    node.chain().mine(vec![registered(APP)]);
+    running.reaches_tip(&node).await;
+    assert_eq!(head_decision(&running).await, "no_quorum");
+    running.stop().await.unwrap();
+    assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+}
+
+/// Another chain altogether under the same chain id, as a restarted anvil is.
+#[tokio::test]
+async fn a_chain_that_starts_anew_is_mirrored_anew() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&[&node], dir.path().join("mirror.sqlite"));
+    with_open_run(&mut node.chain());
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    {
+        let mut chain = node.chain();
+        let all = chain.blocks.len();
+        chain.drop_blocks(all);
+        chain.mine_empty(20);
+    }
+    running.reaches_tip(&node).await;
+    assert_eq!(running.ok("/v1/apps").await["apps"], serde_json::json!([]));
+    running.stop().await.unwrap();
+    assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+}
+
+#[tokio::test]
+async fn a_restart_resumes_where_it_was() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&[&node], dir.path().join("mirror.sqlite"));
+    with_open_run(&mut node.chain());
+    node.chain().mine_empty(600);
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    running.stop().await.unwrap();
+
+    node.chain().asked_from.clear();
+    node.chain().mine(vec![receipt(RUN)]);
+    node.chain().mine_empty(50);
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    assert_eq!(head_decision(&running).await, "run_closed");
+    running.stop().await.unwrap();
+    assert!(node.chain().asked_from.iter().all(|from| *from > 600), "{:?}", node.chain().asked_from);
+    assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+}
+
+/// Random histories with reorganisations, followed live, end as a rebuild from nothing does.
+#[tokio::test]
+async fn random_histories_end_like_a_rebuild() {
+    let mut seed = 7u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&[&node], dir.path().join("mirror.sqlite"));
+    node.chain().mine(founded());
+    let running = Running::start(&config).await;
+    for step in 0..150u64 {
+        {
+            let mut chain = node.chain();
+            let depth = random(6) as usize;
+            if step % 5 == 4 && chain.blocks.len() > depth + 2 {
+                chain.drop_blocks(depth);
+            }
+            for _ in 0..=random(4) {
+                let (round, owner) = (random(3) as u32, random(4) as u8);
+                let other = Address::repeat_byte(random(3) as u8 + 1);
+                let logs = match random(9) {
+                    0 => vec![registered(APP)],
+                    1 => vec![created(round), approved(round, 1, 1)],
+                    2 => vec![approved(round, 1 << owner, u128::from(random(16) as u8))],
+                    3 => vec![activated(round, proposal_id((round + 1) % 3))],
+                    4 => vec![revoked(round, owner)],
+                    5 => vec![dataset(
+                        owner,
+                        B256::from([random(5) as u8; 32]),
+                        B256::from([random(5) as u8; 32]),
+                    )],
+                    6 => vec![run_opened(B256::from([random(5) as u8; 32]), 3, random(9))],
+                    7 => vec![
+                        receipt(B256::from([random(5) as u8; 32])),
+                        registered(other),
+                        (other, founded().remove(1).1),
+                    ],
+                    _ => vec![],
+                };
+                chain.mine(logs);
+            }
+        }
+        if random(3) == 0 {
+            running.reaches_tip(&node).await;
+        }
+    }
+    running.reaches_tip(&node).await;
+    running.stop().await.unwrap();
+    let dump = dumped(&config.database).await;
+    assert!(dump.lines().count() > 100);
+    assert_eq!(dump, rebuilt(&node).await);
+}
+
+#[tokio::test]
+async fn endpoints_of_another_chain_are_refused() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&[&node], dir.path().join("mirror.sqlite"));
+    node.chain().mine(founded());
+    config.chain_id = Some(1);
+    let reason = Running::start(&config).await.ends().await;
+    assert!(
+        matches!(reason, RunError::Stopped(StopReason::WrongChain { have: 31337, want: 1, .. })),
+        "{reason}"
+    );
+
+    config.chain_id = None;
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    running.stop().await.unwrap();
+    config.registry = APP; // a database holds one registry only
+    let reason = Running::start(&config).await.ends().await;
+    assert!(matches!(reason, RunError::Stopped(StopReason::OtherSource(_))), "{reason}");
+}
+
+#[tokio::test]
+async fn an_unknown_event_of_the_registry_stops_it_with_a_reason() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let unknown = LogData::new_unchecked(vec![B256::repeat_byte(0x42)], vec![].into());
+    node.chain().mine(vec![registered(APP)]);
+    node.chain().mine(vec![(REGISTRY, unknown)]);
+    let reason = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await.ends().await;
+    assert!(reason.to_string().contains("block 1, log 0"), "{reason}");
+}
+
+/// Logs that carry another block's hash are never applied; an honest second endpoint is asked instead.
+#[tokio::test]
+async fn logs_of_another_block_are_refused() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    node.chain().mine_empty(3);
+    let running = Running::start(&config(&[&node], dir.path().join("alone.sqlite"))).await;
+    running.reaches_tip(&node).await;
+    node.chain().foreign_logs = true;
+    with_open_run(&mut node.chain());
+    let (status, body) = loop {
+        let (status, body) = running.get("/readyz").await;
+        if body["last_error"].is_string() {
+            break (status, body);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert!(body["last_error"].as_str().unwrap().contains("is of another block"), "{status} {body}");
+    let status = running.ok("/v1/status").await;
+    assert_eq!((&status["head"]["number"], &status["apps"]), (&serde_json::json!(2), &serde_json::json!(0)));
+    running.stop().await.unwrap();
+
+    let honest = node.twin().await;
+    let running = Running::start(&config(&[&node, &honest], dir.path().join("both.sqlite"))).await;
+    running.reaches_tip(&honest).await;
+    assert_eq!(head_decision(&running).await, "allow");
+    running.stop().await.unwrap();
+}
+
+/// Small ranges, repeated and reordered logs, and endpoints that go away cost time only.
+#[tokio::test]
+async fn provider_limits_and_failures_are_lived_with() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&[&node, &node.twin().await], dir.path().join("mirror.sqlite"));
+    node.chain().max_range = Some(7);
+    node.chain().shuffled_logs = true;
+    with_open_run(&mut node.chain());
+    node.chain().mine_empty(600);
+    let dead = Node::start().await;
+    dead.chain().down = true;
+    let config = cohort_indexer::Config { rpc_urls: vec![dead.url.clone(), node.url.clone()], ..config };
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    assert_eq!(head_decision(&running).await, "allow");
+    running.stop().await.unwrap();
+    node.chain().max_range = None;
+    node.chain().shuffled_logs = false;
+    assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+}

@@ -1,0 +1,10 @@
+//! The indexer through its public interface, against a chain that the tests make up, and against anvil.
+
+mod anvil;
+mod api;
+mod binary;
+mod chain;
+mod decision;
+mod follow;
+mod running;
+mod study;

@@ -1,0 +1,122 @@
+//! A running indexer with its own database.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use alloy::primitives::B256;
+use cohort_indexer::{Config, Indexer, RunError, dump::dump, store::Store};
+use serde_json::Value;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{chain::Node, study::REGISTRY};
+
+/// No test waits longer than this for the mirror to catch up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn config(nodes: &[&Node], database: PathBuf) -> Config {
+    Config {
+        rpc_urls: nodes.iter().map(|node| node.url.clone()).collect(),
+        chain_id: None,
+        registry: REGISTRY,
+        database,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        confirmations: 2,
+        from_block: 0,
+        poll: Duration::from_millis(5),
+        max_lag: Duration::from_secs(15),
+    }
+}
+
+pub(crate) struct Running {
+    url: String,
+    client: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), RunError>>,
+}
+
+impl Running {
+    pub(crate) async fn start(config: &Config) -> Self {
+        let indexer = Indexer::bind(config).await.unwrap();
+        let url = format!("http://{}", indexer.address());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(indexer.run(async { drop(stopped.await) }));
+        Self { url, client: reqwest::Client::new(), stop: Some(stop), task }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let response = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// The body of an answer that must be a success and carry both positions.
+    pub(crate) async fn ok(&self, path: &str) -> Value {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        for position in ["head", "confirmed"] {
+            assert!(
+                body[position]["hash"].is_string() || body[position]["position"].is_object(),
+                "{path}: {body}"
+            );
+        }
+        body
+    }
+
+    /// Waits until the mirror holds this block as its head.
+    pub(crate) async fn reaches(&self, (number, hash): (u64, B256)) {
+        let begun = Instant::now();
+        loop {
+            let (_, status) = self.get("/v1/status").await;
+            let at_head =
+                status["head"]["number"] == number && status["head"]["hash"] == serde_json::json!(hash);
+            if at_head && status["synced"] == true {
+                return;
+            }
+            let readiness = self.get("/readyz").await;
+            assert!(begun.elapsed() < PATIENCE, "not at {number}: {status} {readiness:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) async fn reaches_tip(&self, node: &Node) {
+        let tip = node.chain().tip();
+        self.reaches(tip).await;
+    }
+
+    /// Ends it and gives its result.
+    pub(crate) async fn stop(mut self) -> Result<(), RunError> {
+        drop(self.stop.take());
+        self.task.await.unwrap()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ends(self) -> RunError {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        ended.expect("it ends by itself").unwrap().expect_err("with a reason")
+    }
+}
+
+pub(crate) async fn dumped(database: &Path) -> String {
+    let store = Store::open_existing(database).await.unwrap();
+    let mut bytes = Vec::new();
+    dump(&store, &mut bytes).await.unwrap();
+    store.close().await;
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The dump of a mirror that is built now, from nothing.
+pub(crate) async fn rebuilt(node: &Node) -> String {
+    let tip = node.chain().tip();
+    rebuilt_from(&config(&[node], PathBuf::new()), tip).await
+}
+
+/// The same, of whatever chain is configured.
+pub(crate) async fn rebuilt_from(config: &Config, tip: (u64, B256)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { database: dir.path().join("rebuilt.sqlite"), ..config.clone() };
+    let running = Running::start(&config).await;
+    running.reaches(tip).await;
+    running.stop().await.unwrap();
+    dumped(&config.database).await
+}
