@@ -3,7 +3,6 @@ pragma solidity ^0.8.28;
 
 import {Test} from "forge-std/Test.sol";
 
-import {DstackApp} from "../contracts/DstackApp.sol";
 import {
     AgentCertificate,
     DatasetInfo,
@@ -17,6 +16,7 @@ import {
     SignedApproval,
     Terms
 } from "../contracts/IDstackApp.sol";
+import {IApp} from "./utils/IApp.sol";
 import {TypedDataTwin} from "./utils/TypedDataTwin.sol";
 
 /// @title Named actors and the steps that tests share.
@@ -33,7 +33,7 @@ abstract contract BaseTest is Test {
     uint64 internal constant DELTA = 1e12;
     uint8 internal constant SELF = 255;
 
-    DstackApp internal app;
+    IApp internal app;
     Actor internal alice = _actor("account of hospital-A");
     Actor internal bob = _actor("account of hospital-B");
     Actor internal carol = _actor("account of hospital-C");
@@ -78,8 +78,24 @@ abstract contract BaseTest is Test {
         list[0] = analyst.addr;
     }
 
-    function _deploy(OwnerInfo[] memory founders, uint8 threshold) internal returns (DstackApp) {
-        return new DstackApp("cardio", "health", founders, threshold, kmsRoot.addr, _analysts(), DELAY);
+    function _deploy(OwnerInfo[] memory founders, uint8 threshold) internal returns (IApp) {
+        return _deployWith(
+            abi.encode(bytes32("cardio"), bytes32("health"), founders, threshold, kmsRoot.addr, _analysts(), DELAY)
+        );
+    }
+
+    /// What `new DstackApp(...)` does, with the code from the build.
+    function _deployWith(bytes memory arguments) internal returns (IApp) {
+        bytes memory code = bytes.concat(vm.getCode("DstackApp.sol:DstackApp"), arguments);
+        address created;
+        assembly {
+            created := create(0, add(code, 0x20), mload(code))
+            if iszero(created) {
+                returndatacopy(0, 0, returndatasize())
+                revert(0, returndatasize())
+            }
+        }
+        return IApp(created);
     }
 
     // ---- data ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Vm} from "forge-std/Vm.sol";
 
-import {DstackApp} from "../../contracts/DstackApp.sol";
+import {IApp} from "../utils/IApp.sol";
 import {
     AgentCertificate,
     DatasetInfo,
@@ -52,7 +52,7 @@ contract Handler is BaseTest {
 
     function setUp() public override {}
 
-    function theApp() external view returns (DstackApp) {
+    function theApp() external view returns (IApp) {
         return app;
     }
 

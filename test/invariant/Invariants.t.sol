@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Test} from "forge-std/Test.sol";
 
-import {DstackApp} from "../../contracts/DstackApp.sol";
+import {IApp} from "../utils/IApp.sol";
 import {AppBootInfo, Decision, OwnerInfo} from "../../contracts/IDstackApp.sol";
 import {Handler} from "./Handler.sol";
 import {Shadow} from "./Shadow.sol";
@@ -12,7 +12,7 @@ import {Shadow} from "./Shadow.sol";
 contract InvariantsTest is Test {
     Handler private handler;
     Shadow private shadow;
-    DstackApp private app;
+    IApp private app;
     bytes32 private codeHash;
 
     function setUp() public {

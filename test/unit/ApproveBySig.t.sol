@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {DstackApp} from "../../contracts/DstackApp.sol";
+import {IApp} from "../utils/IApp.sol";
 import {Decision, IDstackApp, OwnerInfo, SignedApproval, Terms} from "../../contracts/IDstackApp.sol";
 import {BaseTest} from "../BaseTest.sol";
 import {TypedDataTwin} from "../utils/TypedDataTwin.sol";
@@ -102,7 +102,7 @@ contract ApproveBySigTest is BaseTest {
         _relay(t, list);
         t.epsilonBudget -= 1;
 
-        DstackApp twin = _deploy(_founders(), 3);
+        IApp twin = _deploy(_founders(), 3);
         vm.expectRevert(_badSignature(alice.addr));
         twin.approveBySig(t, list);
 

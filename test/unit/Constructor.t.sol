@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {DstackApp} from "../../contracts/DstackApp.sol";
+import {IApp} from "../utils/IApp.sol";
 import {IDstackApp, OwnerInfo} from "../../contracts/IDstackApp.sol";
 import {BaseTest} from "../BaseTest.sol";
 
 contract ConstructorTest is BaseTest {
-    function _new(OwnerInfo[] memory founders, uint8 threshold, address root, uint64 delay)
-        private
-        returns (DstackApp)
-    {
-        return new DstackApp("cardio", "health", founders, threshold, root, _analysts(), delay);
+    function _new(OwnerInfo[] memory founders, uint8 threshold, address root, uint64 delay) private returns (IApp) {
+        return
+            _deployWith(abi.encode(bytes32("cardio"), bytes32("health"), founders, threshold, root, _analysts(), delay));
     }
 
     function test_Constructor_RevertWhen_ThresholdIsZero() public {
@@ -36,7 +34,9 @@ contract ConstructorTest is BaseTest {
 
     function test_Constructor_RevertWhen_AnalystIsZero() public {
         vm.expectRevert(_invalid("analyst"));
-        new DstackApp("cardio", "health", _founders(), 3, kmsRoot.addr, new address[](1), DELAY);
+        _deployWith(
+            abi.encode(bytes32("cardio"), bytes32("health"), _founders(), 3, kmsRoot.addr, new address[](1), DELAY)
+        );
     }
 
     function test_Constructor_RevertWhen_AnOwnerIsListedTwice() public {
@@ -109,7 +109,7 @@ contract ConstructorTest is BaseTest {
         OwnerInfo[] memory one = new OwnerInfo[](1);
         one[0] = _ownerInfo("lab", stranger.addr, address(0), "TR", 0);
         vm.chainId(8453);
-        DstackApp other = new DstackApp("x", "y", one, 1, stranger.addr, new address[](0), 0);
+        IApp other = _deployWith(abi.encode(bytes32("x"), bytes32("y"), one, 1, stranger.addr, new address[](0), 0));
         assertEq(address(other).codehash, address(app).codehash);
     }
 

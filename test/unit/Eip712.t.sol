@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Test} from "forge-std/Test.sol";
 
-import {DstackApp} from "../../contracts/DstackApp.sol";
+import {IApp} from "../utils/IApp.sol";
 import {AgentCertificate, OwnerInfo, Receipt as RunReceipt, RunRequest, Terms} from "../../contracts/IDstackApp.sol";
 import {TypedData} from "../../contracts/libraries/TypedData.sol";
 import {BaseTest} from "../BaseTest.sol";
