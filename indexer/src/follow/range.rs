@@ -173,7 +173,7 @@ fn decode(registry: Address, logs: &[PlacedLog]) -> Result<Vec<NewEvent>, FetchE
         let event = if log.address == registry {
             Some(Logged::Registry(registry_event(log)?))
         } else {
-            AppEvent::decode(&log.topics, &log.data).map(Logged::App)
+            AppEvent::decode(&log.topics, &log.data).map(|event| Logged::App(Box::new(event)))
         };
         events.extend(event.map(|event| NewEvent {
             block_number: log.block_number,

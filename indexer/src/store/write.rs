@@ -19,7 +19,7 @@ pub enum Logged {
     /// By the registry.
     Registry(RegistryEvent),
     /// By an app.
-    App(AppEvent),
+    App(Box<AppEvent>),
 }
 
 impl Logged {

@@ -246,7 +246,8 @@ impl AppState {
     }
 }
 
-fn put<T: Ord>(set: &mut BTreeSet<T>, value: T, present: bool) {
+/// Puts a value into a set or takes it out.
+pub(super) fn put<T: Ord>(set: &mut BTreeSet<T>, value: T, present: bool) {
     if present {
         set.insert(value);
     } else {

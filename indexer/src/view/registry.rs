@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy::primitives::{Address, B256, Bytes};
 use serde::Serialize;
 
+use super::app::put;
 use crate::{
     event::RegistryEvent,
     store::{By, Kinds, Select, Snapshot, Stamp, StoreError},
@@ -91,20 +92,22 @@ impl RegistryState {
                     root.retired = root.retired.or(Some(stamp));
                 }
             }
-            RegistryEvent::OsImageHashAdded { os_image_hash } => drop(self.os_images.insert(os_image_hash)),
+            RegistryEvent::OsImageHashAdded { os_image_hash } => {
+                put(&mut self.os_images, os_image_hash, true)
+            }
             RegistryEvent::OsImageHashRemoved { os_image_hash } => {
-                drop(self.os_images.remove(&os_image_hash))
+                put(&mut self.os_images, os_image_hash, false)
             }
             RegistryEvent::KmsAggregatedMrAdded { mr_aggregated } => {
-                self.kms_aggregated_mrs.insert(mr_aggregated);
+                put(&mut self.kms_aggregated_mrs, mr_aggregated, true);
             }
             RegistryEvent::KmsAggregatedMrRemoved { mr_aggregated } => {
-                self.kms_aggregated_mrs.remove(&mr_aggregated);
+                put(&mut self.kms_aggregated_mrs, mr_aggregated, false);
             }
-            RegistryEvent::KmsDeviceAdded { device_id } => drop(self.kms_devices.insert(device_id)),
-            RegistryEvent::KmsDeviceRemoved { device_id } => drop(self.kms_devices.remove(&device_id)),
-            RegistryEvent::AgentSystemAdded { mr_system } => drop(self.agent_systems.insert(mr_system)),
-            RegistryEvent::AgentSystemRemoved { mr_system } => drop(self.agent_systems.remove(&mr_system)),
+            RegistryEvent::KmsDeviceAdded { device_id } => put(&mut self.kms_devices, device_id, true),
+            RegistryEvent::KmsDeviceRemoved { device_id } => put(&mut self.kms_devices, device_id, false),
+            RegistryEvent::AgentSystemAdded { mr_system } => put(&mut self.agent_systems, mr_system, true),
+            RegistryEvent::AgentSystemRemoved { mr_system } => put(&mut self.agent_systems, mr_system, false),
             RegistryEvent::AppRegistered { .. } | RegistryEvent::OwnershipTransferStarted { .. } => {}
         }
     }

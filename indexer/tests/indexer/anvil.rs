@@ -7,7 +7,7 @@ use std::{
 };
 
 use alloy::{
-    primitives::{Address, B256, Bytes, FixedBytes, U64},
+    primitives::{Address, B256, Bytes, FixedBytes, U64, U256},
     signers::{SignerSync as _, local::PrivateKeySigner},
     sol_types::{SolCall, SolValue},
 };
@@ -142,7 +142,8 @@ impl Consortium {
             })
             .collect();
         let root = Address::repeat_byte(9);
-        let founded = (label("heart"), label("health"), owners, 3u8, root, vec![analyst.address()], 3600u64);
+        let founded =
+            (label("heart"), label("health"), owners, U256::from(3), root, vec![analyst.address()], 3600u64);
         let app = anvil.send(accounts[0], None, [app, founded.abi_encode_params()].concat()).await.unwrap();
         let block = anvil.call("eth_getBlockByNumber", json!(["latest", false])).await;
         let now: U64 = serde_json::from_value(block["timestamp"].clone()).unwrap();
