@@ -91,14 +91,14 @@ impl Chain {
         let lowest = heads.iter().flatten().map(|(_, block)| block.number).min();
         let depth = lowest.and_then(|number| number.checked_sub(confirmations));
         let plan = Plan::of(question, self.registry);
-        let mut heads = heads.into_iter();
+        let mut reached = heads.into_iter().map(|head| head.map(|_| ()));
         self.each(|provider| {
-            let head = heads.next().unwrap_or(Err(EndpointFault::Silent));
+            let reached = reached.next().unwrap_or(Err(EndpointFault::Silent));
             let plan = plan.clone();
             async move {
-                let (chain_id, head) = head?;
+                reached?;
                 let confirmed = depth.ok_or(EndpointFault::TooShort)?;
-                view(&provider, chain_id, head, confirmed, indexer_block, &plan).await
+                view(&provider, confirmed, indexer_block, &plan).await
             }
         })
         .await
@@ -171,10 +171,10 @@ async fn head(provider: &RootProvider) -> Result<(u64, Position), EndpointFault>
     Ok((chain_id.await.map_err(fault)?.to(), block.into()))
 }
 
+/// The confirmed block first and the newest one last, read anew: what a revocation can race is then one batch of
+/// calls, not the whole exchange.
 async fn view(
     provider: &RootProvider,
-    chain_id: u64,
-    head: Position,
     confirmed: u64,
     indexer_block: Option<u64>,
     plan: &Plan,
@@ -191,13 +191,10 @@ async fn view(
     if deep.number != confirmed || indexed.is_some_and(|block| block.number != number) {
         return Err(EndpointFault::Malformed);
     }
-    Ok(EndpointView {
-        chain_id,
-        confirmed: position(provider, deep, plan).await?,
-        // The newest block last: between this answer and the release there is no other wait.
-        head: position(provider, head, plan).await?,
-        indexer_block: indexed.map(|block| block.hash),
-    })
+    let confirmed = position(provider, deep, plan).await?;
+    let (chain_id, newest) = head(provider).await?;
+    let head = position(provider, newest, plan).await?;
+    Ok(EndpointView { chain_id, head, confirmed, indexer_block: indexed.map(|block| block.hash) })
 }
 
 async fn position(
