@@ -160,7 +160,10 @@ fn write(path: &Path, batch: &RecordBatch) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use arrow::array::Array as _;
+    use cohort_agent::compute::{compute, guard};
+    use cohort_protocol::compose::AppCompose;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+    use zeroize::Zeroizing;
 
     use super::*;
 
@@ -202,6 +205,24 @@ mod tests {
             missing += back.first().unwrap().column_by_name("chol").unwrap().null_count();
         }
         assert_eq!(missing, 30);
+    }
+
+    #[test]
+    fn the_study_runs_on_the_files() {
+        let study = std::fs::read(table().with_file_name("app-compose.json")).unwrap();
+        let recipe = AppCompose::parse(&study).unwrap().recipe().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let input = |(owner, batch): (&str, RecordBatch)| {
+            let path = folder.path().join(owner);
+            write(&path, &batch).unwrap();
+            (owner.parse().unwrap(), Zeroizing::new(std::fs::read(path).unwrap()))
+        };
+        let inputs = split(&table()).unwrap().into_iter().map(input).collect();
+        let output = compute(&recipe, inputs).unwrap();
+        let guarded = guard(&recipe, output.value()).unwrap().into_value();
+        // 286 men of 55 to 64, noise of scale 5: more than 100 away has probability 2e-9.
+        let men = guarded["measures"][0]["cells"][5]["value"].as_i64().unwrap();
+        assert!((186..=386).contains(&men), "{men}");
     }
 
     #[test]

@@ -71,15 +71,19 @@ pub(super) fn read(
     const MAGIC: &[u8] = b"PAR1";
     let is_parquet = bytes.starts_with(MAGIC) && bytes.ends_with(MAGIC);
     let mut on_arrays = |arrays: &[ArrayRef]| on_arrays(recipe, arrays, &mut on_batch);
-    // A file comes from an owner who may be hostile to the others: a decoder's panic is an unreadable file.
-    let read = AssertUnwindSafe(|| {
+    shielded(|| {
         if is_parquet {
             parquet_file::read(recipe, owner, bytes, &mut on_arrays)
         } else {
             csv_file::read(recipe, owner, &bytes, &mut on_arrays)
         }
-    });
-    catch_unwind(read).unwrap_or(Err(ComputeError::InputUnusable))
+    })
+}
+
+/// Turns a decoder's panic into an unreadable file: a file comes from an owner who may be hostile to the others.
+/// What the panic hook prints may hold bytes of the file, so the agent's hook must print nothing of the message.
+fn shielded(read: impl FnOnce() -> Result<(), ComputeError>) -> Result<(), ComputeError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(ComputeError::InputUnusable))
 }
 
 /// Arrays of the recipe's columns, in its order, to a batch.
@@ -178,5 +182,26 @@ impl<'a> Missing<'a> {
             }
         }
         missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_decoder_is_an_unreadable_file() {
+        assert_eq!(shielded(|| panic!("bytes of the file")), Err(ComputeError::InputUnusable));
+    }
+
+    #[test]
+    fn floats_become_fixed_point_numbers_without_overflow() {
+        for (value, units, expected) in
+            [(1.25, 10, Some(13)), (-1.25, 10, Some(-13)), (0.1 + 0.2, 10, Some(3)), (f64::NAN, 1, None)]
+        {
+            assert_eq!(fixed(value, units), expected);
+        }
+        assert_eq!(fixed(f64::INFINITY, 1_000_000), Some(9_000_000_000_000_000));
+        assert_eq!(fixed(f64::MIN, 1_000_000), Some(-9_000_000_000_000_000));
     }
 }
