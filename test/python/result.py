@@ -85,6 +85,7 @@ def check_hashes(result: Json) -> None:
     require(tohex(keccak256(ids)) == receipt["inputs_hash"], "inputs_hash")
     proof = {"binding": result["binding"], "evidence": result["evidence"]}
     require(sha256(proof) == receipt["evidence_hash"], "evidence_hash")
+    require(int(result["run"]["participants"]).bit_count() == len(result["inputs"]), "number of inputs")
     require(tohex(struct_hash(RUN, result["run"])) == receipt["run_id"], "run_id")
     require(tohex(struct_hash(TERMS, result["terms"])) == result["run"]["proposal_id"], "proposal_id")
 
@@ -117,8 +118,8 @@ def check_terms(result: Json) -> None:
         require(terms[name] == value, f"{name} of the terms")
     require(certificate["compose_hash"] == terms["compose_hash"], "compose_hash of the certificate")
     require(receipt["produced_at"] < certificate["not_after"], "end of the certificate")
-    require(receipt["epsilon"] == terms["epsilon_per_run"], "epsilon")
-    require(receipt["delta"] == terms["delta_per_run"], "delta")
+    require(nano(receipt["epsilon"]) == nano(terms["epsilon_per_run"]), "epsilon")
+    require(int(receipt["delta"]) == int(terms["delta_per_run"]), "delta")
 
 
 def check_binding(result: Json) -> None:

@@ -1,16 +1,12 @@
 """The hashes that owners sign, of the study in test/data/heart-disease."""
 
 import dataclasses
-import json
-import subprocess
+from pathlib import Path
 
 import pytest
 
 import compose
-from conftest import ROOT
-
-STUDY = ROOT / "test" / "data" / "heart-disease" / "app-compose.json"
-COHORT = ROOT / "target" / "debug" / "cohort"
+from conftest import STUDY, cohort, needs_cohort
 
 
 def test_example_of_the_specification() -> None:
@@ -18,11 +14,9 @@ def test_example_of_the_specification() -> None:
     assert compose.compose_hash(file) == "0x85e9af0a6c799bb4ac657e8c9befea1bc4bd0eb0c54c8f54608eabc42b010e0f"
 
 
-@pytest.mark.skipif(not COHORT.exists(), reason="skipped: target/debug/cohort is not built")
+@needs_cohort
 def test_the_command_prints_the_same_hashes() -> None:
-    command = [str(COHORT), "recipe", "hash", "--compose", str(STUDY), "--json"]
-    output = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
-    assert json.loads(output) == dataclasses.asdict(compose.hashes(STUDY.read_bytes()))
+    assert cohort("recipe", "hash", "--compose", STUDY) == dataclasses.asdict(compose.hashes(STUDY.read_bytes()))
 
 
 def test_layout_changes_the_compose_hash_alone() -> None:
@@ -37,18 +31,37 @@ def test_output_schema_is_part_of_the_recipe() -> None:
     assert ours.output_schema_hash != theirs.output_schema_hash and ours.recipe_hash != theirs.recipe_hash
 
 
-@pytest.mark.parametrize(
-    "file",
+REFUSED = pytest.mark.parametrize(
+    "before, after",
     [
-        b'{"cohort":{"output_schema":{}},"cohort":{"output_schema":{}}}',
-        b'{"cohort":{"output_schema":{"a":1,"\\u0061":2}}}',
-        b'{"cohort":{"output_schema":{}}}' + b" " * compose.LIMIT,
-        b'\xef\xbb\xbf{"cohort":{"output_schema":{}}}',
-        b'{"cohort":{"output_schema":{"a":NaN}}}',
-        b'{"cohort":{"output_schema":{"a":"\xff"}}}',
+        (b'"version": 1,', b'"version": 1, "version": 1,'),
+        (b'"version": 1,', b'"version": 1, "\\u0076ersion": 1,'),
+        (b'{ "const": "age" }', b'{ "const": "age", "const": "age" }'),
+        (b'"secure_time": true,', b'"secure_time": true, "other": [{"a": 1, "a": 1}],'),
+        (b'"secure_time": true,', b'"secure_time": true, "other": NaN,'),
+        (b'"secure_time": true,', b'"secure_time": true, "other": "\xff",'),
+        (b'{\n  "manifest_version"', b'\xef\xbb\xbf{\n  "manifest_version"'),
+        (b'{\n  "manifest_version"', b" " * compose.LIMIT + b'{\n  "manifest_version"'),
     ],
-    ids=["name-twice", "name-twice-escaped", "large", "byte-order-mark", "nan", "not-utf8"],
+    ids=["twice", "twice-escaped", "twice-in-schema", "twice-elsewhere", "nan", "not-utf8", "byte-order-mark", "large"],
 )
-def test_refused(file: bytes) -> None:
+
+
+def altered(before: bytes, after: bytes) -> bytes:
+    file = STUDY.read_bytes()
+    assert file.count(before) == 1
+    return file.replace(before, after)
+
+
+@REFUSED
+def test_refused(before: bytes, after: bytes) -> None:
     with pytest.raises(ValueError):
-        compose.hashes(file)
+        compose.hashes(altered(before, after))
+
+
+@needs_cohort
+@REFUSED
+def test_the_command_refuses_it_too(tmp_path: Path, before: bytes, after: bytes) -> None:
+    file = tmp_path / "app-compose.json"
+    file.write_bytes(altered(before, after))
+    assert cohort("recipe", "hash", "--compose", file) is None

@@ -1,6 +1,9 @@
 """Verifies the result that the end-to-end test leaves behind, and refuses altered ones."""
 
 import copy
+import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +15,10 @@ import compose
 import result
 import typed_data
 from canonical import tohex
-from conftest import ROOT
+from conftest import ROOT, STUDY, cohort, needs_cohort
 from result import Json, Refused
 
 RESULT = ROOT / "target" / "python" / "result.json"
-STUDY = ROOT / "test" / "data" / "heart-disease" / "app-compose.json"
 
 
 @pytest.mark.skipif(not RESULT.exists(), reason=f"skipped: no {RESULT.relative_to(ROOT)}")
@@ -41,6 +43,37 @@ def sign(key: bytes, domain: Json, types: typed_data.Types, part: Json) -> None:
     part["signature"] = tohex(next(form for form in forms if typed_data.recover(digest, form) == address))
 
 
+def payload(schema: Json) -> Json:
+    """One number in each measure, the other cells suppressed."""
+    values = {"count": 41, "proportion": 0.25, "mean": 150.5, "histogram": 40}
+    measures = []
+    for measure in schema["properties"]["measures"]["prefixItems"]:
+        told = {name: rule["const"] for name, rule in measure["properties"].items() if "const" in rule}
+        groups = measure["properties"]["cells"]["items"]["properties"]["key"]["prefixItems"]
+        keys = map(list, itertools.product(*(group["enum"] for group in groups)))
+        cells: list[Json] = [{"key": key, "suppressed": True, "value": None} for key in keys]
+        cells[1] |= {"suppressed": False, "value": values[told["kind"]]}
+        measures.append({**told, "cells": cells})
+    return {"measures": measures}
+
+
+# Of the right shape, and empty.
+COLLATERAL = dict.fromkeys(
+    [
+        "pck_crl_issuer_chain",
+        "root_ca_crl",
+        "pck_crl",
+        "tcb_info_issuer_chain",
+        "tcb_info",
+        "tcb_info_signature",
+        "qe_identity_issuer_chain",
+        "qe_identity",
+        "qe_identity_signature",
+    ],
+    "",
+)
+
+
 def made() -> Json:
     """A result as an agent makes it, but with a quote that holds nothing but its report data."""
     app_compose = STUDY.read_text()
@@ -58,7 +91,7 @@ def made() -> Json:
     }
     run = {
         "proposal_id": tohex(result.struct_hash(result.TERMS, terms)),
-        "participants": "170141183460469231731687303715884105735",
+        "participants": "3",
         "analyst": ADDRESSES["analyst"],
         "nonce": word(4),
         "deadline": 1893456000,
@@ -69,7 +102,7 @@ def made() -> Json:
         "chain_id": 31337,
         "app": tohex(bytes([0x5F]) * 20),
         "attestation": "development",
-        "payload": {"measures": [{"value": 1.0}, {"value": 0.25}, {"value": None}, {"value": "\u20ac<"}]},
+        "payload": payload(json.loads(app_compose)["cohort"]["output_schema"]),
         "certificate": {"agent": ADDRESSES["agent"], "compose_hash": hashes["compose_hash"], "not_after": 1800003600},
         "terms": terms,
         "run": run,
@@ -83,7 +116,7 @@ def made() -> Json:
             "encryption_key_hash": word(9),
             "receipt_key": ADDRESSES["agent"],
         },
-        "evidence": {"quote": "", "event_log": "[]", "app_compose": app_compose, "collateral": {}},
+        "evidence": {"quote": "", "event_log": "[]", "app_compose": app_compose, "collateral": COLLATERAL},
         "position": {"transaction": word(10), "block_number": 12, "block_hash": word(11)},
     }
     quote = (4).to_bytes(2, "little") + bytes(46 + 520) + result.bound(made["binding"])
@@ -94,7 +127,7 @@ def made() -> Json:
         "inputs_hash": tohex(typed_data.keccak256(bytes([6]) * 32 + bytes([7]) * 32)),
         "evidence_hash": result.sha256({"binding": made["binding"], "evidence": made["evidence"]}),
         "epsilon": "1.5",
-        "delta": "0",
+        "delta": 0,
         "privacy_proof": "proved",
         "produced_at": 1800000000,
     }
@@ -123,7 +156,7 @@ def set_member(path: str, value: Any) -> Json:
     return altered
 
 
-@pytest.mark.parametrize(
+ALTERED = pytest.mark.parametrize(
     "path, value, reason",
     [
         ("format", "cohort-result/2", "format"),
@@ -136,11 +169,12 @@ def set_member(path: str, value: Any) -> Json:
         ("evidence.event_log", "[ ]", "evidence_hash"),
         ("evidence.app_compose", "{}", "evidence_hash"),
         ("run.nonce", word(5), "run_id"),
-        ("run.participants", "7", "run_id"),
+        ("run.participants", "7", "number of inputs"),
+        ("run.participants", "5", "run_id"),
         ("terms.epsilon_per_run", "1.4", "proposal_id"),
         ("terms.round", 2, "proposal_id"),
         ("receipt.epsilon", "1.500000001", "signature of Receipt"),
-        ("receipt.delta", "1", "signature of Receipt"),
+        ("receipt.delta", 1, "signature of Receipt"),
         ("receipt.privacy_proof", "declared", "signature of Receipt"),
         ("receipt.produced_at", 1800000001, "signature of Receipt"),
         ("receipt.signature", MADE["run"]["signature"], "signature of Receipt"),
@@ -150,9 +184,36 @@ def set_member(path: str, value: Any) -> Json:
         ("run.signature", "0x" + "00" * 65, "signature of RunRequest"),
     ],
 )
+
+
+@ALTERED
 def test_altered(path: str, value: Any, reason: str) -> None:
     with pytest.raises(Refused, match=f"^{reason}$"):
         result.verify(set_member(path, value))
+
+
+UNKNOWN = {"TDX quote", "chain"}
+
+
+def doubted_by_the_command(file: Path, value: Json) -> set[str]:
+    """The checks that `cohort verify` does not find to hold, or `form` where it cannot read the file."""
+    file.write_text(json.dumps(value))
+    verdict = cohort("verify", "--offline", "--kms-root", ADDRESSES["root"], file)
+    if not verdict:
+        return {"form"}
+    return {check["name"] for check in verdict["checks"] if check["verdict"] != "ok"}
+
+
+@needs_cohort
+def test_the_command_takes_the_made_result_but_for_quote_and_chain(tmp_path: Path) -> None:
+    assert doubted_by_the_command(tmp_path / "result.json", MADE) == UNKNOWN
+
+
+@needs_cohort
+@ALTERED
+def test_the_command_refuses_what_is_altered(tmp_path: Path, path: str, value: Any, reason: str) -> None:
+    doubted = doubted_by_the_command(tmp_path / "result.json", set_member(path, value))
+    assert doubted == {"form"} or doubted > UNKNOWN
 
 
 def test_unknown_field() -> None:
