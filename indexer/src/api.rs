@@ -7,13 +7,7 @@ mod query;
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
-use axum::{
-    Json, Router,
-    extract::{Path, Query, State},
-    http::StatusCode,
-    response::IntoResponse,
-    routing::get,
-};
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use cohort_protocol::{chain::ReleaseDecisions, decision::decide_proposal};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -22,7 +16,7 @@ pub(crate) use self::answer::{app_json, dataset_json, proposal_json, run_json};
 pub use self::error::ApiError;
 use self::{
     answer::{Answer, page_json, receipt_json},
-    query::{Parameters, address, hash},
+    query::{Parameters, Segments, address, hash},
 };
 use crate::{
     decision::{Question, ReleaseRows},
@@ -202,7 +196,7 @@ async fn kms(State(api): Shared) -> Answered {
     Ok(view.answer(json!({ "registry": registry, "kms": state })))
 }
 
-async fn apps(State(api): Shared, Query(page): Query<Parameters>) -> Answered {
+async fn apps(State(api): Shared, page: Parameters) -> Answered {
     let mut view = api.view().await?;
     let registry = view.positions.source.registry;
     let select = Select::new(registry, By::Contract, Kinds::One("app_registered"), view.at());
@@ -218,13 +212,13 @@ async fn apps(State(api): Shared, Query(page): Query<Parameters>) -> Answered {
     Ok(view.answer(page_json("apps", apps, &rows, page.limit()?)))
 }
 
-async fn app(State(api): Shared, Path(app): Path<String>) -> Answered {
+async fn app(State(api): Shared, Segments(app): Segments<String>) -> Answered {
     let (mut view, app, registered) = api.view_of(&app).await?;
     let body = view.app(app, registered).await?;
     Ok(view.answer(body))
 }
 
-async fn proposals(State(api): Shared, Path(app): Path<String>, Query(page): Query<Parameters>) -> Answered {
+async fn proposals(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
     let (mut view, app, _) = api.view_of(&app).await?;
     let rows = view.page(app, Kinds::One("proposal_created"), &page).await?;
     let mut proposals = Vec::new();
@@ -236,14 +230,14 @@ async fn proposals(State(api): Shared, Path(app): Path<String>, Query(page): Que
     Ok(view.answer(page_json("proposals", proposals, &rows, page.limit()?)))
 }
 
-async fn proposal(State(api): Shared, Path((app, id)): Path<(String, String)>) -> Answered {
+async fn proposal(State(api): Shared, Segments((app, id)): Segments<(String, String)>) -> Answered {
     let id = hash("proposal", &id)?;
     let (mut view, app, _) = api.view_of(&app).await?;
     let body = view.proposal(app, id).await?.ok_or(ApiError::ProposalUnknown(id))?;
     Ok(view.answer(body))
 }
 
-async fn datasets(State(api): Shared, Path(app): Path<String>, Query(page): Query<Parameters>) -> Answered {
+async fn datasets(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
     let (mut view, app, _) = api.view_of(&app).await?;
     let state = view.app_state(app).await?;
     let rows = view.page(app, Kinds::One("dataset_registered"), &page).await?;
@@ -259,7 +253,7 @@ async fn datasets(State(api): Shared, Path(app): Path<String>, Query(page): Quer
     Ok(view.answer(page_json("datasets", datasets, &rows, page.limit()?)))
 }
 
-async fn runs(State(api): Shared, Path(app): Path<String>, Query(page): Query<Parameters>) -> Answered {
+async fn runs(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
     let (mut view, app, _) = api.view_of(&app).await?;
     let state = view.app_state(app).await?;
     let rows = view.page(app, Kinds::One("run_opened"), &page).await?;
@@ -273,7 +267,7 @@ async fn runs(State(api): Shared, Path(app): Path<String>, Query(page): Query<Pa
     Ok(view.answer(page_json("runs", runs, &rows, page.limit()?)))
 }
 
-async fn run(State(api): Shared, Path((app, id)): Path<(String, String)>) -> Answered {
+async fn run(State(api): Shared, Segments((app, id)): Segments<(String, String)>) -> Answered {
     let id = hash("run", &id)?;
     let (mut view, app, _) = api.view_of(&app).await?;
     let state = view.app_state(app).await?;
@@ -282,14 +276,14 @@ async fn run(State(api): Shared, Path((app, id)): Path<(String, String)>) -> Ans
     Ok(view.answer(run_json(&state, &run)))
 }
 
-async fn receipts(State(api): Shared, Path(app): Path<String>, Query(page): Query<Parameters>) -> Answered {
+async fn receipts(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
     let (mut view, app, _) = api.view_of(&app).await?;
     let rows = view.page(app, Kinds::One("receipt_posted"), &page).await?;
     let receipts = rows.iter().filter_map(receipt_json).collect();
     Ok(view.answer(page_json("receipts", receipts, &rows, page.limit()?)))
 }
 
-async fn timeline(State(api): Shared, Path(app): Path<String>, Query(page): Query<Parameters>) -> Answered {
+async fn timeline(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
     let (mut view, app, _) = api.view_of(&app).await?;
     let rows = view.page(app, Kinds::All, &page).await?;
     let events = rows.iter().map(|row| json!(row)).collect();
@@ -298,8 +292,8 @@ async fn timeline(State(api): Shared, Path(app): Path<String>, Query(page): Quer
 
 async fn release_decision(
     State(api): Shared,
-    Path(app): Path<String>,
-    Query(query): Query<Parameters>,
+    Segments(app): Segments<String>,
+    query: Parameters,
 ) -> Result<Json<ReleaseDecisions>, ApiError> {
     let question = Question {
         proposal: hash("proposal", query.required("proposal")?)?,

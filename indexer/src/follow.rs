@@ -281,7 +281,10 @@ impl Follower {
                 self.caught_up();
                 Ok(Progress::CaughtUp)
             }
-            Err(FetchError::Contradiction(Contradiction::Parent { .. })) if head.is_some() => {
+            // A gap among the new headers themselves says nothing about the mirrored head.
+            Err(FetchError::Contradiction(Contradiction::Parent { number }))
+                if head.is_some() && number == next =>
+            {
                 self.rewind(endpoint, tip).await
             }
             Err(FetchError::Contradiction(contradiction)) => Err(StepError::Contradiction(contradiction)),

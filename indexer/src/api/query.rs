@@ -3,8 +3,12 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use alloy::primitives::Address;
+use axum::{
+    extract::{FromRequestParts, Path, Query, rejection::PathRejection},
+    http::request::Parts,
+};
 use cohort_protocol::ids::IdError;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::ApiError;
 use crate::{store::Cursor, value::Name};
@@ -15,9 +19,39 @@ const DEFAULT_LIMIT: u32 = 100;
 const MAX_LIMIT: u32 = 500;
 
 /// A request's query string.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug)]
 pub(super) struct Parameters(BTreeMap<String, String>);
+
+impl<S: Sync> FromRequestParts<S> for Parameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let bad = |reason: String| ApiError::BadRequest { name: "query", reason };
+        let Query(pairs) =
+            Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|e| bad(e.body_text()))?;
+        let mut parameters = BTreeMap::new();
+        for (name, value) in pairs {
+            // Two values of one name: which one counts must not be a matter of taste.
+            if parameters.insert(name, value).is_some() {
+                return Err(bad("a parameter is given twice".to_owned()));
+            }
+        }
+        Ok(Self(parameters))
+    }
+}
+
+/// The variable parts of a request's path.
+#[derive(Debug)]
+pub(super) struct Segments<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let bad = |e: PathRejection| ApiError::BadRequest { name: "path", reason: e.body_text() };
+        Path::<T>::from_request_parts(parts, state).await.map(|Path(segments)| Self(segments)).map_err(bad)
+    }
+}
 
 impl Parameters {
     pub(super) fn required(&self, name: &'static str) -> Result<&str, ApiError> {

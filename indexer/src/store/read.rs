@@ -150,20 +150,24 @@ impl<'a> Select<'a> {
     }
 
     fn query(&self) -> Result<QueryBuilder<Sqlite>, StoreError> {
+        // The index is named because SQLite, without statistics, would rather read all events of the contract in
+        // order than look up a few and sort them.
+        let (index, column, value) = match (self.by, self.kinds) {
+            (By::Contract, Kinds::All) => ("event_by_position", "", None),
+            (By::Contract, _) => ("event_by_kind", "", None),
+            (By::App(app), _) => ("event_by_app", " and e.app = ", Some(app.to_vec())),
+            (By::Proposal(id), _) => ("event_by_proposal", " and e.proposal_id = ", Some(id.to_vec())),
+            (By::Compose(id), _) => ("event_by_compose", " and e.compose_hash = ", Some(id.to_vec())),
+            (By::Run(id), _) => ("event_by_run", " and e.run_id = ", Some(id.to_vec())),
+            (By::Dataset(id), _) => ("event_by_dataset", " and e.dataset_id = ", Some(id.to_vec())),
+            (By::Superseded(id), _) => ("event_by_superseded", " and e.superseded_id = ", Some(id.to_vec())),
+        };
         let mut query = QueryBuilder::new(
             "select e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, b.timestamp \
-             from event e join block b on b.number = e.block_number where e.address = ",
+             from event e indexed by ",
         );
+        query.push(index).push(" join block b on b.number = e.block_number where e.address = ");
         query.push_bind(self.address.to_vec());
-        let (column, value) = match self.by {
-            By::Contract => ("", None),
-            By::App(app) => (" and e.app = ", Some(app.to_vec())),
-            By::Proposal(id) => (" and e.proposal_id = ", Some(id.to_vec())),
-            By::Compose(id) => (" and e.compose_hash = ", Some(id.to_vec())),
-            By::Run(id) => (" and e.run_id = ", Some(id.to_vec())),
-            By::Dataset(id) => (" and e.dataset_id = ", Some(id.to_vec())),
-            By::Superseded(id) => (" and e.superseded_id = ", Some(id.to_vec())),
-        };
         if let Some(value) = value {
             query.push(column).push_bind(value);
         }
@@ -173,8 +177,12 @@ impl<'a> Select<'a> {
                 query.push(" and e.kind = ").push_bind(kind.to_owned());
             }
             Kinds::Any(kinds) => {
-                let list = serde_json::Value::from(kinds.to_vec()).to_string();
-                query.push(" and e.kind in (select value from json_each(").push_bind(list).push("))");
+                query.push(" and e.kind in (");
+                let mut list = query.separated(", ");
+                for kind in kinds {
+                    list.push_bind(*kind);
+                }
+                query.push(")");
             }
         }
         query.push(" and e.block_number <= ").push_bind(integer("block number", self.at)?);

@@ -145,6 +145,8 @@ async fn refusals_have_codes_and_statuses() {
         (400, "bad_request", question.replace("owner=hospital-A", "owner=hospital%20A")),
         (400, "bad_request", question.replace("&run=", "&ran=")),
         (404, "app_unknown", question.replace(&APP.to_string(), &B256::ZERO.to_string()[..42])),
+        (400, "bad_request", format!("{question}&run={RUN}")),
+        (400, "bad_request", "/v1/apps/%ff".to_owned()),
         (404, "not_found", "/v2".to_owned()),
     ] {
         let (have, body) = running.get(&path).await;
