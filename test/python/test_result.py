@@ -1,6 +1,7 @@
 """Verifies the result that the end-to-end test leaves behind, and refuses altered ones."""
 
 import copy
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -254,3 +255,27 @@ def test_not_what_the_owners_approved(path: str, value: Any, reason: str) -> Non
 def test_evidence_of_something_else(path: str, value: Any, reason: str) -> None:
     with pytest.raises(Refused, match=f"^{reason}$"):
         result.check_binding(set_member(path, value))
+
+
+def test_report_data_is_the_table_of_the_specification() -> None:
+    binding = {
+        "chain_id": 31337,
+        "app": "0x" + "a1" * 20,
+        "kms_root": "0x" + "a2" * 20,
+        "challenge": word(0xA3),
+        "run_id": word(0xA4),
+        "encryption_key_hash": word(0xA5),
+        "receipt_key": "0x" + "a6" * 20,
+    }
+    table = (
+        "00000010" + b"cohort-release/1".hex() + "00000008" + "0000000000007a69" + "00000014" + "a1" * 20
+        + "00000014" + "a2" * 20 + "00000020" + "a3" * 32 + "00000020" + "a4" * 32 + "00000020" + "a5" * 32
+        + "00000014" + "a6" * 20
+    )  # fmt: skip
+    assert result.bound(binding) == hashlib.sha512(bytes.fromhex(table)).digest()
+
+
+def test_epsilon_has_nine_places() -> None:
+    assert result.nano("1.500000001") == 1500000001
+    with pytest.raises(Refused):
+        result.nano("1.5000000001")
