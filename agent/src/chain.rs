@@ -241,6 +241,11 @@ impl Chain {
         let pending = call.send().await.map_err(rpc("post the receipt"))?;
         let mined =
             pending.with_timeout(Some(WAIT)).get_receipt().await.map_err(|_| ChainError::Timeout("posting the receipt"))?;
+        if !mined.status() {
+            // What stood when it was sent does not any more; the contract says why.
+            call.call().await.map_err(rpc("post the receipt"))?;
+            return Err(ChainError::Disagree("the receipt: its transaction was reverted"));
+        }
         let block = mined.block_number.unwrap_or_default();
         self.wait_until_aged(block, "aging of the receipt").await?;
         self.check_receipt_everywhere(receipt.run_id, digest).await?;

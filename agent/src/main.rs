@@ -46,6 +46,11 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // A panic's message may hold a value from a row (R15): only its place is printed.
+    std::panic::set_hook(Box::new(|panic| match panic.location() {
+        Some(place) => eprintln!("panic at {}:{}", place.file(), place.line()),
+        None => eprintln!("panic"),
+    }));
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)

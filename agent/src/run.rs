@@ -215,6 +215,7 @@ impl Agent {
         };
         let compose = AppCompose::parse(setup.app_compose.as_bytes()).map_err(|e| bad(&e))?;
         let recipe = compose.recipe().map_err(|e| bad(&e))?;
+        compute::preflight(&recipe).map_err(|e| bad(&e))?;
         Ok(Self {
             compose_hash: compose.compose_hash(),
             recipe,

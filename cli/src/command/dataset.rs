@@ -44,8 +44,8 @@ pub async fn run(settings: &Settings, command: &DatasetCommand) -> Outcome {
     let DatasetCommand::Register { file, region, kind, supersedes, key } = command;
     let reader = File::open(file).map_err(|e| Failure::read(file, &e))?;
     let checked = sealed::check(&mut BufReader::new(reader)).map_err(|e| {
-        Failure::input(
-            format!("{} is not a usable sealed dataset: {}", file.display(), files::chain_text(&e)),
+        Failure::refused(
+            format!("{} is not an intact sealed dataset: {}", file.display(), files::chain_text(&e)),
             "seal it again: cohort seal",
         )
     })?;

@@ -1,15 +1,15 @@
 //! `make demo`: one compute-to-data run on real patients, every step by the real part.
 
-use std::{fs::File, io::Read, path::Path, time::Duration};
+use std::{fs::File, io::Read, path::Path};
 
-use alloy::providers::{Provider, ProviderBuilder};
+use alloy::providers::ProviderBuilder;
 use cohort_agent::{compute::insecure_plain, run::RunResult};
 use cohort_protocol::{abi::IDstackApp, ids::OwnerId, loss::Epsilon, sealed, terms::Terms};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use zeroize::Zeroizing;
 
 use super::{
-    Options, Stack,
+    Options, Person, Stack,
     process::interrupted,
     study::HOSPITALS,
     transcript::{self, Transcript},
@@ -38,7 +38,7 @@ pub(super) async fn run(project: &Path, keep: bool) -> Outcome {
     if outcome.is_ok() && keep {
         keep_running(&stack).await;
     }
-    stack.stop().await;
+    stack.stop();
     outcome
 }
 
@@ -70,16 +70,17 @@ async fn services(stack: &mut Stack, transcript: &Transcript) -> Outcome {
 
 async fn seal(stack: &Stack, transcript: &mut Transcript) -> Outcome {
     transcript.step("Each hospital seals its own rows and registers the commitment");
-    split(stack).await?;
+    stack.split_data().await?;
     for (hospital, person) in HOSPITALS.iter().zip(&stack.owners) {
+        transcript.line(format!("{}: {}, {}", hospital.owner, hospital.place, hospital.jurisdiction));
         let input = format!("data/{}.parquet", hospital.owner);
         transcript.cohort(stack, &["seal", "--owner", hospital.owner, "--in", &input]).await?;
         let sealed = format!("sealed/{}.tar", hospital.owner);
-        let key = key(person);
+        let key = person.key();
         let args =
             ["dataset", "register", &sealed, "--region", hospital.region, "--kind", "EHR", "--key-file", &key];
-        let ran = transcript::run(stack, &args).await?;
-        if !ran.success {
+        let ran = stack.cohort(&args).await?;
+        if !ran.succeeded() {
             return Err(Failure::refused(ran.stderr.trim(), "see the logs"));
         }
         transcript.line(ran.stdout.lines().next().unwrap_or_default());
@@ -88,42 +89,27 @@ async fn seal(stack: &Stack, transcript: &mut Transcript) -> Outcome {
     Ok(())
 }
 
-async fn split(stack: &Stack) -> Outcome {
-    let output = tokio::process::Command::new(stack.options.programs.join("heart-disease-split"))
-        .arg("--in")
-        .arg(stack.study.csv())
-        .arg("--out")
-        .arg(stack.path("data"))
-        .output()
-        .await
-        .map_err(|e| Failure::input(format!("cannot start heart-disease-split: {e}"), "build everything first"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Failure::input(String::from_utf8_lossy(&output.stderr), "see the message above"))
-}
-
 /// Two approvals by transaction, one by a relayed signature, one late. Returns the proposal's id.
 async fn approve(stack: &Stack, transcript: &mut Transcript) -> Outcome<String> {
     transcript.step("Owners approve: two by transaction, one by a signature that somebody else relays");
     transcript.cohort(stack, &["terms", "--out", "terms.json"]).await?;
     let terms: Terms = files::read_json(&stack.path("terms.json"), "terms")?;
-    let [a, b, c, d] = [0, 1, 2, 3].map(|i| stack.owners.get(i).map(key).unwrap_or_default());
+    let [a, b, c, d] = [0, 1, 2, 3].map(|i| stack.owners.get(i).map(Person::key).unwrap_or_default());
     for (owner, key) in [("hospital-A", &a), ("hospital-B", &b)] {
         let args = ["approve", "--terms", "terms.json", "--owner", owner, "--key-file", key, "--yes"];
         transcript.cohort(stack, &args).await?;
     }
     transcript.line("2 / 4 signed, 3 needed: the KMS refuses every key");
-    indexed(stack).await?;
+    stack.indexed().await?;
     transcript.refused(stack, &preflight(stack, "hospital-A,hospital-B"), "no_quorum").await?;
 
     let args = ["approve", "--terms", "terms.json", "--owner", "hospital-C", "--key-file", &c, "--yes"];
     let signed = [args.as_slice(), &["--sign-only", "--out", "hospital-C.approval.json"]].concat();
     transcript.cohort(stack, &signed).await?;
-    let relayer = key(&stack.relayer);
+    let relayer = stack.relayer.key();
     transcript.cohort(stack, &["relay", "hospital-C.approval.json", "--key-file", &relayer]).await?;
     transcript.line("3 / 4 signed, quorum: but no quorum opens the data of hospital-D, which has not signed");
-    indexed(stack).await?;
+    stack.indexed().await?;
     transcript.refused(stack, &preflight(stack, "hospital-A,hospital-D"), "owner_not_approved").await?;
     let args = ["approve", "--terms", "terms.json", "--owner", "hospital-D", "--key-file", &d, "--yes"];
     transcript.cohort(stack, &args).await?;
@@ -133,8 +119,8 @@ async fn approve(stack: &Stack, transcript: &mut Transcript) -> Outcome<String> 
 
 async fn run_study(stack: &Stack, transcript: &mut Transcript) -> Outcome<RunResult> {
     transcript.step("The analyst runs the study: debit, attest, keys, compute, receipt, and only then the result");
-    indexed(stack).await?;
-    let analyst = key(&stack.analyst);
+    stack.indexed().await?;
+    let analyst = stack.analyst.key();
     let owners = "hospital-A,hospital-B,hospital-C,hospital-D";
     let args =
         ["run", "--terms", "terms.json", "--owners", owners, "--key-file", &analyst, "--out", "result.json"];
@@ -161,18 +147,18 @@ async fn budget_left(stack: &Stack, result: &RunResult) -> Outcome<Epsilon> {
 
 async fn revoke(stack: &Stack, transcript: &mut Transcript, proposal: &str) -> Outcome {
     transcript.step("hospital-C stops everything with one transaction");
-    let analyst = key(&stack.analyst);
+    let analyst = stack.analyst.key();
     let open = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst];
     let open = [open.as_slice(), &["--open-only", "--save-request", "open-run.json"]].concat();
     transcript.line("a second run is open already, its keys not yet asked for:");
     transcript.cohort(stack, &open).await?;
-    let c = stack.owners.get(2).map(key).unwrap_or_default();
+    let c = stack.owners.get(2).map(Person::key).unwrap_or_default();
     transcript.cohort(stack, &["revoke", "--proposal", proposal, "--key-file", &c]).await?;
     transcript.line("the next run is refused by the chain:");
     let next = ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &analyst, "--open-only"];
     transcript.refused(stack, &next, "proposal_revoked").await?;
     transcript.line("keys for the run that is open are refused by the KMS:");
-    indexed(stack).await?;
+    stack.indexed().await?;
     let resume =
         ["run", "--terms", "terms.json", "--request", "open-run.json", "--key-file", &analyst, "--out", "never.json"];
     transcript.refused(stack, &resume, "proposal_revoked").await?;
@@ -231,32 +217,10 @@ fn ciphertext(path: &Path) -> Outcome<String> {
 
 /// Arguments of a preflight of a run for these owners.
 fn preflight(stack: &Stack, owners: &str) -> Vec<String> {
-    let key = key(&stack.analyst);
+    let key = stack.analyst.key();
     ["run", "--terms", "terms.json", "--owners", owners, "--key-file", &key, "--preflight"]
         .map(str::to_owned)
         .to_vec()
-}
-
-/// Waits until the indexer has confirmed the block that is the chain's newest now.
-async fn indexed(stack: &Stack) -> Outcome {
-    let rpc = stack.rpc_url.parse().map_err(|e| Failure::input(e, "the chain's address is no URL"))?;
-    let provider = ProviderBuilder::new().connect_http(rpc);
-    let wanted = provider.get_block_number().await.map_err(|e| failure::rpc(&e))?;
-    let url = stack.indexer_url.parse().map_err(|e| Failure::input(e, "the indexer's address is no URL"))?;
-    let service = crate::http::Service::new("the indexer", &url)?;
-    for _ in 0..200 {
-        let status: serde_json::Value = service.get("v1/status").await?.ready("the indexer")?;
-        if status.pointer("/confirmed/number").and_then(serde_json::Value::as_u64) >= Some(wanted) {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Err(Failure::unreachable("the indexer does not follow the chain", "see logs/indexer.log"))
-}
-
-fn key(person: &super::Person) -> String {
-    let name = person.key_file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    format!("keys/{name}")
 }
 
 fn slash(url: &str) -> String {

@@ -15,8 +15,8 @@ use cohort_attestation::TrustedRoot;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 pub use process::Process;
-pub use stack::{Options, Person, Stack};
-pub use study::Study;
+pub use stack::{Options, Person, Ran, Stack};
+pub use study::{HOSPITALS, Hospital, Study};
 
 use crate::failure::{Failure, Outcome};
 

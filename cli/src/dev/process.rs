@@ -8,7 +8,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -64,7 +64,6 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(file)
-            .kill_on_drop(true)
             .spawn()
             .map_err(|e| Failure::input(format!("cannot start {name}: {e}"), "build everything first: make build"))?;
         let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
@@ -97,14 +96,6 @@ impl Process {
         }
     }
 
-    /// Ends the child's input and waits for it to stop.
-    pub async fn stop(mut self) {
-        drop(self.child.stdin.take());
-        if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
-        }
-    }
-
     /// Stops the child at once, as a crash would.
     pub async fn kill(mut self) {
         let _ = self.child.kill().await;
@@ -113,6 +104,22 @@ impl Process {
     /// The operating system's number for it.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
+    }
+}
+
+/// Ends the child's input and waits for it: not even an interrupted caller leaves something running. A kill would
+/// be quicker and would orphan what a watching shell has started.
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + STOP;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= deadline {
+                let _ = self.child.start_kill();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

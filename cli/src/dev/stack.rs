@@ -39,6 +39,32 @@ pub struct Person {
     pub address: Address,
 }
 
+impl Person {
+    /// The key file as `cohort` commands in the stack's folder name it.
+    pub fn key(&self) -> String {
+        let name = self.key_file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        format!("keys/{name}")
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// What it printed as result.
+    pub stdout: String,
+    /// What it said.
+    pub stderr: String,
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+}
+
+impl Ran {
+    /// Exit code 0.
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
 /// How to start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -59,6 +85,8 @@ pub struct Stack {
     pub study: Study,
     /// JSON-RPC of the chain.
     pub rpc_url: String,
+    /// Endpoints that the agent is given; empty: the chain's own.
+    pub agent_rpc_urls: Vec<String>,
     /// The indexer.
     pub indexer_url: String,
     /// The KMS.
@@ -120,6 +148,7 @@ impl Stack {
         let mut stack = Self {
             rpc_url: format!("http://{address}"),
             study,
+            agent_rpc_urls: Vec::new(),
             indexer_url: String::new(),
             kms_url: String::new(),
             agent_url: String::new(),
@@ -214,6 +243,61 @@ impl Stack {
         }
         let deployed = input.get("output").and_then(|v| v.as_str()).unwrap_or_default();
         crate::files::read_json(Path::new(deployed), "what a deploy script writes")
+    }
+
+    /// Splits the patients into one Parquet file a hospital, under `data`.
+    pub async fn split_data(&self) -> Outcome {
+        let output = Command::new(self.program("heart-disease-split"))
+            .arg("--in")
+            .arg(self.study.csv())
+            .arg("--out")
+            .arg(self.path("data"))
+            .output()
+            .await
+            .map_err(|e| Failure::input(format!("cannot start heart-disease-split: {e}"), "make build"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Failure::input(String::from_utf8_lossy(&output.stderr), "see the message above"))
+    }
+
+    /// Runs a `cohort` command in the stack's folder, without a terminal.
+    pub async fn cohort<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Outcome<Ran> {
+        let output = Command::new(self.program("cohort"))
+            .current_dir(&self.options.folder)
+            .env("COHORT_INSECURE_DEV_ATTESTATION_ROOT", "platform-root.pem")
+            .args(args)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|e| Failure::input(format!("cannot start cohort: {e}"), "build everything first: make build"))?;
+        Ok(Ran {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code(),
+        })
+    }
+
+    /// Waits until the indexer has confirmed the block that is the chain's newest now.
+    pub async fn indexed(&self) -> Outcome {
+        let wanted = self.provider()?.get_block_number().await.map_err(|e| failure::rpc(&e))?;
+        let url = self.indexer_url.parse().map_err(|e| Failure::input(e, "the indexer's address is no URL"))?;
+        let service = crate::http::Service::new("the indexer", &url)?;
+        for _ in 0..300 {
+            let status: serde_json::Value = service.get("v1/status").await?.ready("the indexer")?;
+            if status.pointer("/confirmed/number").and_then(serde_json::Value::as_u64) >= Some(wanted) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(Failure::unreachable("the indexer does not follow the chain", "see logs/indexer.log"))
+    }
+
+    /// The chain, with anvil's accounts unlocked.
+    pub fn provider(&self) -> Outcome<impl Provider + use<>> {
+        let url = self.rpc_url.parse().map_err(|e| Failure::input(e, "the chain's address is no URL"))?;
+        Ok(ProviderBuilder::new().connect_http(url))
     }
 
     /// `cohort.toml`, from which every `cohort` command in this folder knows the study.
@@ -332,7 +416,7 @@ impl Stack {
             "--guest-agent".into(),
             self.path("dstack.sock").display().to_string(),
             "--rpc-url".into(),
-            self.rpc_url.clone(),
+            if self.agent_rpc_urls.is_empty() { self.rpc_url.clone() } else { self.agent_rpc_urls.join(",") },
             "--kms-url".into(),
             self.kms_url.clone(),
             "--sealed".into(),
@@ -359,8 +443,7 @@ impl Stack {
         let service = crate::http::Service::new("the agent", &url)?;
         let attestation: Attestation = service.get("v1/attestation").await?.ready("the agent")?;
         self.agent_account = attestation.gas_account;
-        let rpc = self.rpc_url.parse().map_err(|e| Failure::input(e, "the chain's address is no URL"))?;
-        let provider = ProviderBuilder::new().connect_http(rpc);
+        let provider = self.provider()?;
         let amount = U256::from(10).pow(U256::from(18));
         let payment =
             TransactionRequest::default().with_from(self.deployer.address).with_to(self.agent_account).with_value(amount);
@@ -370,11 +453,9 @@ impl Stack {
     }
 
     /// Stops everything, in reverse order.
-    pub async fn stop(&mut self) {
+    pub fn stop(&mut self) {
         for process in [&mut self.agent, &mut self.guest, &mut self.kms, &mut self.indexer, &mut self.anvil] {
-            if let Some(process) = process.take() {
-                process.stop().await;
-            }
+            drop(process.take());
         }
     }
 }

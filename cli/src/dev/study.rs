@@ -15,7 +15,7 @@ pub struct Study {
 
 /// One hospital.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hospital {
+pub struct Hospital {
     /// Owner id.
     pub owner: &'static str,
     /// Where the patients are from.
@@ -28,7 +28,7 @@ pub(super) struct Hospital {
 }
 
 /// The owners, in the order of their indexes.
-pub(super) const HOSPITALS: [Hospital; 4] = [
+pub const HOSPITALS: [Hospital; 4] = [
     Hospital { owner: "hospital-A", place: "Cleveland", jurisdiction: "US", region: "US-East", grades: &["HIPAA"] },
     Hospital { owner: "hospital-B", place: "Budapest", jurisdiction: "HU", region: "EU-Central", grades: &["GDPR"] },
     Hospital { owner: "hospital-C", place: "Zurich and Basel", jurisdiction: "CH", region: "CH", grades: &["GDPR"] },

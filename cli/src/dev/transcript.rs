@@ -1,16 +1,8 @@
 //! What the demo prints: numbered steps with their time, the commands as one would type them, their real output.
 
-use std::{
-    ffi::OsStr,
-    fmt::Display,
-    path::Path,
-    process::Stdio,
-    time::Instant,
-};
+use std::{ffi::OsStr, fmt::Display, path::Path, time::Instant};
 
-use tokio::process::Command;
-
-use super::Stack;
+use super::{Stack, stack::Ran};
 use crate::failure::{Failure, Outcome};
 
 /// A transcript on standard output.
@@ -21,13 +13,6 @@ pub(super) struct Transcript {
     step_start: Instant,
 }
 
-/// How a command ended.
-#[derive(Debug)]
-pub(super) struct Ran {
-    pub(super) stdout: String,
-    pub(super) stderr: String,
-    pub(super) success: bool,
-}
 
 impl Transcript {
     pub(super) fn new() -> Self {
@@ -65,8 +50,8 @@ impl Transcript {
     /// Runs a `cohort` command that must succeed, shows it and its output.
     pub(super) async fn cohort<S: AsRef<OsStr>>(&self, stack: &Stack, args: &[S]) -> Outcome<Ran> {
         self.show(args);
-        let ran = run(stack, args).await?;
-        if !ran.success {
+        let ran = stack.cohort(args).await?;
+        if !ran.succeeded() {
             return Err(Failure::refused(
                 format!("the command above failed: {}", ran.stderr.trim()),
                 format!("see the logs in {}", stack.path("logs").display()),
@@ -79,8 +64,8 @@ impl Transcript {
     /// Runs a `cohort` command that must be refused for `reason`, shows it and the refusal.
     pub(super) async fn refused<S: AsRef<OsStr>>(&self, stack: &Stack, args: &[S], reason: &str) -> Outcome {
         self.show(args);
-        let ran = run(stack, args).await?;
-        if ran.success || !ran.stderr.contains(&format!("({reason})")) {
+        let ran = stack.cohort(args).await?;
+        if ran.succeeded() || !ran.stderr.contains(&format!("({reason})")) {
             return Err(Failure::refused(
                 format!("expected a refusal ({reason}), got: {}{}", ran.stdout, ran.stderr),
                 "this is a fault of the system: do not rely on it",
@@ -94,24 +79,6 @@ impl Transcript {
         let words: Vec<_> = args.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
         println!("    $ cohort {}", words.join(" "));
     }
-}
-
-/// Runs a `cohort` command in the stack's folder.
-pub(super) async fn run<S: AsRef<OsStr>>(stack: &Stack, args: &[S]) -> Outcome<Ran> {
-    let output = Command::new(stack.options.programs.join("cohort"))
-        .current_dir(&stack.options.folder)
-        .env("COHORT_INSECURE_DEV_ATTESTATION_ROOT", "platform-root.pem")
-        .args(args)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|e| Failure::input(format!("cannot start cohort: {e}"), "build everything first: make build"))?;
-    Ok(Ran {
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        success: output.status.success(),
-    })
 }
 
 /// Copies a file, as an upload to public storage would.

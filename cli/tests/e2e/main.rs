@@ -1,0 +1,10 @@
+//! The system as its users and its enemies meet it: real processes, a real chain, real data, development roots.
+//!
+//! Each test starts a stack of its own under `target/e2e`. `make test` builds the programs and contracts first.
+
+mod attack;
+mod demo;
+mod mistakes;
+mod proxy;
+mod reveal;
+mod support;

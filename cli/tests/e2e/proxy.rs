@@ -1,0 +1,53 @@
+//! A JSON-RPC endpoint between the agent and the chain that delays or lies.
+
+use std::sync::Arc;
+
+use axum::{Json, Router, extract::State, routing::post};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+/// What the endpoint does to requests.
+pub(crate) enum Behaviour {
+    /// Holds transactions that call `selector` (8 hex digits): tells `arrived`, waits for `go`.
+    Hold { selector: String, arrived: Arc<Notify>, go: Arc<Notify> },
+    /// Answers `eth_call`s of `selector` with a last word of zero.
+    ZeroLastWord { selector: String },
+}
+
+struct Proxy {
+    upstream: String,
+    http: reqwest::Client,
+    behaviour: Behaviour,
+}
+
+/// Starts the endpoint; returns its address.
+pub(crate) async fn start(upstream: &str, behaviour: Behaviour) -> String {
+    let proxy = Proxy { upstream: upstream.to_owned(), http: reqwest::Client::new(), behaviour };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let router = Router::new().route("/", post(handle)).with_state(Arc::new(proxy));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+async fn handle(State(proxy): State<Arc<Proxy>>, Json(request): Json<Value>) -> Json<Value> {
+    let text = request.to_string();
+    if let Behaviour::Hold { selector, arrived, go } = &proxy.behaviour
+        && text.contains("eth_sendRawTransaction")
+        && text.contains(selector)
+    {
+        arrived.notify_one();
+        go.notified().await;
+    }
+    let response = proxy.http.post(&proxy.upstream).json(&request).send().await.expect("the chain answers");
+    let mut answer: Value = response.json().await.expect("JSON");
+    if let Behaviour::ZeroLastWord { selector } = &proxy.behaviour
+        && text.contains("eth_call")
+        && text.contains(&format!("0x{selector}"))
+        && let Some(result) = answer.get("result").and_then(Value::as_str).map(str::to_owned)
+        && let Some(kept) = result.len().checked_sub(64).and_then(|end| result.get(..end))
+    {
+        answer["result"] = Value::String(format!("{kept}{}", "0".repeat(64)));
+    }
+    Json(answer)
+}
