@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import compose
-from conftest import STUDY, cohort, needs_cohort
+from conftest import COHORT, STUDY, cohort, needs
 
 
 def test_example_of_the_specification() -> None:
@@ -14,7 +14,7 @@ def test_example_of_the_specification() -> None:
     assert compose.compose_hash(file) == "0x85e9af0a6c799bb4ac657e8c9befea1bc4bd0eb0c54c8f54608eabc42b010e0f"
 
 
-@needs_cohort
+@needs(COHORT)
 def test_the_command_prints_the_same_hashes() -> None:
     assert cohort("recipe", "hash", "--compose", STUDY) == dataclasses.asdict(compose.hashes(STUDY.read_bytes()))
 
@@ -59,7 +59,7 @@ def test_refused(before: bytes, after: bytes) -> None:
         compose.hashes(altered(before, after))
 
 
-@needs_cohort
+@needs(COHORT)
 @REFUSED
 def test_the_command_refuses_it_too(tmp_path: Path, before: bytes, after: bytes) -> None:
     file = tmp_path / "app-compose.json"

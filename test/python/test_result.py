@@ -16,7 +16,7 @@ import compose
 import result
 import typed_data
 from canonical import tohex
-from conftest import ROOT, STUDY, cohort, needs_cohort
+from conftest import COHORT, ROOT, STUDY, cohort, needs
 from result import Json, Refused
 
 RESULT = ROOT / "target" / "python" / "result.json"
@@ -205,12 +205,12 @@ def doubted_by_the_command(file: Path, value: Json) -> set[str]:
     return {check["name"] for check in verdict["checks"] if check["verdict"] != "ok"}
 
 
-@needs_cohort
+@needs(COHORT)
 def test_the_command_takes_the_made_result_but_for_quote_and_chain(tmp_path: Path) -> None:
     assert doubted_by_the_command(tmp_path / "result.json", MADE) == UNKNOWN
 
 
-@needs_cohort
+@needs(COHORT)
 @ALTERED
 def test_the_command_refuses_what_is_altered(tmp_path: Path, path: str, value: Any, reason: str) -> None:
     doubted = doubted_by_the_command(tmp_path / "result.json", set_member(path, value))
