@@ -113,10 +113,13 @@ contract ConstructorTest is BaseTest {
         assertEq(address(other).codehash, address(app).codehash);
     }
 
+    function test_Constructor_CodeFitsTheLimit() public view {
+        assertLe(address(app).code.length, 24_576);
+    }
+
     /// R6: nothing that could move the code: no DELEGATECALL, CALLCODE or SELFDESTRUCT among the instructions.
     function test_Constructor_CodeCannotBeReplaced() public view {
         bytes memory code = address(app).code;
-        assertLe(code.length, 24_576);
         for (uint256 i = 0; i < code.length; ++i) {
             uint8 op = uint8(code[i]);
             assertTrue(op != 0xf4 && op != 0xf2 && op != 0xff, "forbidden instruction");
