@@ -1,6 +1,7 @@
 //! The part of `cohort verify` that the chain answers: one endpoint at a time, at the receipt's own block.
 
 use alloy::{
+    eips::BlockId,
     network::Ethereum,
     primitives::{B256, keccak256},
     providers::{DynProvider, Provider, ProviderBuilder},
@@ -32,8 +33,10 @@ pub(super) async fn check(url: &reqwest::Url, result: &RunResult, report: &mut R
         report.check("receipt on chain", false, format!("no successful transaction {}", result.position.transaction));
         return Ok(());
     };
-    receipt(&app, result, &mined, report).await?;
-    approvals(&app, result, report).await?;
+    // The block that the chain names, not the one that the file claims.
+    let at = BlockId::from(mined.block_number.unwrap_or_default());
+    receipt(&app, result, &mined, at, report).await?;
+    approvals(&app, result, at, report).await?;
     budget(&app, result, report).await
 }
 
@@ -44,7 +47,13 @@ async fn mined(app: &App, result: &RunResult) -> Outcome<Option<TransactionRecei
     Ok(found.filter(TransactionReceipt::status))
 }
 
-async fn receipt(app: &App, result: &RunResult, mined: &TransactionReceipt, report: &mut Report) -> Outcome {
+async fn receipt(
+    app: &App,
+    result: &RunResult,
+    mined: &TransactionReceipt,
+    at: BlockId,
+    report: &mut Report,
+) -> Outcome {
     let digest = result.receipt.digest(&eip712::app_domain(result.chain_id, result.app));
     let posted = mined.logs().iter().any(|log| {
         log.address() == result.app
@@ -64,7 +73,7 @@ async fn receipt(app: &App, result: &RunResult, mined: &TransactionReceipt, repo
     let detail = format!("the contract debited epsilon {} for this run and closed it with this receipt", Epsilon(run.epsilon));
     report.check("run on chain", holds, detail);
 
-    let root = app.kmsRoot().block(at(result)).call().await.map_err(failure::contract)?;
+    let root = app.kmsRoot().block(at).call().await.map_err(failure::contract)?;
     let detail = format!("{} is the root that the contract pinned", result.binding.kms_root);
     report.check("kms root", root == result.binding.kms_root, detail);
     let revoked = app.agentRevoked(result.certificate.agent).call().await.map_err(failure::contract)?;
@@ -73,10 +82,10 @@ async fn receipt(app: &App, result: &RunResult, mined: &TransactionReceipt, repo
 }
 
 /// Quorum and each participant's own approval, as they stood at the receipt's block.
-async fn approvals(app: &App, result: &RunResult, report: &mut Report) -> Outcome {
+async fn approvals(app: &App, result: &RunResult, at: BlockId, report: &mut Report) -> Outcome {
     let id = result.run.proposal_id.0;
-    let proposal = app.proposal(id).block(at(result)).call().await.map_err(failure::contract)?;
-    let config = app.config().block(at(result)).call().await.map_err(failure::contract)?;
+    let proposal = app.proposal(id).block(at).call().await.map_err(failure::contract)?;
+    let config = app.config().block(at).call().await.map_err(failure::contract)?;
     let signed = (proposal.approvals & config.activeOwners).count_ones();
     let quorum = u32::from(proposal.thresholdSnapshot.max(config.threshold));
     let holds = signed >= quorum && !proposal.revoked && !proposal.superseded;
@@ -84,15 +93,15 @@ async fn approvals(app: &App, result: &RunResult, report: &mut Report) -> Outcom
     report.check("quorum", holds, detail);
     let own = result.run.participants & !proposal.approvals == 0;
     report.check("own approval", own, "each owner whose data took part had approved itself");
-    owners_and_datasets(app, result, report).await
+    owners_and_datasets(app, result, at, report).await
 }
 
-async fn owners_and_datasets(app: &App, result: &RunResult, report: &mut Report) -> Outcome {
+async fn owners_and_datasets(app: &App, result: &RunResult, at: BlockId, report: &mut Report) -> Outcome {
     let mut participants = 0u128;
     let mut holds = true;
     for input in &result.inputs {
-        let owner = app.ownerOf(input.owner.word()).block(at(result)).call().await.map_err(failure::contract)?;
-        let dataset = app.dataset(input.dataset_id.0).block(at(result)).call().await.map_err(failure::contract)?;
+        let owner = app.ownerOf(input.owner.word()).block(at).call().await.map_err(failure::contract)?;
+        let dataset = app.dataset(input.dataset_id.0).block(at).call().await.map_err(failure::contract)?;
         holds &= owner.listed
             && dataset.registered
             && dataset.ownerIndex == owner.index
@@ -101,7 +110,7 @@ async fn owners_and_datasets(app: &App, result: &RunResult, report: &mut Report)
     }
     let detail = "every input is a dataset that its owner registered for this compose hash";
     report.check("datasets", holds && participants == result.run.participants, detail);
-    let listed = app.isAnalyst(result.run.analyst).block(at(result)).call().await.map_err(failure::contract)?;
+    let listed = app.isAnalyst(result.run.analyst).block(at).call().await.map_err(failure::contract)?;
     report.check("analyst", listed, format!("{} was listed", result.run.analyst));
     Ok(())
 }
@@ -121,8 +130,4 @@ async fn budget(app: &App, result: &RunResult, report: &mut Report) -> Outcome {
     let hash: B256 = keccak256(&code);
     report.skip("contract code", format!("keccak256 {hash}: compare it with the release you trust"));
     Ok(())
-}
-
-fn at(result: &RunResult) -> alloy::eips::BlockId {
-    result.position.block_number.into()
 }
