@@ -7,7 +7,7 @@ use cohort_protocol::{
     sealed::wrap_key_from_root,
 };
 
-use crate::{decide::Release, question::Item, roots::Roots};
+use crate::{decide::Release, question::Item, release_log::Logged, roots::Roots};
 
 /// Keys that cannot be derived or handed out. Says nothing of the keys.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +28,8 @@ pub enum KeyError {
 
 impl Roots {
     /// Derives the wrap keys in the attested context, encrypts them to the agent's key and certifies its receipt
-    /// key. `log_index` is the entry that already records this release.
-    pub fn answer(&self, release: &Release, log_index: u64) -> Result<ReleaseAnswer, KeyError> {
+    /// key. `logged` shows that the release log already records this release (R13).
+    pub fn answer(&self, release: &Release, logged: &Logged) -> Result<ReleaseAnswer, KeyError> {
         let keys = release.items.iter().map(|item| self.wrap_key(item)).collect::<Result<_, _>>()?;
         let sealed = WrapKeys { keys }.seal(&release.encryption_key, &release.binding);
         let (enc, ciphertext) = sealed.map_err(|_| KeyError::Encrypt)?;
@@ -40,7 +40,7 @@ impl Roots {
             ciphertext,
             certificate,
             platform: release.platform.as_str().to_owned(),
-            log_index,
+            log_index: logged.index(),
         })
     }
 

@@ -272,6 +272,22 @@ struct State {
     poisoned: bool,
 }
 
+/// Proof that a record is on disk: keys are derived for nothing less. Only [`ReleaseLog::append`] makes one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Logged(u64);
+
+impl Logged {
+    /// The entry's index.
+    pub fn index(&self) -> u64 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(index: u64) -> Self {
+        Self(index)
+    }
+}
+
 /// A part of the log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Page {
@@ -305,9 +321,9 @@ impl ReleaseLog {
         Ok((Self(Arc::new(inner)), scan.torn_bytes))
     }
 
-    /// Appends a record and returns its index once it is on disk. After a failed write the log takes no more: what
+    /// Appends a record and returns once it is on disk. After a failed write the log takes no more: what
     /// is on disk is found out by the next start.
-    pub fn append(&self, time: u64, record: Record) -> Result<u64, LogError> {
+    pub fn append(&self, time: u64, record: Record) -> Result<Logged, LogError> {
         let mut state = self.state();
         if state.poisoned {
             return Err(LogError::Poisoned);
@@ -325,7 +341,7 @@ impl ReleaseLog {
         state.offsets.push(offset);
         state.end += line.len() as u64;
         state.head = Head { entries: index + 1, hash };
-        Ok(index)
+        Ok(Logged(index))
     }
 
     /// The log's end.
@@ -415,7 +431,7 @@ mod tests {
         let (log, torn) = ReleaseLog::open(&path).unwrap();
         assert_eq!(torn, 0);
         for index in 0..5 {
-            assert_eq!(log.append(1000 + index, record(&format!("code_{index}"))).unwrap(), index);
+            assert_eq!(log.append(1000 + index, record(&format!("code_{index}"))).unwrap(), Logged(index));
         }
         drop(log);
         let lines = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
@@ -438,7 +454,7 @@ mod tests {
         let (_dir, path, lines) = five();
         let (log, torn) = ReleaseLog::open(&path).unwrap();
         assert_eq!((torn, log.head().entries), (0, 5));
-        assert_eq!(log.append(2000, record("more")).unwrap(), 5);
+        assert_eq!(log.append(2000, record("more")).unwrap(), Logged(5));
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&lines.join("\n")));
         assert_eq!(verify(&path).unwrap(), (log.head(), 0));
@@ -528,5 +544,20 @@ mod tests {
         let (_dir, path, _) = five();
         let (_log, _) = ReleaseLog::open(&path).unwrap();
         assert!(matches!(ReleaseLog::open(&path), Err(LogError::InUse { .. })));
+    }
+
+    /// A write that fails, as on a full disk, must not be followed by another: what is on disk is not known.
+    #[test]
+    fn after_a_failed_write_it_takes_no_more() {
+        let (_dir, path, _) = five();
+        let (log, _) = ReleaseLog::open(&path).unwrap();
+        let state = Mutex::new(State { head: log.head(), offsets: Vec::new(), end: 0, poisoned: false });
+        let inner = Inner { path: path.clone(), file: File::open(&path).unwrap(), state };
+        let unwritable = ReleaseLog(Arc::new(inner));
+        assert!(unwritable.is_writable());
+        assert!(matches!(unwritable.append(0, record("lost")), Err(LogError::Io { action: "write", .. })));
+        assert!(matches!(unwritable.append(0, record("lost")), Err(LogError::Poisoned)));
+        assert!(!unwritable.is_writable());
+        assert_eq!(verify(&path).unwrap().0.entries, 5);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     indexer::Indexer,
     policy::Policy,
     question::{Checked, Question},
-    release_log::{Outcome, Record, RecordedDataset, ReleaseLog},
+    release_log::{Logged, Outcome, Record, RecordedDataset, ReleaseLog},
     roots::Roots,
     views::Views,
 };
@@ -57,7 +57,7 @@ pub struct Kms {
     started: Instant,
     /// Verifying evidence costs about a millisecond of CPU: no more at once than there are cores.
     verifiers: Semaphore,
-    current_epoch: Mutex<Option<(Instant, u32)>>,
+    current_epoch: Mutex<Option<(Instant, Result<u32, Denial>)>>,
 }
 
 impl Kms {
@@ -122,9 +122,9 @@ impl Kms {
             Err(denial) => Err(denial),
         };
         let record = record(&checked, &claims, evidence_hash, &outcome);
-        let log_index = self.append(record).await?;
+        let logged = self.append(record).await?;
         let release = outcome?;
-        self.answer(release, log_index).await
+        self.answer(release, logged).await
     }
 
     async fn verify(
@@ -152,7 +152,7 @@ impl Kms {
         decide(&ReleaseInputs { question, views: &views, policy, now: unix_now()? })
     }
 
-    async fn append(&self, record: Record) -> Result<u64, Denial> {
+    async fn append(&self, record: Record) -> Result<Logged, Denial> {
         let (log, now) = (self.parts.log.clone(), unix_now()?);
         blocking(move || log.append(now, record)).await?.map_err(|error| {
             tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "release log failed");
@@ -160,25 +160,26 @@ impl Kms {
         })
     }
 
-    async fn answer(self: &Arc<Self>, release: Release, log_index: u64) -> Result<ReleaseAnswer, Denial> {
+    async fn answer(self: &Arc<Self>, release: Release, logged: Logged) -> Result<ReleaseAnswer, Denial> {
         let kms = self.clone();
-        blocking(move || kms.parts.roots.answer(&release, log_index)).await?.map_err(|error| {
-            tracing::error!(target: "kms", error = &error as &dyn std::error::Error, log_index, "no answer");
+        blocking(move || kms.parts.roots.answer(&release, &logged)).await?.map_err(|error| {
+            tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "no answer");
             Denial::Internal
         })
     }
 
-    /// The latest usable epoch by all endpoints' newest blocks, remembered for a moment.
+    /// The latest usable epoch by all endpoints' newest blocks. The answer is remembered for a moment, a denial as
+    /// well: anonymous callers cannot make this service ask the chain more often.
     async fn current_epoch(&self) -> Result<u32, Denial> {
         let mut remembered = self.current_epoch.lock().await;
-        if let Some((at, epoch)) = *remembered
+        if let Some((at, answer)) = &*remembered
             && at.elapsed() < ROOT_REMEMBERED
         {
-            return Ok(epoch);
+            return answer.clone();
         }
-        let epoch = self.ask_current_epoch().await?;
-        *remembered = Some((Instant::now(), epoch));
-        Ok(epoch)
+        let answer = self.ask_current_epoch().await;
+        *remembered = Some((Instant::now(), answer.clone()));
+        answer
     }
 
     async fn ask_current_epoch(&self) -> Result<u32, Denial> {

@@ -244,6 +244,7 @@ impl Study {
         let keys = roots.epoch(0).unwrap();
         let sealing_key = Bytes::copy_from_slice(keys.sealing.public_key().as_bytes());
         self.registry(IDstackKms::registerRootCall { root: keys.address(), sealingKey: sealing_key }).await;
+        tokio::time::sleep(Duration::from_millis(2100)).await; // the KMS remembers the registry's answer for 2 seconds
     }
 
     async fn register_dataset(&self) {
@@ -368,7 +369,6 @@ async fn the_chain_decides_though_the_indexer_always_allows() {
         assert_eq!(study.ask(&agent, &terms).await.map(|_| ()).unwrap_err(), code);
     };
     study.register_root().await;
-    tokio::time::sleep(Duration::from_millis(2100)).await; // the KMS remembers a denial of the root for 2 seconds
     denied("app_not_registered").await;
     study.registry(IDstackKms::registerAppCall { appId: study.app }).await;
     denied("system_not_allowed").await;

@@ -12,6 +12,7 @@ use crate::{
     denial::Class,
     fixture::{CHAIN_ID, Case, NOW, PLAINTEXT, Sealed, app, seal},
     policy::devices_hash,
+    release_log::Logged,
     views::{EndpointFault, IndexerFault},
 };
 
@@ -248,7 +249,7 @@ fn the_indexer_is_required_and_never_sufficient() {
 }
 
 fn answer(case: &Case) -> ReleaseAnswer {
-    case.roots.answer(&case.decide().unwrap(), 7).unwrap()
+    case.roots.answer(&case.decide().unwrap(), &Logged::for_tests(7)).unwrap()
 }
 
 #[test]
