@@ -23,6 +23,7 @@ contract DeployApp is Inputs {
         string memory json = vm.readFile(inputPath);
         Founding memory f = _founding(json);
         address kms = _addressOr(json, ".dstackKms", address(0));
+        if (kms != address(0) && kms.code.length == 0) revert Input_NoContract(".dstackKms", kms);
         string memory output = _string(json, ".output");
 
         vm.startBroadcast();
@@ -33,7 +34,7 @@ contract DeployApp is Inputs {
         vm.serializeUint("app", "chainId", block.chainid);
         vm.serializeUint("app", "fromBlock", block.number);
         vm.serializeBytes32("app", "codeHash", address(app).codehash);
-        vm.writeJson(vm.serializeAddress("app", "dstackApp", address(app)), output);
+        _write(vm.serializeAddress("app", "dstackApp", address(app)), output);
     }
 
     function _founding(string memory json) private view returns (Founding memory f) {

@@ -38,6 +38,6 @@ contract DeployKms is Inputs {
 
         vm.serializeUint("kms", "chainId", block.chainid);
         vm.serializeUint("kms", "fromBlock", block.number);
-        vm.writeJson(vm.serializeAddress("kms", "dstackKms", address(kms)), output);
+        _write(vm.serializeAddress("kms", "dstackKms", address(kms)), output);
     }
 }

@@ -10,6 +10,7 @@ abstract contract Inputs is Script {
     error Input_NotCountryCode(string value);
     error Input_UnknownGrade(string value);
     error Input_OutOfRange(string key, uint256 value, uint256 max);
+    error Input_NoContract(string key, address value);
 
     function _address(string memory json, string memory key) internal view returns (address) {
         _requireKey(json, key);
@@ -78,6 +79,19 @@ abstract contract Inputs is Script {
             if (bit == known.length) revert Input_UnknownGrade(names[i]);
             bits |= uint16(1 << bit);
         }
+    }
+
+    /// Makes the folder where it is missing.
+    function _write(string memory json, string memory path) internal {
+        bytes memory raw = bytes(path);
+        uint256 end = raw.length;
+        while (end > 0 && raw[end - 1] != "/") --end;
+        bytes memory folder = new bytes(end);
+        for (uint256 i = 0; i < end; ++i) {
+            folder[i] = raw[i];
+        }
+        if (end > 0) vm.createDir(string(folder), true);
+        vm.writeJson(json, path);
     }
 
     function _requireKey(string memory json, string memory key) private view {

@@ -128,7 +128,7 @@ def made() -> Json:
         "inputs_hash": tohex(typed_data.keccak256(bytes([6]) * 32 + bytes([7]) * 32)),
         "evidence_hash": result.sha256({"binding": made["binding"], "evidence": made["evidence"]}),
         "epsilon": "1.5",
-        "delta": 0,
+        "delta": "0",
         "privacy_proof": "proved",
         "produced_at": 1800000000,
     }
