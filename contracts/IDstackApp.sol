@@ -33,7 +33,7 @@ struct Terms {
 }
 
 /// One owner's signed approval of terms that stand beside it.
-/// EIP-712 type: Approve(address owner,Terms terms,uint64 deadline)Terms(…)
+/// EIP-712 type: Approve(address owner,Terms terms,uint64 deadline)Terms(...)
 struct SignedApproval {
     /// The owner's current account: an EOA, an EIP-7702 account or an EIP-1271 contract.
     address owner;
@@ -168,7 +168,7 @@ struct AppBootInfo {
 /// Why a dataset key may or may not be released. Stable numbers, append only.
 enum Decision {
     Allow, // 0
-    ProposalUnknown, // 1
+    ProposalUnknown, // 1: nobody has approved it, nor revoked it in advance
     ProposalRevoked, // 2
     ProposalSuperseded, // 3
     EraEnded, // 4: somebody called revokeAll
@@ -250,7 +250,7 @@ interface IDstackApp {
     event OwnerRotationStarted(bytes32 indexed ownerId, address indexed account, address indexed newAccount);
     event OwnerRotated(bytes32 indexed ownerId, address indexed oldAccount, address indexed newAccount, uint8 index);
     event RevokerSet(bytes32 indexed ownerId, address indexed revoker);
-    /// `…Committed` are totals over the proposals the owner has approved and not reclaimed.
+    /// `...Committed` are totals over the proposals the owner has approved and not reclaimed.
     event OwnerBudget(
         uint8 indexed index, uint64 epsilonCap, uint64 epsilonCommitted, uint64 deltaCap, uint64 deltaCommitted
     );
@@ -279,7 +279,7 @@ interface IDstackApp {
 
     event DatasetRegistered(bytes32 indexed datasetId, uint8 indexed ownerIndex, DatasetInfo info);
 
-    /// `…Spent` are the proposal's totals after this run's debit.
+    /// `...Spent` are the proposal's totals after this run's debit.
     event RunOpened(
         bytes32 indexed runId,
         bytes32 indexed proposalId,
