@@ -171,7 +171,7 @@ enum Decision {
     ProposalUnknown, // 1: nobody has approved it, nor revoked it in advance
     ProposalRevoked, // 2
     ProposalSuperseded, // 3
-    EraEnded, // 4: somebody called revokeAll
+    EraEnded, // 4: somebody called revokeAll, or the threshold was lowered
     ProposalExpired, // 5
     NoQuorum, // 6
     ComposeMismatch, // 7: the proposal is not the current one for this compose hash
