@@ -11,10 +11,12 @@ FORGE := script/forge
 demo: build
 	@target/debug/cohort dev demo $(if $(KEEP),--keep)
 
-## Everything: Solidity, Rust, end to end.
+## Everything: Solidity, Rust, end to end, Python.
 test: build
 	$(FORGE) test
 	cargo test --locked --workspace $(DEV)
+	@echo "== Python: the formats, by a second implementation"
+	script/python-tests
 	@echo "== production build: no development root can be loaded"
 	cargo test --locked -p cohort-kms -p cohort-attestation
 

@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::bytes::{AppId, ComposeHash, InstanceId, OsImageHash, Register};
+use cohort_protocol::ids::ComposeHash;
+
+use crate::bytes::{AppId, InstanceId, OsImageHash, Register};
 use crate::event_log::{DSTACK_REGISTER, Event, extend};
 
 const BOUNDARY: &str = "system-ready";
@@ -298,7 +300,7 @@ mod tests {
         events.push(("my-app-event", vec![9]));
         let identity = read(&events).unwrap();
         assert_eq!(identity.app_id, AppId([1; 20]));
-        assert_eq!(identity.compose_hash, ComposeHash([2; 32]));
+        assert_eq!(identity.compose_hash, ComposeHash([2; 32].into()));
         assert_eq!(identity.instance_id, Some(InstanceId([3; 20])));
         assert_eq!(identity.os_image_hash, Some(OsImageHash([4; 32])));
         assert_eq!(identity.key_provider.name(), "kms");

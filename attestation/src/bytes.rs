@@ -67,11 +67,6 @@ fixed_bytes!(
     20
 );
 fixed_bytes!(
-    /// SHA-256 of the exact bytes of `app-compose.json`.
-    ComposeHash,
-    32
-);
-fixed_bytes!(
     /// dstack instance id: one disk of one app.
     InstanceId,
     20

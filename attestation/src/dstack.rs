@@ -72,7 +72,7 @@ impl MrConfig {
     pub fn expected(self, identity: &BootIdentity) -> Option<[u8; 48]> {
         let digest: [u8; 32] = match self {
             Self::Unset => return Some([0; 48]),
-            Self::V1 => identity.compose_hash.0,
+            Self::V1 => *identity.compose_hash.as_bytes(),
             Self::V2 => v2_digest(identity)?,
             Self::V3 => v3_digest(identity)?,
         };
@@ -125,7 +125,7 @@ fn v3_digest(identity: &BootIdentity) -> Option<[u8; 32]> {
     let document = serde_json_canonicalizer::to_vec(&Document {
         version: 3,
         app_id: identity.app_id.to_string(),
-        compose_hash: identity.compose_hash.to_string(),
+        compose_hash: hex::encode(identity.compose_hash.as_bytes()),
         key_provider,
         key_provider_id: hex::encode(hex::decode(identity.key_provider.id()).ok()?),
         instance_id: identity.instance_id.map(|id| id.to_string()).unwrap_or_default(),

@@ -22,7 +22,7 @@ pub mod refusal;
 pub mod tdx;
 mod verified;
 
-pub use bytes::{AppId, ComposeHash, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
+pub use bytes::{AppId, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
 pub use collateral::Collateral;
 pub use dcap_qvl::TcbStatus;
 pub use evidence::{Evidence, GuestEvidence};

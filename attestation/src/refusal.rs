@@ -3,7 +3,7 @@
 use dcap_qvl::TcbStatus;
 
 use crate::boot::BootError;
-use crate::bytes::ComposeHash;
+use cohort_protocol::ids::ComposeHash;
 use crate::dstack::MrConfig;
 use crate::event_log::EventLogError;
 use crate::policy::PlatformFlag;

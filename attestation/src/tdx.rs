@@ -7,10 +7,9 @@ use dcap_qvl::configs::RingConfig;
 use dcap_qvl::quote::{Quote, TDReport10};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuotePolicy};
-use sha2::{Digest as _, Sha256};
 
 use crate::boot::BootIdentity;
-use crate::bytes::ComposeHash;
+use cohort_protocol::compose;
 use crate::collateral::Collateral;
 use crate::diagnosis;
 use crate::dstack::MrConfig;
@@ -83,7 +82,7 @@ fn check_app_compose(
     let measured = identity.compose_hash;
     match app_compose {
         Some(text) => {
-            let presented = ComposeHash(Sha256::digest(text.as_bytes()).into());
+            let presented = compose::compose_hash(text.as_bytes());
             let equal = presented == measured;
             equal.then_some(()).ok_or(Refusal::ComposeHashMismatch { presented, measured })
         }

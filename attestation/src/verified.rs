@@ -5,7 +5,9 @@ use dcap_qvl::{QuoteClaims, TcbStatus};
 use serde::Serialize;
 
 use crate::boot::{BootIdentity, KeyProvider};
-use crate::bytes::{AppId, ComposeHash, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
+use cohort_protocol::ids::ComposeHash;
+
+use crate::bytes::{AppId, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
 use crate::dstack::{self, MrConfig};
 use crate::policy::{Platform, TrustedRoot, advisories};
 

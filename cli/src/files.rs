@@ -9,6 +9,7 @@ use std::{
 
 use alloy::signers::local::PrivateKeySigner;
 use clap::Args;
+use cohort_protocol::json;
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -49,7 +50,7 @@ impl KeyArg {
 /// Reads and parses a JSON file; `what` says in words what it should be.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {
     let bytes = fs::read(path).map_err(|e| Failure::read(path, &e))?;
-    serde_json::from_slice(&bytes).map_err(|e| {
+    json::parse(&bytes).map_err(|e| {
         Failure::input(format!("{} is not {what}: {e}", path.display()), "use the file as the command that made it wrote it")
     })
 }

@@ -23,7 +23,7 @@ impl From<&VerifiedTd> for Claims {
         Self {
             platform: td.platform(),
             app: Address::from(td.app_id().0),
-            compose_hash: ComposeHash(B256::from(td.compose_hash().0)),
+            compose_hash: td.compose_hash(),
             instance_id: td.instance_id().map(|id| Address::from(id.0)),
             device_id: B256::from(td.device_id().0),
             mr_system: B256::from(td.mr_system().0),

@@ -4,7 +4,6 @@
 //! reading only.
 
 mod lint;
-mod strict;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +11,11 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::{ids::ComposeHash, json::sha256, recipe::Recipe, recipe::RecipeError};
+use crate::{
+    ids::ComposeHash,
+    json::{self, sha256},
+    recipe::{Recipe, RecipeError},
+};
 
 pub use lint::{Finding, Severity};
 
@@ -102,6 +105,11 @@ const TEXTS: [&str; 4] = ["key_provider_id", "storage_fs", "snapshotter", "docke
 const TEXT_LISTS: [&str; 2] = ["features", "allowed_envs"];
 const KEY_PROVIDERS: [&str; 4] = ["none", "kms", "local", "tpm"];
 
+/// SHA-256 of the exact bytes of an app-compose file: the one compose hash of all parts, and dstack's.
+pub fn compose_hash(bytes: &[u8]) -> ComposeHash {
+    ComposeHash(sha256(bytes))
+}
+
 impl AppCompose {
     /// Reads a file as dstack would: size, JSON, the fields it knows; unknown fields are tolerated and hashed.
     ///
@@ -110,7 +118,7 @@ impl AppCompose {
         if bytes.len() > MAX_COMPOSE_BYTES {
             return Err(ComposeError::Size { got: bytes.len(), limit: MAX_COMPOSE_BYTES });
         }
-        let strict::Strict(value) = serde_json::from_slice(bytes).map_err(ComposeError::Json)?;
+        let value = json::parse_value(bytes).map_err(ComposeError::Json)?;
         let Value::Object(fields) = value else {
             return Err(ComposeError::NotAnObject);
         };
@@ -129,9 +137,9 @@ impl AppCompose {
         &self.bytes
     }
 
-    /// SHA-256 of the exact bytes: the one compose hash of all parts, and dstack's.
+    /// [`compose_hash`] of the file.
     pub fn compose_hash(&self) -> ComposeHash {
-        ComposeHash(sha256(&self.bytes))
+        compose_hash(&self.bytes)
     }
 
     /// The application's name.

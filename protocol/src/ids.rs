@@ -47,6 +47,11 @@ macro_rules! hash_id {
         pub struct $name(pub B256);
 
         impl $name {
+            /// From exactly 32 bytes.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                <[u8; 32]>::try_from(bytes).ok().map(|bytes| Self(B256::from(bytes)))
+            }
+
             /// The raw 32 bytes.
             pub const fn as_bytes(&self) -> &[u8; 32] {
                 &self.0.0

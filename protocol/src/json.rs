@@ -1,7 +1,9 @@
-//! Canonical JSON (RFC 8785) and its hash: the one implementation that every part uses.
+//! Canonical JSON (RFC 8785) and its hash, and JSON without duplicate keys: the one implementation of each.
+
+mod strict;
 
 use alloy::primitives::B256;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 /// A value that has no canonical JSON form.
@@ -12,6 +14,16 @@ pub struct CanonicalError(#[source] serde_json::Error);
 /// The RFC 8785 bytes of a value. Fails for non-finite numbers and for map keys that are not strings.
 pub fn canonical<T: Serialize>(value: &T) -> Result<Vec<u8>, CanonicalError> {
     serde_json_canonicalizer::to_vec(value).map_err(CanonicalError)
+}
+
+/// Parses JSON in which no object has a key twice: two readers of the same bytes must see the same document.
+pub fn parse_value(bytes: &[u8]) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_slice(bytes).map(|strict::Strict(value)| value)
+}
+
+/// [`parse_value`], then into a type.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_value(parse_value(bytes)?)
 }
 
 /// SHA-256 of bytes.
@@ -42,6 +54,13 @@ mod tests {
     fn keys_are_sorted_and_spacing_is_gone() {
         let value: serde_json::Value = serde_json::from_str("{ \"b\": 1, \"a\": [1.0, 2e1] }").unwrap();
         assert_eq!(canonical(&value).unwrap(), br#"{"a":[1,20],"b":1}"#);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused_at_any_depth() {
+        assert!(parse_value(br#"{"a":1,"b":{"a":2}}"#).is_ok());
+        let error = parse::<serde_json::Value>(br#"{"payload":[{"a":1,"a":2}]}"#).unwrap_err();
+        assert!(error.to_string().contains("stands twice"), "{error}");
     }
 
     #[test]

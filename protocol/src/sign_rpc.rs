@@ -12,7 +12,7 @@ use crate::{
     json::{self, CanonicalError},
     loss::Epsilon,
     release::{Binding, Certificate},
-    terms::{SignedRunRequest, Terms},
+    terms::{SignedRunRequest, Terms, decimal},
 };
 
 /// The format's name and version.
@@ -60,6 +60,7 @@ pub struct SignedReceipt {
     /// What the run debited.
     pub epsilon: Epsilon,
     /// What the run debited, unit 1e-18.
+    #[serde(with = "decimal")]
     pub delta: u64,
     /// How the loss is known.
     pub privacy_proof: PrivacyProof,

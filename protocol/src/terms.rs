@@ -125,16 +125,16 @@ impl SignedRunRequest {
 }
 
 /// Integers as decimal strings: JavaScript loses numbers above 2^53.
-mod decimal {
+pub(crate) mod decimal {
     use std::{fmt::Display, str::FromStr};
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+    pub(crate) fn deserialize<'de, T: FromStr, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
         let text = String::deserialize(d)?;
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let canonical = plain && (text.len() == 1 || !text.starts_with('0'));

@@ -8,7 +8,9 @@ use super::keys::AppKeys;
 use super::pki::{self, Subject};
 use super::{DevPlatform, DevPlatformError, TdMeasurements};
 use crate::boot::BootIdentity;
-use crate::bytes::{AppId, ComposeHash, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
+use cohort_protocol::{compose, ids::ComposeHash};
+
+use crate::bytes::{AppId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
 use crate::dstack::{self, MrConfig};
 use crate::event_log::{self, DSTACK_EVENT_TYPE, DSTACK_REGISTER, EventVersion, RawEvent};
 use crate::evidence::GuestEvidence;
@@ -38,7 +40,7 @@ impl DevGuest {
         app_compose: &str,
         instance_seed: &[u8; 32],
     ) -> Result<Self, DevPlatformError> {
-        let compose_hash = ComposeHash(Sha256::digest(app_compose.as_bytes()).into());
+        let compose_hash = compose::compose_hash(app_compose.as_bytes());
         let raw = boot_log(&platform, app_id, compose_hash, instance_id(instance_seed, app_id))?;
         let event_log =
             serde_json::to_string(&raw).map_err(|_| DevPlatformError::Event { name: "event log" })?;

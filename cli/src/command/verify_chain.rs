@@ -108,7 +108,8 @@ async fn owners_and_datasets(app: &App, result: &RunResult, at: BlockId, report:
             && dataset.composeHash == result.terms.compose_hash.0;
         participants |= 1u128.checked_shl(u32::from(owner.index)).unwrap_or(0);
     }
-    let detail = "every input is a dataset that its owner registered for this compose hash";
+    let owners: Vec<_> = result.inputs.iter().map(|input| input.owner.as_str()).collect();
+    let detail = format!("registered for this compose hash by {}", owners.join(", "));
     report.check("datasets", holds && participants == result.run.participants, detail);
     let listed = app.isAnalyst(result.run.analyst).block(at).call().await.map_err(failure::contract)?;
     report.check("analyst", listed, format!("{} was listed", result.run.analyst));
