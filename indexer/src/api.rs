@@ -2,12 +2,19 @@
 
 mod answer;
 mod error;
+mod page;
 mod query;
 
 use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{Html, IntoResponse},
+    routing::get,
+};
 use cohort_protocol::{chain::ReleaseDecisions, decision::decide_proposal};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -45,6 +52,7 @@ type Answered = Result<Json<Value>, ApiError>;
 /// All routes.
 pub fn router(api: Api) -> Router {
     Router::new()
+        .route("/", get(page))
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(readyz))
         .route("/v1/status", get(status))
@@ -161,6 +169,37 @@ impl View {
         let (_, proposal) = at_head;
         Ok(proposal.known().then(|| proposal_json(id, &state, &proposal, decisions)))
     }
+}
+
+/// Most apps, and most proposals of each, on the page for people.
+const PAGE_ITEMS: u32 = 50;
+
+async fn page(State(api): Shared) -> Result<impl IntoResponse, ApiError> {
+    let mut view = api.view().await?;
+    let registry = view.positions.source.registry;
+    let mut select = Select::new(registry, By::Contract, Kinds::One("app_registered"), view.at());
+    (select.newest_first, select.limit) = (true, Some(PAGE_ITEMS));
+    let registrations: Vec<Recorded<RegistryEvent>> = view.snapshot.events(select).await?;
+    let mut apps = Vec::new();
+    for row in registrations {
+        let RegistryEvent::AppRegistered { app } = row.event else { continue };
+        if view.registration(app).await? != Some(row.stamp) {
+            continue;
+        }
+        let mut select = Select::new(app, By::Contract, Kinds::One("proposal_created"), view.at());
+        (select.newest_first, select.limit) = (true, Some(PAGE_ITEMS));
+        let rows: Vec<Recorded<AppEvent>> = view.snapshot.events(select).await?;
+        let mut proposals = Vec::new();
+        for row in &rows {
+            if let AppEvent::ProposalCreated { proposal_id, .. } = row.event {
+                proposals.extend(view.proposal(app, proposal_id).await?);
+            }
+        }
+        apps.push((view.app(app, row.stamp).await?, proposals));
+    }
+    let html = page::render(&json!(view.positions.head), &apps);
+    let policy = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'");
+    Ok(([policy], Html(html)))
 }
 
 async fn readyz(State(api): Shared) -> Result<impl IntoResponse, ApiError> {

@@ -62,12 +62,14 @@ impl Anvil {
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
-        let lines = BufReader::new(child.stdout.take()?).lines().map_while(Result::ok);
-        let address = lines.into_iter().find_map(|line| Some(line.strip_prefix("Listening on ")?.to_owned()));
+        let mut lines = BufReader::new(child.stdout.take()?).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.strip_prefix("Listening on ")?.to_owned()));
         let Some(address) = address else {
             drop(child.wait());
             return None; // the launcher has said why
         };
+        // Read on, or anvil would stop when the pipe is full.
+        std::thread::spawn(move || lines.for_each(drop));
         let url = format!("http://{address}").parse().unwrap();
         Some(Self { child, url, client: reqwest::Client::new() })
     }

@@ -113,6 +113,17 @@ async fn an_app_its_datasets_runs_and_receipts_are_told() {
 }
 
 #[tokio::test]
+async fn the_page_for_people_shows_the_quorum() {
+    let (_node, running, _dir) = study().await;
+    let page = running.text("/").await;
+    assert!(
+        page.contains("<h2>heart-disease</h2>") && page.contains("<td>3 / 4<td>hospital-D<td>allow"),
+        "{page}"
+    );
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_registry_is_told() {
     let (node, running, _dir) = study().await;
     let root = |epoch: u32| {

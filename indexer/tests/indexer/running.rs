@@ -50,6 +50,10 @@ impl Running {
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
+    pub(crate) async fn text(&self, path: &str) -> String {
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap().text().await.unwrap()
+    }
+
     /// The body of an answer that must be a success and carry both positions.
     pub(crate) async fn ok(&self, path: &str) -> Value {
         let (status, body) = self.get(path).await;
