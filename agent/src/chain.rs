@@ -172,6 +172,17 @@ impl Chain {
             .ok_or(ChainError::ProposalUnknown(id))
     }
 
+    /// Is this account listed as analyst?
+    pub async fn is_analyst(&self, account: Address) -> Result<bool, ChainError> {
+        self.first().isAnalyst(account).call().await.map_err(rpc("read an analyst"))
+    }
+
+    /// Does this account have code?
+    pub async fn is_contract(&self, account: Address) -> Result<bool, ChainError> {
+        let code = self.first().provider().get_code_at(account).await;
+        code.map(|code| !code.is_empty()).map_err(transport("read an account"))
+    }
+
     /// Is this dataset registered and in force?
     pub async fn dataset_in_force(&self, id: DatasetId) -> Result<bool, ChainError> {
         let dataset = self.first().dataset(id.0).call().await.map_err(rpc("read a dataset"))?;

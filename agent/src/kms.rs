@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use alloy::primitives::B256;
 use cohort_attestation::Evidence;
 use cohort_protocol::release::{Challenge, Refusal, ReleaseAnswer, ReleaseRequest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -60,9 +59,4 @@ impl Kms {
             Err(_) => Err(KmsError::Unreachable(format!("HTTP {status}"))),
         }
     }
-}
-
-/// SHA-256 of the public key that answers are encrypted to.
-pub fn encryption_key_hash(key: &cohort_protocol::hpke::PublicKey) -> B256 {
-    cohort_protocol::json::sha256(key.as_bytes())
 }

@@ -20,6 +20,7 @@ use cohort_protocol::{
     eip712,
     hpke::{self, KeyPair, SecretBytes},
     ids::{ComposeHash, OwnerId, ProposalId, RunId},
+    json::sha256,
     recipe::Recipe,
     release::{Binding, Certificate, DatasetRequest, Refusal, ReleaseRequest, WrapKeys},
     sign_rpc::{self, Input, PrivacyProof, ResultFile, SignedReceipt},
@@ -33,7 +34,7 @@ use crate::{
     chain::{Chain, ChainError, ListedOwner},
     compute::{self, GuardedOutput},
     guest::{GuestAgent, GuestError},
-    kms::{self, Kms, KmsError},
+    kms::{Kms, KmsError},
     store::{self, Candidate, StoreError},
 };
 
@@ -285,12 +286,28 @@ impl Agent {
             deadline: body.deadline,
             signature: body.signature.clone(),
         };
+        self.check_analyst(&run).await?;
         let mut inputs = Vec::with_capacity(owners.len());
         for owner in owners {
             let dataset = self.dataset_of(&owner.id).await?;
             inputs.push((owner, dataset));
         }
         Ok(Prepared { terms, run, inputs })
+    }
+
+    /// Before any file is read for somebody: a listed analyst, who signed. What a contract account signed, only the
+    /// contract can check, when the run is opened.
+    async fn check_analyst(&self, run: &SignedRunRequest) -> Result<(), RunError> {
+        if !self.chain.is_analyst(run.analyst).await? {
+            let message = format!("{} is not a listed analyst", run.analyst);
+            return Err(request("not_an_analyst", message, "the owners' quorum lists analysts"));
+        }
+        let signer = eip712::recover(eip712::digest(&run.abi(), &self.domain()), &run.signature);
+        if signer == Some(run.analyst) || self.chain.is_contract(run.analyst).await? {
+            return Ok(());
+        }
+        let message = format!("the request is not signed by {}", run.analyst);
+        Err(request("bad_signature", message, "sign exactly this request: cohort run"))
     }
 
     /// The named owners, by ascending index, each once.
@@ -443,7 +460,7 @@ impl Agent {
             kms_root: challenge.kms_root,
             challenge: challenge.challenge,
             run_id: prepared.run_id(),
-            encryption_key_hash: kms::encryption_key_hash(encryption.public_key()),
+            encryption_key_hash: sha256(encryption.public_key().as_bytes()),
             receipt_key: self.receipt_key.address(),
         };
         let evidence = self.evidence(&binding).await?;
