@@ -9,6 +9,7 @@ use super::{
     SealedError,
     chunks::Chunking,
     keys::{self, DataKeys, SealContext, WRAPPED_KEY_BYTES},
+    tar,
 };
 use crate::{
     hpke::{ENCAPSULATED_KEY_BYTES, SecretBytes},
@@ -243,6 +244,16 @@ impl Envelope {
     /// How the data is cut.
     pub fn chunking(&self) -> Chunking {
         self.chunking
+    }
+
+    /// Names the data key without telling it.
+    pub fn key_commitment(&self) -> B256 {
+        self.fields.key_commitment
+    }
+
+    /// Size of the tar entry with header and padding: where the next entry begins.
+    pub(super) fn entry_bytes(&self) -> u64 {
+        tar::entry_bytes(self.bytes.len() as u64)
     }
 
     /// The data key's sub-keys, if `wrap_key` is the right one.

@@ -41,6 +41,9 @@ pub enum SealedError {
         "the wrap key does not open this envelope: other owner, app, recipe, chain or KMS root, or a changed envelope"
     )]
     Wrap,
+    /// The owner's recovery record cannot be used for this file.
+    #[error("the recovery record cannot be used: {0}")]
+    Recovery(&'static str),
     /// A chunk does not decrypt at its place.
     #[error("chunk {index} does not decrypt: changed, moved, repeated or missing data")]
     Chunk {
@@ -68,8 +71,8 @@ pub enum SealedError {
 }
 
 impl SealedError {
-    /// Stable name of the layer that refused: `tar`, `envelope`, `content`, `commitment`, `wrap`, `chunk`; `io` for
-    /// the machine's own failures.
+    /// Stable name of the layer that refused: `tar`, `envelope`, `content`, `commitment`, `wrap`, `chunk`; `recovery`
+    /// for the owner's record, `io` for the machine's own failures.
     pub const fn layer(&self) -> &'static str {
         match self {
             Self::Read(_) | Self::Write(_) | Self::Random(_) | Self::Cancelled => "io",
@@ -77,6 +80,7 @@ impl SealedError {
             Self::Envelope(_) => "envelope",
             Self::Commitment => "commitment",
             Self::Kem(_) | Self::Wrap => "wrap",
+            Self::Recovery(_) => "recovery",
             Self::Chunk { .. } => "chunk",
             Self::Length { .. } | Self::TooLarge { .. } => "content",
         }

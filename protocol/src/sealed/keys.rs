@@ -100,6 +100,26 @@ pub fn dataset_id(envelope_bytes: &[u8], data_root: DataRoot) -> DatasetId {
     DatasetId(sha256(&input))
 }
 
+/// The secret of one sealed file. It goes into one file and is used up by it: a second plaintext under the same key
+/// would repeat nonces.
+#[derive(Debug)]
+pub struct DataKey(SecretBytes);
+
+impl DataKey {
+    /// From the operating system's randomness.
+    pub fn fresh() -> Result<Self, SealedError> {
+        hpke::random_secret().map(Self).map_err(SealedError::Random)
+    }
+
+    pub(super) fn secret(&self) -> &SecretBytes {
+        &self.0
+    }
+
+    pub(super) fn into_secret(self) -> SecretBytes {
+        self.0
+    }
+}
+
 /// Chunk key and public key commitment of one data key.
 pub(super) struct DataKeys {
     pub(super) chunk_key: SecretBytes,

@@ -8,17 +8,25 @@ mod chunks;
 mod envelope;
 mod error;
 mod keys;
+mod line;
 mod open;
-mod pipe;
+mod random;
+mod reseal;
 mod seal;
+mod spool;
 mod tar;
 
 pub use chunks::{CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Chunking, PLAINTEXT_BYTES_MAX};
 pub use envelope::{Column, Content, ContentKind, ENVELOPE_BYTES_MAX, Envelope, schema_hash};
 pub use error::SealedError;
-pub use keys::{DataRoot, FORMAT, SealContext, WRAP_LABEL, dataset_id, root_key_id, wrap_key_from_root};
+pub use keys::{
+    DataKey, DataRoot, FORMAT, SealContext, WRAP_LABEL, dataset_id, root_key_id, wrap_key_from_root,
+};
 pub use open::{Checked, SealedReader, check, open, open_to, read_header};
-pub use seal::{SealParams, SealSecrets, SealedSummary, insecure_seal_with, seal};
+pub use random::Plaintext;
+pub use reseal::{RECOVERY_BYTES_MAX, Recovery, ResealPart, ResealTarget, Resealed, reseal};
+pub use seal::{Progress, SealParams, SealSecrets, SealedSummary, insecure_seal_with, seal, seal_with_key};
+pub use spool::{Spooled, spool};
 
 /// Name of the first entry.
 pub const ENVELOPE_ENTRY: &str = "envelope.json";

@@ -1,21 +1,22 @@
 //! Reading a sealed dataset: its header, its commitment without any key, its content with the wrap key.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, Write};
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{
     COMMITMENT_ENTRY, DATA_ENTRY, DataRoot, ENVELOPE_ENTRY, SealedError,
     chunks::{ChunkCipher, Chunking, TAG_BYTES},
     envelope::{ENVELOPE_BYTES_MAX, Envelope},
     keys,
-    pipe::{Buffer, pipe},
+    line::{Line, Ordered},
+    random::Chunks,
     tar,
 };
 use crate::{hpke::SecretBytes, ids::DatasetId};
 
 /// Bytes hashed at a time where no key is at hand.
-const HASH_BYTES: usize = 1 << 20;
+const HASH_BYTES: u64 = 1 << 20;
 
 /// A file whose form and commitment hold. That it opens, and for whom, only the wrap key shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,20 +44,19 @@ pub fn read_header(reader: &mut impl Read) -> Result<Envelope, SealedError> {
 }
 
 /// Checks everything that needs no key: entries, envelope, lengths, commitment and end.
-pub fn check(reader: &mut impl Read) -> Result<Checked, SealedError> {
+pub fn check(reader: &mut (impl Read + Send)) -> Result<Checked, SealedError> {
     let envelope = read_header(reader)?;
     let size = read_data_header(reader, &envelope)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buf = vec![0; HASH_BYTES];
-    let mut left = size;
-    while left > 0 {
-        let take = left.min(HASH_BYTES as u64) as usize;
-        let part = buf.get_mut(..take).unwrap_or_default();
-        tar::read_exact(reader, part, DATA_ENTRY)?;
-        hasher.update(part);
-        left -= take as u64;
-    }
-    finish(reader, envelope, size, &hasher)
+    let (source, tree) = (Ordered::new(0, &mut *reader), Ordered::new(1, blake3::Hasher::new()));
+    Line::run(size.div_ceil(HASH_BYTES), HASH_BYTES as usize, |line, index, buf| {
+        buf.resize(size.saturating_sub(index * HASH_BYTES).min(HASH_BYTES) as usize, 0);
+        line.turn(&source, index, |reader| tar::read_exact(reader, buf, DATA_ENTRY))?;
+        line.turn(&tree, index, |tree| {
+            tree.update(buf);
+            Ok(())
+        })
+    })?;
+    finish(reader, envelope, size, DataRoot(*tree.into_inner().finalize().as_bytes()))
 }
 
 /// Opens a whole file into memory that is wiped on drop; at most `max_bytes` of plaintext.
@@ -64,7 +64,7 @@ pub fn check(reader: &mut impl Read) -> Result<Checked, SealedError> {
 /// One pass: entries, envelope, data key, every chunk, commitment, and nothing after the end. The caller compares
 /// [`Checked::dataset_id`] with the one registered on chain.
 pub fn open(
-    reader: &mut impl Read,
+    reader: &mut (impl Read + Send),
     wrap_key: &SecretBytes,
     max_bytes: u64,
 ) -> Result<(Zeroizing<Vec<u8>>, Checked), SealedError> {
@@ -87,7 +87,7 @@ pub fn open(
 /// What was written is authentic as far as it goes; only `Ok` says that it is the whole and that the commitment
 /// holds, so on an error the caller discards the output.
 pub fn open_to(
-    reader: &mut impl Read,
+    reader: &mut (impl Read + Send),
     wrap_key: &SecretBytes,
     output: &mut (impl Write + Send),
 ) -> Result<Checked, SealedError> {
@@ -97,9 +97,9 @@ pub fn open_to(
     Ok(checked)
 }
 
-/// Reads and hashes on this thread, decrypts and emits on another.
+/// Reads, hashes, decrypts and emits every chunk.
 fn open_chunks(
-    reader: &mut impl Read,
+    reader: &mut (impl Read + Send),
     envelope: Envelope,
     wrap_key: &SecretBytes,
     emit: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
@@ -107,22 +107,22 @@ fn open_chunks(
     let size = read_data_header(reader, &envelope)?;
     let chunking = envelope.chunking();
     let cipher = ChunkCipher::new(&envelope.unwrap(wrap_key)?.chunk_key).ok_or(SealedError::Wrap)?;
-    let mut hasher = blake3::Hasher::new();
-    let read = |index: u64, buf: &mut Buffer| {
+    let (source, tree) = (Ordered::new(0, &mut *reader), Ordered::new(1, blake3::Hasher::new()));
+    let sink = Ordered::new(2, emit);
+    Line::run(chunking.count(), chunking.chunk_bytes() as usize, |line, index, buf| {
         buf.resize(chunking.plain_len(index) + TAG_BYTES, 0);
-        tar::read_exact(reader, buf, DATA_ENTRY)?;
-        hasher.update(buf);
-        Ok(())
-    };
-    let decrypt = |index: u64, buf: &mut Buffer| {
+        line.turn(&source, index, |reader| tar::read_exact(reader, buf, DATA_ENTRY))?;
+        line.turn(&tree, index, |tree| {
+            tree.update(buf);
+            Ok(())
+        })?;
         let plain = cipher.open(index, chunking.is_last(index), buf)?;
-        emit(plain).map_err(SealedError::Write)
-    };
-    pipe(chunking.count(), chunking.chunk_bytes() as usize, read, decrypt)?;
-    finish(reader, envelope, size, &hasher)
+        line.turn(&sink, index, |emit| emit(plain).map_err(SealedError::Write))
+    })?;
+    finish(reader, envelope, size, DataRoot(*tree.into_inner().finalize().as_bytes()))
 }
 
-fn read_data_header(reader: &mut impl Read, envelope: &Envelope) -> Result<u64, SealedError> {
+pub(super) fn read_data_header(reader: &mut impl Read, envelope: &Envelope) -> Result<u64, SealedError> {
     let have = tar::read_header(reader, DATA_ENTRY)?;
     let want = envelope.chunking().sealed_bytes();
     if have != want {
@@ -131,11 +131,11 @@ fn read_data_header(reader: &mut impl Read, envelope: &Envelope) -> Result<u64, 
     Ok(have)
 }
 
-fn finish(
+pub(super) fn finish(
     reader: &mut impl Read,
     envelope: Envelope,
     data_bytes: u64,
-    hasher: &blake3::Hasher,
+    data_root: DataRoot,
 ) -> Result<Checked, SealedError> {
     tar::read_padding(reader, data_bytes, DATA_ENTRY)?;
     let size = tar::read_header(reader, COMMITMENT_ENTRY)?;
@@ -146,7 +146,6 @@ fn finish(
     tar::read_exact(reader, &mut commitment, COMMITMENT_ENTRY)?;
     tar::read_padding(reader, size, COMMITMENT_ENTRY)?;
     tar::read_end(reader)?;
-    let data_root = DataRoot(*hasher.finalize().as_bytes());
     if data_root.0 != commitment {
         return Err(SealedError::Commitment);
     }
@@ -163,12 +162,8 @@ fn finish(
 /// Each chunk is authentic for its place; the commitment is not read. Where the whole file matters, run [`check`]
 /// first and compare the dataset id.
 pub struct SealedReader<R> {
-    reader: R,
     envelope: Envelope,
-    cipher: ChunkCipher,
-    /// Offset of the `data` entry's first byte.
-    start: u64,
-    buf: Zeroizing<Vec<u8>>,
+    chunks: Chunks<R>,
 }
 
 impl<R: Read + Seek> SealedReader<R> {
@@ -179,8 +174,8 @@ impl<R: Read + Seek> SealedReader<R> {
         read_data_header(&mut reader, &envelope)?;
         let start = reader.stream_position().map_err(SealedError::Read)?;
         let cipher = ChunkCipher::new(&envelope.unwrap(wrap_key)?.chunk_key).ok_or(SealedError::Wrap)?;
-        let buf = Zeroizing::new(vec![0; envelope.chunking().plain_len(0) + TAG_BYTES]);
-        Ok(Self { reader, envelope, cipher, start, buf })
+        let chunks = Chunks::new(reader, start, envelope.chunking(), cipher);
+        Ok(Self { envelope, chunks })
     }
 
     /// The envelope.
@@ -195,15 +190,6 @@ impl<R: Read + Seek> SealedReader<R> {
 
     /// The plaintext of chunk `index`; the next call overwrites it.
     pub fn chunk(&mut self, index: u64) -> Result<&[u8], SealedError> {
-        let chunking = self.chunking();
-        if index >= chunking.count() {
-            return Err(SealedError::Chunk { index });
-        }
-        self.buf.zeroize();
-        self.buf.resize(chunking.plain_len(index) + TAG_BYTES, 0);
-        let at = self.start + chunking.offset(index);
-        self.reader.seek(SeekFrom::Start(at)).map_err(SealedError::Read)?;
-        tar::read_exact(&mut self.reader, &mut self.buf, DATA_ENTRY)?;
-        self.cipher.open(index, chunking.is_last(index), &mut self.buf).map(|plain| &*plain)
+        self.chunks.chunk(index)
     }
 }

@@ -73,8 +73,12 @@ fn padding(size: u64) -> &'static [u8] {
 
 /// Size of the whole archive whose entries have these sizes.
 pub(super) fn archive_bytes(sizes: [u64; 3]) -> u64 {
-    let entries = sizes.iter().map(|size| BLOCK as u64 + size + padding(*size).len() as u64);
-    entries.sum::<u64>() + ZEROS.len() as u64
+    sizes.iter().map(|size| entry_bytes(*size)).sum::<u64>() + ZEROS.len() as u64
+}
+
+/// Size of an entry of `size` bytes with its header and padding.
+pub(super) fn entry_bytes(size: u64) -> u64 {
+    BLOCK as u64 + size + padding(size).len() as u64
 }
 
 pub(super) fn write_header(out: &mut impl Write, name: &str, size: u64) -> Result<(), SealedError> {
