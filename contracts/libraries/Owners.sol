@@ -150,7 +150,8 @@ library Owners {
     function acceptRotation(Registry storage self, bytes32 ownerId, address caller) internal {
         (bool listed, uint8 index) = find(self, ownerId);
         Owner storage owner = self.at[index];
-        if (!listed || owner.pendingAccount != caller) revert IDstackApp.DstackApp_NotAnOwner(caller);
+        bool invited = listed && caller != address(0) && owner.pendingAccount == caller;
+        if (!invited) revert IDstackApp.DstackApp_NotAnOwner(caller);
         // It may have become another owner's account since.
         Fields.check(self.accountIndexPlusOne[caller] == 0, "newAccount");
 

@@ -29,6 +29,22 @@ contract OwnerSettingsTest is BaseTest {
         app.acceptRotation("hospital-X");
     }
 
+    /// Where no rotation is pending the account to move to is zero, which is no invitation to the zero address.
+    function test_AcceptRotation_RevertWhen_CallerIsTheZeroAddress() public {
+        vm.expectRevert(_notAnOwner(address(0)));
+        vm.prank(address(0));
+        app.acceptRotation("hospital-A");
+    }
+
+    /// An unknown id must not lead to the owner with index 0.
+    function test_AcceptRotation_RevertWhen_IdIsUnknown() public {
+        vm.prank(alice.addr);
+        app.startRotation(stranger.addr);
+        vm.expectRevert(_notAnOwner(stranger.addr));
+        vm.prank(stranger.addr);
+        app.acceptRotation("hospital-X");
+    }
+
     function test_AcceptRotation_RevertWhen_CallerIsAnother() public {
         vm.prank(alice.addr);
         app.startRotation(stranger.addr);
