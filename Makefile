@@ -26,7 +26,7 @@ build: contracts
 
 contracts: node_modules/.package-lock.json
 	@echo "== Solidity: contracts"
-	@$(FORGE) build
+	@$(FORGE) build --skip test
 
 node_modules/.package-lock.json: package.json package-lock.json | prerequisites
 	@echo "== npm: Foundry, solc, OpenZeppelin, as locked"
