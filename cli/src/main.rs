@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use cohort_cli::{
-    command::{approve, dataset, inspect, kms, recipe, run, seal, status, terms, verify},
+    command::{approve, completions, dataset, inspect, kms, recipe, reseal, run, seal, status, terms, verify},
     config::{Global, Settings},
     failure::Outcome,
 };
@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Encrypt a dataset at its source, for exactly one recipe.
     Seal(seal::SealArgs),
+    /// Seal a sealed file for another recipe, by its recovery file and without its plaintext.
+    Reseal(reseal::ResealArgs),
     /// Show the public card of a sealed file.
     Inspect(inspect::InspectArgs),
     /// Register sealed datasets on chain.
@@ -50,6 +52,10 @@ enum Command {
     /// Check the KMS against the chain.
     #[command(subcommand)]
     Kms(kms::KmsCommand),
+    /// Print the completion script of a shell.
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages.
+    Man(completions::ManArgs),
     /// Development: a whole study on this machine, with real checks under development roots.
     #[cfg(feature = "dev")]
     #[command(subcommand)]
@@ -75,7 +81,10 @@ async fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> Outcome {
     let settings = Settings::load(cli.global)?;
     match cli.command {
+        Command::Completions(args) => completions::completions(Cli::command(), &args),
+        Command::Man(args) => completions::man(Cli::command(), &args),
         Command::Seal(args) => seal::run(&settings, args).await,
+        Command::Reseal(args) => reseal::run(&settings, args).await,
         Command::Inspect(args) => inspect::run(&settings, &args),
         Command::Dataset(command) => dataset::run(&settings, &command).await,
         Command::Recipe(command) => recipe::run(&settings, &command),

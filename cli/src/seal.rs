@@ -1,17 +1,23 @@
 //! Sealing one file: recognise, encrypt beside the final name, sync, rename; or leave nothing behind.
 
+mod arrow_messages;
 mod error;
 pub mod human;
 mod interrupt;
+mod place;
 mod progress;
 pub mod recognise;
+mod recovery;
+pub mod reseal;
+pub mod secrecy;
 
 use std::{
+    cell::Cell,
     fmt,
     fs::{self, File},
-    io::{BufWriter, Cursor, Read, Seek},
+    io::{BufReader, Read, Seek, Write},
     ops::ControlFlow,
-    os::unix::fs::PermissionsExt,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -19,17 +25,19 @@ use alloy::primitives::{Address, B256};
 use cohort_protocol::{
     hpke::PublicKey,
     ids::{ComposeHash, DatasetId, OwnerId},
-    sealed::{self, CHUNK_BYTES_DEFAULT, ContentKind, SealParams, SealedError, SealedSummary, root_key_id},
+    sealed::{
+        self, CHUNK_BYTES_DEFAULT, ContentKind, DataKey, SealParams, SealedError, SealedSummary, root_key_id,
+    },
 };
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 pub use error::SealFileError;
 pub use interrupt::Interrupt;
+pub use place::Place;
+use progress::Bar;
 use recognise::Recognised;
+use recovery::RecoveryFile;
 
-/// Standard input is held in memory, because the length stands before the data: at most this many bytes.
-const STDIN_BYTES_MAX: u64 = 256 << 20;
 /// The wrap key as the product page writes it; X-Wing makes it a secret.
 pub const WRAP_KEY_FORMULA: &str = "HKDF(kms, app, compose, owner)";
 
@@ -40,7 +48,7 @@ pub struct SealInput {
     pub owner: OwnerId,
     /// The file; `-` reads standard input.
     pub input: PathBuf,
-    /// Where to; `None`: `./sealed/NAME.tar`.
+    /// Where to; `None`: `./sealed/NAME.tar`; `-` writes standard output.
     pub output: Option<PathBuf>,
     /// EIP-155 chain id.
     pub chain_id: u64,
@@ -54,6 +62,8 @@ pub struct SealInput {
     pub root_key: PublicKey,
     /// Keep rows and schema out of the envelope.
     pub no_metadata: bool,
+    /// Keep the data key in this new file, for [`reseal`].
+    pub recovery: Option<PathBuf>,
 }
 
 /// What was sealed; stable JSON.
@@ -95,27 +105,28 @@ impl fmt::Display for SealReport {
     }
 }
 
-/// Seals one file. Ctrl-C and SIGTERM stop it cleanly when called within a tokio runtime.
+/// Seals one file or standard input. Ctrl-C and SIGTERM stop it cleanly when called within a tokio runtime.
 pub fn seal_file(input: &SealInput) -> Result<SealReport, SealFileError> {
-    let output = output_path(input)?;
-    refuse_existing(&output)?;
-    if input.input.as_os_str() == "-" {
-        let bytes = read_stdin()?;
-        let interrupt = Interrupt::listen();
-        let found = recognise::recognise_bytes(&input.input, &bytes)?;
-        let length = bytes.len() as u64;
-        return seal_into(input, &output, &mut Cursor::new(bytes.as_slice()), length, found, &interrupt);
+    let mut place = match &input.output {
+        Some(path) if path.as_os_str() == "-" => Place::standard_output()?,
+        Some(path) => Place::File(path.clone()),
+        None => Place::File(default_output(input)),
+    };
+    if input.input.as_os_str() != "-" {
+        return seal_path(input, &mut place, &Interrupt::listen());
     }
-    seal_path(input, &output, &Interrupt::listen())
+    let failed = |source| SealFileError::Read { path: "-".into(), source };
+    let mut stdin = File::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
+    seal_stream(input, &mut stdin, &mut place)
 }
 
-/// [`seal_file`] of a named file, stopped by the given flag instead of signals.
+/// Seals a named file.
 pub fn seal_path(
     input: &SealInput,
-    output: &Path,
+    place: &mut Place,
     interrupt: &Interrupt,
 ) -> Result<SealReport, SealFileError> {
-    refuse_existing(output)?;
+    place.refuse_existing()?;
     let failed = |source| SealFileError::Read { path: input.input.clone(), source };
     let mut file = File::open(&input.input).map_err(failed)?;
     let before = file.metadata().map_err(failed)?;
@@ -130,58 +141,85 @@ pub fn seal_path(
         let same = after.len() == before.len() && after.modified().ok() == before.modified().ok();
         if same { Ok(()) } else { Err(SealFileError::Changed { path: input.input.clone() }) }
     };
-    let sealed = write_sealed(input, output, &mut file, before.len(), found, interrupt, &unchanged)?;
-    Ok(report(input, output, sealed))
+    let (data_key, recovery) = keys(input)?;
+    let output = place.name().to_owned();
+    let mut bar = Bar::new("sealing", Some(before.len()));
+    let write = |mut writer: &mut (dyn Write + Send)| {
+        let progress = &mut watch(&mut bar, interrupt);
+        sealed::seal_with_key(&mut file, before.len(), &mut writer, &params(input, found), data_key, progress)
+            .map_err(|error| seal_error(&input.input, &output, error))
+    };
+    let sealed = with_recovery(input, recovery, |keep| {
+        place.write(interrupt, write, || unchanged().and_then(|()| keep()))
+    })?;
+    Ok(report(input, place.name(), sealed))
 }
 
-fn seal_into(
+/// Seals what `stream` gives until it ends, whatever its length. Ciphertext is kept in an unnamed file meanwhile, so
+/// a signal may end the process at any time until the result is written.
+pub fn seal_stream(
     input: &SealInput,
-    output: &Path,
-    reader: &mut impl Read,
-    length: u64,
-    found: Recognised,
-    interrupt: &Interrupt,
+    stream: &mut (impl Read + Send),
+    place: &mut Place,
 ) -> Result<SealReport, SealFileError> {
-    let sealed = write_sealed(input, output, reader, length, found, interrupt, &|| Ok(()))?;
-    Ok(report(input, output, sealed))
+    place.refuse_existing()?;
+    let output = place.name().to_owned();
+    let failed = |error| seal_error(&input.input, &output, error);
+    let (data_key, recovery) = keys(input)?;
+    let mut spooled = {
+        let mut bar = Bar::new("reading", None);
+        let never = Interrupt::default();
+        let progress = &mut watch(&mut bar, &never);
+        sealed::spool(stream, place.working_file()?, CHUNK_BYTES_DEFAULT, data_key, progress)
+            .map_err(failed)?
+    };
+    let interrupt = Interrupt::listen();
+    let mut text = BufReader::new(spooled.plaintext().map_err(failed)?);
+    let found = recognise::recognise_stream(&input.input, &mut text, &interrupt)?;
+    drop(text);
+    let mut bar = Bar::new("writing", Some(spooled.plain_bytes()));
+    let write = |mut writer: &mut (dyn Write + Send)| {
+        spooled.seal(&mut writer, &params(input, found), &mut watch(&mut bar, &interrupt)).map_err(failed)
+    };
+    let sealed = with_recovery(input, recovery, |keep| place.write(&interrupt, write, keep))?;
+    Ok(report(input, place.name(), sealed))
 }
 
-/// Writes into an unnamed-looking neighbour of `output` that disappears on any error, then gives it its name.
-fn write_sealed(
+/// A fresh data key, and the file by which its owner keeps it, if wanted.
+fn keys(input: &SealInput) -> Result<(DataKey, Option<RecoveryFile>), SealFileError> {
+    let failed = |source| SealFileError::Seal { path: input.input.clone(), source };
+    let data_key = DataKey::fresh().map_err(failed)?;
+    let file = input.recovery.as_deref().map(|path| RecoveryFile::prepare(path, &data_key)).transpose()?;
+    Ok((data_key, file))
+}
+
+/// Keeps the recovery file when asked, just before the sealed file gets its name, and not if that fails.
+fn with_recovery<T>(
     input: &SealInput,
-    output: &Path,
-    reader: &mut impl Read,
-    length: u64,
-    found: Recognised,
-    interrupt: &Interrupt,
-    unchanged: &dyn Fn() -> Result<(), SealFileError>,
-) -> Result<SealedSummary, SealFileError> {
-    let failed = |source| SealFileError::Write { path: output.to_owned(), source };
-    let folder = folder_of(output);
-    fs::create_dir_all(folder).map_err(failed)?;
-    let temporary = tempfile::Builder::new().prefix(".cohort-seal-").tempfile_in(folder).map_err(failed)?;
-    let mut bar = progress::Bar::new(length);
-    let mut progress = |done| {
+    recovery: Option<RecoveryFile>,
+    write: impl FnOnce(Box<dyn FnOnce() -> Result<(), SealFileError> + '_>) -> Result<T, SealFileError>,
+) -> Result<T, SealFileError> {
+    let kept = Cell::new(false);
+    let keep = || {
+        if let Some(file) = recovery {
+            file.keep()?;
+            kept.set(true);
+        }
+        Ok(())
+    };
+    let written = write(Box::new(keep));
+    if let (Err(_), true, Some(path)) = (&written, kept.get(), &input.recovery) {
+        // It opens nothing; the first error is the one to tell.
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+fn watch<'p>(bar: &'p mut Bar, interrupt: &'p Interrupt) -> impl FnMut(u64) -> ControlFlow<()> + Send + 'p {
+    move |done| {
         bar.update(done);
         if interrupt.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let mut writer = BufWriter::new(temporary.as_file());
-    let summary = sealed::seal(reader, length, &mut writer, &params(input, found), &mut progress)
-        .map_err(|error| seal_error(input, output, error))?;
-    drop(writer);
-    unchanged()?;
-    temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
-    temporary.as_file().sync_all().map_err(failed)?;
-    if interrupt.is_set() {
-        return Err(SealFileError::Interrupted);
     }
-    temporary.persist_noclobber(output).map_err(|error| match error.error.kind() {
-        std::io::ErrorKind::AlreadyExists => SealFileError::Exists { path: output.to_owned() },
-        _ => failed(error.error),
-    })?;
-    // The name is durable only once the folder is.
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(summary)
 }
 
 fn params(input: &SealInput, found: Recognised) -> SealParams {
@@ -217,50 +255,23 @@ fn report(input: &SealInput, output: &Path, sealed: SealedSummary) -> SealReport
     }
 }
 
-fn seal_error(input: &SealInput, output: &Path, error: SealedError) -> SealFileError {
+/// The library's error with the file that it is about.
+fn seal_error(input: &Path, output: &Path, error: SealedError) -> SealFileError {
+    let path = input.to_owned();
     match error {
         SealedError::Cancelled => SealFileError::Interrupted,
-        SealedError::Read(source) => SealFileError::Read { path: input.input.clone(), source },
+        SealedError::Read(source) => SealFileError::Read { path, source },
         SealedError::Write(source) => SealFileError::Write { path: output.to_owned(), source },
-        SealedError::Length { .. } => SealFileError::Changed { path: input.input.clone() },
-        SealedError::Envelope(reason) => SealFileError::Metadata { path: input.input.clone(), reason },
-        other => SealFileError::Seal { path: input.input.clone(), source: other },
+        SealedError::Length { .. } => SealFileError::Changed { path },
+        SealedError::Envelope(reason) => SealFileError::Metadata { path, reason },
+        other => SealFileError::Seal { path, source: other },
     }
 }
 
-fn output_path(input: &SealInput) -> Result<PathBuf, SealFileError> {
-    match &input.output {
-        Some(path) if path.as_os_str() == "-" => Err(SealFileError::StandardOutput),
-        Some(path) => Ok(path.clone()),
-        None => {
-            let stem = input.input.file_stem().filter(|_| input.input.as_os_str() != "-");
-            let mut name = stem.map_or_else(|| input.owner.as_str().into(), ToOwned::to_owned);
-            name.push(".tar");
-            Ok(Path::new("./sealed").join(name))
-        }
-    }
-}
-
-fn refuse_existing(output: &Path) -> Result<(), SealFileError> {
-    if output.symlink_metadata().is_ok() {
-        return Err(SealFileError::Exists { path: output.to_owned() });
-    }
-    Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn read_stdin() -> Result<Zeroizing<Vec<u8>>, SealFileError> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    std::io::stdin()
-        .lock()
-        .take(STDIN_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| SealFileError::Read { path: "-".into(), source })?;
-    if bytes.len() as u64 > STDIN_BYTES_MAX {
-        return Err(SealFileError::StandardInputTooLong { limit: STDIN_BYTES_MAX });
-    }
-    Ok(bytes)
+/// `./sealed/NAME.tar`; standard input is named after its owner.
+fn default_output(input: &SealInput) -> PathBuf {
+    let stem = input.input.file_stem().filter(|_| input.input.as_os_str() != "-");
+    let mut name = stem.map_or_else(|| input.owner.as_str().into(), ToOwned::to_owned);
+    name.push(".tar");
+    Path::new("./sealed").join(name)
 }

@@ -5,13 +5,14 @@ use std::{fs, io::Write, path::Path, sync::Arc};
 use alloy::primitives::{Address, B256};
 use arrow::{
     array::{Float64Array, Int64Array, RecordBatch, StringArray},
-    ipc::writer::FileWriter,
+    ipc::writer::{FileWriter, StreamWriter},
 };
 use cohort_cli::{
     failure::Failure,
     inspect::inspect_file,
     seal::{
-        Interrupt, SealFileError, SealInput, SealReport, recognise::recognise_bytes, seal_file, seal_path,
+        Interrupt, Place, SealFileError, SealInput, SealReport, recognise::recognise_bytes, seal_file,
+        seal_path, seal_stream,
     },
 };
 use cohort_protocol::{
@@ -37,6 +38,7 @@ fn input(path: &Path, output: &Path) -> SealInput {
         root_epoch: 0,
         root_key: root().public_key().clone(),
         no_metadata: false,
+        recovery: None,
     }
 }
 
@@ -226,8 +228,6 @@ fn missing_inputs_folders_and_names_that_do_not_fit_are_refused() {
     refused(&site, error, "is not a regular file", "one file");
     let error = site.seal("a.csv", format!("{},b\n1,2\n", "x".repeat(200)).as_bytes()).unwrap_err();
     refused(&site, error, "do not fit the envelope", "--no-metadata");
-    let error = seal_file(&input(&path, Path::new("-"))).unwrap_err();
-    refused(&site, error, "standard output", "--out");
 }
 
 #[test]
@@ -249,17 +249,111 @@ fn an_interruption_leaves_nothing() {
     fs::write(&path, vec![0; 3 << 20]).unwrap();
     let interrupt = Interrupt::default();
     interrupt.set();
-    let error = seal_path(&input(&path, &site.output()), &site.output(), &interrupt).unwrap_err();
+    let mut place = Place::File(site.output());
+    let error = seal_path(&input(&path, &site.output()), &mut place, &interrupt).unwrap_err();
     assert!(matches!(error, SealFileError::Interrupted));
     assert_eq!(site.left(), 0);
 }
 
 #[test]
 fn a_full_disk_is_named() {
-    let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
-    let failure = Failure::from(SealFileError::Write { path: "sealed/out.tar".into(), source });
-    assert!(failure.message.starts_with("cannot write sealed/out.tar: "), "{}", failure.message);
-    assert!(failure.hint.unwrap().starts_with("free space there"));
+    let site = Site::new();
+    let path = site.0.path().join("scan.bin");
+    fs::write(&path, vec![0; 3 << 20]).unwrap();
+    let input = SealInput { recovery: Some(site.0.path().join("kept")), ..input(&path, Path::new("-")) };
+    let full = || Place::Stream(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let errors = [
+        seal_path(&input, &mut full(), &Interrupt::default()).unwrap_err(),
+        seal_stream(&input, &mut &b"a,b\n1,2\n"[..], &mut full()).unwrap_err(),
+    ];
+    for error in errors {
+        let failure = Failure::from(error);
+        assert!(failure.message.starts_with("cannot write -: No space left"), "{}", failure.message);
+        assert!(failure.hint.unwrap().starts_with("free space there"));
+    }
+    assert!(!site.0.path().join("kept").exists(), "no recovery file of a file that does not exist");
+}
+
+#[test]
+fn streams_of_any_kind_are_sealed_without_their_plaintext_on_a_disk() {
+    let kinds = [
+        (parquet_bytes(), ContentKind::Parquet, Some(3)),
+        (b"a,b\n1,2\n".to_vec(), ContentKind::Csv, Some(1)),
+        (vec![0; (5 << 20) + 3], ContentKind::Bytes, None),
+        (vec![], ContentKind::Bytes, None),
+    ];
+    for (bytes, kind, rows) in kinds {
+        let site = Site::new();
+        let input = input(Path::new("-"), &site.output());
+        let report = seal_stream(&input, &mut &bytes[..], &mut Place::File(site.output())).unwrap();
+        assert_eq!((report.kind, report.rows, report.plain_bytes), (kind, rows, bytes.len() as u64));
+        assert!(site.opened() == bytes);
+        assert_eq!(site.left(), 1);
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_or_is_not_what_it_begins_as_leaves_nothing() {
+    struct Breaks(u64);
+    impl std::io::Read for Breaks {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or(std::io::ErrorKind::ConnectionReset)?;
+            Ok(buf.len())
+        }
+    }
+    let site = Site::new();
+    let input = input(Path::new("-"), &site.output());
+    let error = seal_stream(&input, &mut Breaks(5), &mut Place::File(site.output())).unwrap_err();
+    refused(&site, error, "cannot read -", "--in");
+    let mut cut = parquet_bytes();
+    cut.truncate(cut.len() - 5);
+    let error = seal_stream(&input, &mut &cut[..], &mut Place::File(site.output())).unwrap_err();
+    refused(&site, error, "- is not readable as Parquet", "export the file again");
+}
+
+#[test]
+fn a_pipe_gets_the_same_file_as_a_name() {
+    let site = Site::new();
+    let path = site.0.path().join("a.csv");
+    fs::write(&path, "a,b\n1,2\n").unwrap();
+    fs::create_dir(site.0.path().join("sealed")).unwrap();
+    let pipe = fs::File::create(site.output()).unwrap();
+    let input = input(&path, Path::new("-"));
+    let report = seal_path(&input, &mut Place::Stream(pipe), &Interrupt::default()).unwrap();
+    assert_eq!(report.file, Path::new("-"));
+    assert_eq!(inspect_file(&site.output()).unwrap().dataset_id, report.dataset_id);
+    assert_eq!(site.opened(), b"a,b\n1,2\n");
+}
+
+#[test]
+fn arrow_streams_are_recognised_and_damaged_ones_refused() {
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, &batch().schema()).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.write(&batch()).unwrap();
+    writer.finish().unwrap();
+    drop(writer);
+    let site = Site::new();
+    let report = site.seal("table.arrows", &bytes).unwrap();
+    assert_eq!((report.kind, report.rows), (ContentKind::Arrow, Some(6)));
+    assert_eq!(inspect_file(&site.output()).unwrap().schema.unwrap(), schema(&COLUMNS));
+    for length in (8..bytes.len() - 8).step_by(5) {
+        let site = Site::new();
+        match site.seal("table", &bytes[..length]) {
+            Err(error) => refused(&site, error, "not readable as Arrow", "export the file again"),
+            // A cut between two messages is a stream without its end mark, which Arrow allows.
+            Ok(report) => assert!(report.rows < Some(6) || length == bytes.len() - 8),
+        }
+    }
+}
+
+#[test]
+fn a_csv_line_without_end_is_not_held_in_memory() {
+    let long = vec![b'x'; 17 << 20];
+    let site = Site::new();
+    let error = site.seal("a.csv", &long).unwrap_err();
+    refused(&site, error, "a line is longer than 16 MiB", "export");
+    assert_eq!(recognise_bytes(Path::new("-"), &long).unwrap().kind, ContentKind::Bytes);
 }
 
 #[test]

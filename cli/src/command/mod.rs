@@ -1,10 +1,12 @@
 //! One module a command; each parses its arguments to plain data, then opens, then acts.
 
 pub mod approve;
+pub mod completions;
 pub mod dataset;
 pub mod inspect;
 pub mod kms;
 pub mod recipe;
+pub mod reseal;
 pub mod run;
 pub mod seal;
 pub mod status;

@@ -7,7 +7,6 @@ use std::{
 
 use cohort_protocol::sealed::SealedError;
 
-use super::human;
 use crate::{
     failure::{Exit, Failure},
     files::chain_text,
@@ -55,15 +54,41 @@ pub enum SealFileError {
         /// The input.
         path: PathBuf,
     },
-    /// Standard input is too long to be held.
-    #[error("standard input is longer than {}", human::bytes(*limit))]
-    StandardInputTooLong {
-        /// Bytes.
-        limit: u64,
+    /// Bytes on a screen help nobody.
+    #[error("standard output is a terminal: a sealed dataset is not text")]
+    Terminal,
+    /// The recovery file is not one, or not of this dataset.
+    #[error("{} is not usable", path.display())]
+    Recovery {
+        /// The recovery file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SealedError,
     },
-    /// The result needs a name.
-    #[error("a sealed dataset is not written to standard output")]
-    StandardOutput,
+    /// Somebody else could read the data key.
+    #[error("recovery file {} can be read by others (mode {mode:03o})", path.display())]
+    RecoveryMode {
+        /// The recovery file.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Nothing to do.
+    #[error("{} is sealed for this recipe already", path.display())]
+    SameRecipe {
+        /// The sealed file.
+        path: PathBuf,
+    },
+    /// The sealed file to seal anew is none, or was changed.
+    #[error("{} is not an intact sealed dataset ({})", path.display(), source.layer())]
+    NotSealed {
+        /// The sealed file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: SealedError,
+    },
     /// Sealed files are not overwritten.
     #[error("{} exists already", path.display())]
     Exists {
@@ -106,14 +131,19 @@ impl SealFileError {
             }
             Self::Metadata { .. } => "seal with --no-metadata".into(),
             Self::Changed { .. } => "seal a copy that nobody writes to".into(),
-            Self::StandardInputTooLong { .. } => {
-                "save it to a file on an encrypted disk and give its path".into()
-            }
-            Self::StandardOutput => "give a file name after --out".into(),
+            Self::Terminal => "redirect it to a file or a pipe, or give a file name after --out".into(),
+            Self::Recovery { .. } => "give the file that --recovery-file wrote when this dataset was sealed".into(),
+            Self::RecoveryMode { path, .. } => format!("chmod 600 {}", path.display()),
+            Self::SameRecipe { .. } => "give the new app-compose file after --compose".into(),
+            Self::NotSealed { .. } => "get the file again from where it is kept".into(),
             Self::Exists { .. } => "give another --out, or move the file away".into(),
             Self::Write { source, .. } if source.kind() == ErrorKind::StorageFull => {
-                "free space there, or give --out on another disk; the sealed file is as large as the input"
+                "free space there, or give --out on another disk; the sealed file is as large as the input, and \
+                 standard input takes as much again meanwhile (with --out - in TMPDIR)"
                     .into()
+            }
+            Self::Write { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+                "the program that reads the output ended first; what it got is not a sealed dataset".into()
             }
             Self::Write { .. } => "check the folder of --out and its permissions".into(),
             Self::Interrupted => "seal again when ready".into(),
@@ -125,7 +155,7 @@ impl SealFileError {
 impl From<SealFileError> for Failure {
     fn from(error: SealFileError) -> Self {
         let exit = match error {
-            SealFileError::Interrupted => Exit::Refused,
+            SealFileError::Interrupted | SealFileError::NotSealed { .. } => Exit::Refused,
             _ => Exit::Input,
         };
         Self { exit, message: chain_text(&error), hint: Some(error.hint()) }

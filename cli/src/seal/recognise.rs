@@ -1,29 +1,25 @@
 //! What a file is, from the file itself: Parquet, Arrow IPC, CSV, or bytes; with rows and columns.
 
 use std::{
-    fs::File,
-    io::{BufReader, Cursor, Read, Seek},
+    cell::Cell,
+    io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
     path::Path,
+    rc::Rc,
 };
 
-use arrow::{
-    datatypes::{DataType, Schema},
-    error::ArrowError,
-    ipc::reader::FileReader,
-};
+use arrow::datatypes::{DataType, Schema};
 use cohort_protocol::sealed::{Column, ContentKind};
-use parquet::{
-    arrow::parquet_to_arrow_schema,
-    errors::ParquetError,
-    file::{metadata::ParquetMetaDataReader, reader::ChunkReader},
-};
+use parquet::{arrow::parquet_to_arrow_schema, errors::ParquetError, file::metadata::ParquetMetaDataReader};
 
-use super::{Interrupt, SealFileError};
+use super::{Interrupt, SealFileError, arrow_messages};
 
 const PARQUET_MAGIC: &[u8] = b"PAR1";
-const ARROW_MAGIC: &[u8] = b"ARROW1";
 /// Records between two looks at the interrupt flag.
 const RECORDS_BETWEEN_CHECKS: u64 = 1 << 16;
+/// Longest line of a CSV file that is held in memory.
+const CSV_RECORD_BYTES_MAX: u64 = 16 << 20;
+/// What is read of a Parquet file's end before its footer's size is known.
+const PARQUET_TAIL_BYTES: u64 = 64 << 10;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,40 +37,56 @@ const BYTES: Recognised = Recognised { kind: ContentKind::Bytes, rows: None, sch
 /// Recognises a file. One that begins as Parquet or Arrow, or is called `.csv`, must be readable as such.
 pub fn recognise_file(
     path: &Path,
-    file: &mut File,
+    file: &mut (impl Read + Seek),
     interrupt: &Interrupt,
 ) -> Result<Recognised, SealFileError> {
+    if let Some(found) = by_magic(path, file)? {
+        return Ok(found);
+    }
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        return csv(path, file, interrupt);
+    }
+    Ok(BYTES)
+}
+
+/// Recognises what came without a name: CSV is what reads as CSV with two columns or more.
+pub fn recognise_stream(
+    path: &Path,
+    stream: &mut (impl Read + Seek),
+    interrupt: &Interrupt,
+) -> Result<Recognised, SealFileError> {
+    if let Some(found) = by_magic(path, stream)? {
+        return Ok(found);
+    }
+    let columns = |found: &Recognised| found.schema.as_ref().map_or(0, Vec::len);
+    match csv(path, stream, interrupt) {
+        Ok(found) if columns(&found) > 1 => Ok(found),
+        Err(SealFileError::Interrupted) => Err(SealFileError::Interrupted),
+        _ => Ok(BYTES),
+    }
+}
+
+/// [`recognise_stream`] of bytes in memory.
+pub fn recognise_bytes(path: &Path, bytes: &[u8]) -> Result<Recognised, SealFileError> {
+    recognise_stream(path, &mut Cursor::new(bytes), &Interrupt::default())
+}
+
+/// What the first bytes say; leaves the reader at its beginning when they say nothing.
+fn by_magic(path: &Path, file: &mut (impl Read + Seek)) -> Result<Option<Recognised>, SealFileError> {
     let failed = |source| SealFileError::Read { path: path.to_owned(), source };
     let mut magic = Vec::new();
     file.rewind().map_err(failed)?;
     file.by_ref().take(8).read_to_end(&mut magic).map_err(failed)?;
     file.rewind().map_err(failed)?;
     if magic.starts_with(PARQUET_MAGIC) {
-        return parquet(&*file).map_err(|error| unreadable(path, "Parquet", &error));
+        return parquet(file).map(Some).map_err(|error| unreadable(path, "Parquet", &error));
     }
-    if magic.starts_with(ARROW_MAGIC) {
-        return arrow_file(BufReader::new(&*file)).map_err(|error| unreadable(path, "Arrow", &error));
+    if let Some(form) = arrow_messages::Form::of(&magic) {
+        let found = arrow_messages::read(form, file).map_err(|error| unreadable(path, "Arrow", &error))?;
+        let (rows, schema) = (Some(found.rows), Some(columns(&found.schema)));
+        return Ok(Some(Recognised { kind: ContentKind::Arrow, rows, schema }));
     }
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        return csv(path, &*file, interrupt);
-    }
-    Ok(BYTES)
-}
-
-/// Recognises what came without a name: CSV is what reads as CSV with two columns or more.
-pub fn recognise_bytes(path: &Path, bytes: &[u8]) -> Result<Recognised, SealFileError> {
-    if bytes.starts_with(PARQUET_MAGIC) {
-        let copy = parquet_bytes(bytes);
-        return parquet(&copy).map_err(|error| unreadable(path, "Parquet", &error));
-    }
-    if bytes.starts_with(ARROW_MAGIC) {
-        return arrow_file(Cursor::new(bytes)).map_err(|error| unreadable(path, "Arrow", &error));
-    }
-    let found = csv(path, bytes, &Interrupt::default());
-    Ok(found
-        .ok()
-        .filter(|found| found.schema.as_ref().is_some_and(|columns| columns.len() > 1))
-        .unwrap_or(BYTES))
+    Ok(None)
 }
 
 fn unreadable(path: &Path, format: &'static str, reason: &dyn std::fmt::Display) -> SealFileError {
@@ -83,13 +95,21 @@ fn unreadable(path: &Path, format: &'static str, reason: &dyn std::fmt::Display)
     SealFileError::Unreadable { path: path.to_owned(), format, reason }
 }
 
-fn parquet_bytes(bytes: &[u8]) -> bytes::Bytes {
-    bytes::Bytes::copy_from_slice(bytes)
-}
-
 /// Rows and columns from the footer; the data pages are not read.
-fn parquet<R: ChunkReader>(reader: &R) -> Result<Recognised, ParquetError> {
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(reader)?;
+fn parquet(file: &mut (impl Read + Seek)) -> Result<Recognised, ParquetError> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut reader = ParquetMetaDataReader::new();
+    let mut take = PARQUET_TAIL_BYTES;
+    loop {
+        let tail = tail(file, length, take)?;
+        match reader.try_parse_sized(&bytes::Bytes::from(tail), length) {
+            Err(ParquetError::NeedMoreData(want)) if want as u64 > take && want as u64 <= length => {
+                take = want as u64;
+            }
+            parsed => break parsed?,
+        }
+    }
+    let metadata = reader.finish()?;
     let file = metadata.file_metadata();
     let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
     let rows = u64::try_from(file.num_rows())
@@ -97,15 +117,12 @@ fn parquet<R: ChunkReader>(reader: &R) -> Result<Recognised, ParquetError> {
     Ok(Recognised { kind: ContentKind::Parquet, rows: Some(rows), schema: Some(columns(&schema)) })
 }
 
-fn arrow_file<R: Read + Seek>(reader: R) -> Result<Recognised, ArrowError> {
-    // An empty projection still counts rows, and decodes nothing.
-    let batches = FileReader::try_new(reader, Some(vec![]))?;
-    let schema = columns(&batches.schema());
-    let mut rows = 0;
-    for batch in batches {
-        rows += batch?.num_rows() as u64;
-    }
-    Ok(Recognised { kind: ContentKind::Arrow, rows: Some(rows), schema: Some(schema) })
+/// The last `take` bytes, or all.
+fn tail(file: &mut (impl Read + Seek), length: u64, take: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(length.saturating_sub(take)))?;
+    let mut bytes = Vec::new();
+    file.take(take).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn columns(schema: &Schema) -> Vec<Column> {
@@ -158,9 +175,29 @@ impl Seen {
     }
 }
 
+/// Ends a CSV file whose line is too long to be held; without it a file without line ends would fill the memory.
+struct LineLimit<R> {
+    reader: R,
+    since_record: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for LineLimit<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buf)?;
+        let since = self.since_record.get() + count as u64;
+        self.since_record.set(since);
+        if since > CSV_RECORD_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than 16 MiB"));
+        }
+        Ok(count)
+    }
+}
+
 /// UTF-8, a header line, and as many cells on every line.
 fn csv(path: &Path, reader: impl Read, interrupt: &Interrupt) -> Result<Recognised, SealFileError> {
-    let mut lines = csv::ReaderBuilder::new().from_reader(reader);
+    let since_record = Rc::new(Cell::new(0));
+    let limited = LineLimit { reader: BufReader::new(reader), since_record: Rc::clone(&since_record) };
+    let mut lines = csv::ReaderBuilder::new().from_reader(limited);
     let names = lines.headers().map_err(|error| csv_error(path, &error))?.clone();
     if names.is_empty() || names.iter().any(str::is_empty) {
         return Err(unreadable(path, "CSV", &"the first line must name every column"));
@@ -171,6 +208,7 @@ fn csv(path: &Path, reader: impl Read, interrupt: &Interrupt) -> Result<Recognis
     while lines.read_record(&mut record).map_err(|error| csv_error(path, &error))? {
         seen.iter_mut().zip(&record).for_each(|(seen, cell)| seen.add(cell));
         rows += 1;
+        since_record.set(0);
         if rows % RECORDS_BETWEEN_CHECKS == 0 && interrupt.is_set() {
             return Err(SealFileError::Interrupted);
         }
@@ -185,6 +223,9 @@ fn csv(path: &Path, reader: impl Read, interrupt: &Interrupt) -> Result<Recognis
 fn csv_error(path: &Path, error: &csv::Error) -> SealFileError {
     let line = error.position().map_or(1, csv::Position::line);
     match error.kind() {
+        csv::ErrorKind::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            unreadable(path, "CSV", &format_args!("near line {line} {source}"))
+        }
         csv::ErrorKind::Io(source) => {
             let source = std::io::Error::new(source.kind(), source.to_string());
             SealFileError::Read { path: path.to_owned(), source }

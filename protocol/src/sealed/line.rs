@@ -171,10 +171,16 @@ mod tests {
         for count in [1, 2, 3, 100] {
             let (first, last) = (Ordered::new(0, Vec::new()), Ordered::new(1, Vec::new()));
             Line::run(count, 4096, |line, index, buffer| {
-                line.turn(&first, index, |seen| Ok(seen.push(index)))?;
+                line.turn(&first, index, |seen| {
+                    seen.push(index);
+                    Ok(())
+                })?;
                 buffer.clear();
                 buffer.push(index as u8);
-                line.turn(&last, index, |seen: &mut Vec<u8>| Ok(seen.extend_from_slice(buffer)))
+                line.turn(&last, index, |seen: &mut Vec<u8>| {
+                    seen.extend_from_slice(buffer);
+                    Ok(())
+                })
             })
             .unwrap();
             assert_eq!(first.into_inner(), (0..count).collect::<Vec<_>>());
@@ -190,7 +196,10 @@ mod tests {
                 if index >= at {
                     return Err(SealedError::Chunk { index });
                 }
-                line.turn(&last, index, |passed| Ok(*passed += 1))
+                line.turn(&last, index, |passed| {
+                    *passed += 1;
+                    Ok(())
+                })
             });
             assert!(matches!(stopped, Err(SealedError::Chunk { index }) if index == at));
             assert_eq!(last.into_inner(), at, "all before it passed");
@@ -208,7 +217,10 @@ mod tests {
                 }
                 Ok(())
             })?;
-            line.turn(&writes, index, |writes| Ok(*writes += 1))
+            line.turn(&writes, index, |writes| {
+                *writes += 1;
+                Ok(())
+            })
         })
         .unwrap();
         assert_eq!((reads.into_inner(), writes.into_inner()), (7, 7));

@@ -1,0 +1,102 @@
+//! Where a sealed file goes: under its final name whole or not at all, or to a stream.
+
+use std::{
+    fs::{self, File},
+    io::{IsTerminal, Write},
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{Interrupt, SealFileError};
+
+/// Where to.
+#[derive(Debug)]
+pub enum Place {
+    /// A file that does not exist yet.
+    File(PathBuf),
+    /// A pipe or an open file: what was written before a failure stays written.
+    Stream(File),
+}
+
+impl Place {
+    /// Standard output, unless a person would see the bytes.
+    pub fn standard_output() -> Result<Self, SealFileError> {
+        let stdout = std::io::stdout();
+        if stdout.is_terminal() {
+            return Err(SealFileError::Terminal);
+        }
+        let stream = stdout.as_fd().try_clone_to_owned();
+        Ok(Self::Stream(stream.map_err(|source| SealFileError::Write { path: "-".into(), source })?.into()))
+    }
+
+    /// Its name; `-` for a stream.
+    pub fn name(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Stream(_) => Path::new("-"),
+        }
+    }
+
+    pub(super) fn refuse_existing(&self) -> Result<(), SealFileError> {
+        match self {
+            Self::File(path) if path.symlink_metadata().is_ok() => {
+                Err(SealFileError::Exists { path: path.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An unnamed file for ciphertext: on the disk of the result, or in the folder for temporary files.
+    pub(super) fn working_file(&self) -> Result<File, SealFileError> {
+        let folder = match self {
+            Self::File(path) => folder_of(path).to_owned(),
+            Self::Stream(_) => std::env::temp_dir(),
+        };
+        fs::create_dir_all(&folder)
+            .and_then(|()| tempfile::tempfile_in(&folder))
+            .map_err(|source| SealFileError::Write { path: folder, source })
+    }
+
+    /// Lets `write` make the content, then `keep` decide whether it stays.
+    ///
+    /// A file is written beside its final name under one that disappears on any error; it is on the disk before
+    /// `keep` is asked, and gets its name after.
+    pub(super) fn write<T>(
+        &mut self,
+        interrupt: &Interrupt,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> Result<T, SealFileError>,
+        keep: impl FnOnce() -> Result<(), SealFileError>,
+    ) -> Result<T, SealFileError> {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Stream(stream) => {
+                let written = write(stream)?;
+                keep()?;
+                return Ok(written);
+            }
+        };
+        let failed = |source| SealFileError::Write { path: path.clone(), source };
+        let folder = folder_of(path);
+        fs::create_dir_all(folder).map_err(failed)?;
+        let mut temporary =
+            tempfile::Builder::new().prefix(".cohort-seal-").tempfile_in(folder).map_err(failed)?;
+        let written = write(temporary.as_file_mut())?;
+        temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
+        temporary.as_file().sync_all().map_err(failed)?;
+        if interrupt.is_set() {
+            return Err(SealFileError::Interrupted);
+        }
+        keep()?;
+        temporary.persist_noclobber(&*path).map_err(|error| match error.error.kind() {
+            std::io::ErrorKind::AlreadyExists => SealFileError::Exists { path: path.clone() },
+            _ => failed(error.error),
+        })?;
+        // The name is durable only once the folder is.
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(written)
+    }
+}
+
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

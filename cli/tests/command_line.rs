@@ -1,0 +1,266 @@
+//! The `cohort` program: what it prints without a chain, and its exit codes.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use cohort_protocol::{
+    hpke::SecretBytes,
+    root::RootKeys,
+    sealed::{self, wrap_key_from_root},
+};
+
+fn cohort(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cohort"))
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn completions_know_every_command_of_the_data_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = cohort(folder.path(), &["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = text(&output.stdout);
+        for word in ["seal", "reseal", "inspect", "recovery-file", "no-metadata"] {
+            assert!(script.contains(word), "{word} for {shell}");
+        }
+    }
+    assert_eq!(cohort(folder.path(), &["completions", "none"]).status.code(), Some(2));
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = cohort(folder.path(), &["man", "--out", "man"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for page in
+        ["cohort.1", "cohort-seal.1", "cohort-reseal.1", "cohort-inspect.1", "cohort-dataset-register.1"]
+    {
+        let page = fs::read_to_string(folder.path().join("man").join(page)).expect(page);
+        assert!(page.contains(".SH NAME") && page.contains("SYNOPSIS"));
+    }
+}
+
+#[test]
+fn unusable_arguments_end_with_2_and_a_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.csv"), "a,b\n1,2\n").unwrap();
+    for (args, words) in [
+        (&["seal"][..], "--owner"),
+        (&["seal", "--owner", "hospital A", "--in", "a.csv"], "--owner"),
+        (&["seal", "--owner", "hospital-A", "--in", "a.csv"], "no app-compose file is given"),
+        (&["seal", "--owner", "hospital-A", "--in", "a.csv", "--offline"], "--root-file"),
+        (&["inspect", "absent.tar"], "cannot read absent.tar"),
+        (&["reseal", "absent.tar", "--recovery-file", "k"], "cannot read absent.tar"),
+    ] {
+        let output = cohort(folder.path(), args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+    let output = cohort(folder.path(), &["inspect", "a.csv"]);
+    assert_eq!(output.status.code(), Some(1), "a refusal is no bad argument");
+}
+
+/// An owner's folder without a network: a saved root, the recipe, and data.
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+const APP: &str = "0x4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f4f";
+const REGISTRY: &str = "0x5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f5f";
+const DATA: &[u8] = b"age,sex\n63,m\n41,f\n";
+
+fn root() -> RootKeys {
+    RootKeys::derive(&SecretBytes::new([7; 32]), 0).unwrap()
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self { folder: tempfile::tempdir().unwrap() };
+        let compose =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../test/data/heart-disease/app-compose.json");
+        let compose = fs::read_to_string(compose).unwrap();
+        site.write("app-compose.json", compose.as_bytes());
+        let mut other: serde_json::Value = serde_json::from_str(&compose).unwrap();
+        other["name"] = "second-study".into();
+        site.write("second.json", other.to_string().as_bytes());
+        let statement = root().statement(31337, REGISTRY.parse().unwrap()).unwrap();
+        site.write("root.json", &serde_json::to_vec(&statement).unwrap());
+        site.write(
+            "cohort.toml",
+            format!("app = \"{APP}\"\nregistry = \"{REGISTRY}\"\ncompose = \"app-compose.json\"\n")
+                .as_bytes(),
+        );
+        site.write("a.csv", DATA);
+        site
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn offline<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        let tail = ["--offline", "--root-file", "root.json"];
+        args.iter().copied().chain(tail).collect()
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        cohort(self.folder.path(), &self.offline(args))
+    }
+
+    /// What the KMS would let the recipe's CVM open.
+    fn opened(&self, file: &[u8]) -> Vec<u8> {
+        let envelope = sealed::read_header(&mut &file[..]).unwrap();
+        let key = wrap_key_from_root(&root().sealing, &envelope.context(), envelope.enc()).unwrap();
+        sealed::open(&mut &file[..], &key, 1 << 30).unwrap().0.to_vec()
+    }
+}
+
+#[test]
+fn a_saved_root_seals_without_a_network() {
+    let site = Site::new();
+    let output = site.run(&["seal", "--owner", "hospital-A", "--in", "a.csv"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("-> ./sealed/a.tar\n2 rows"), "{said}");
+    assert_eq!(site.opened(&fs::read(site.path("sealed/a.tar")).unwrap()), DATA);
+    let card = cohort(site.folder.path(), &["inspect", "sealed/a.tar", "--json"]);
+    let card: serde_json::Value = serde_json::from_slice(&card.stdout).unwrap();
+    assert_eq!((&card["rows"], &card["analysis_app_id"]), (&2.into(), &APP.into()));
+}
+
+#[test]
+fn standard_input_and_output_carry_any_length() {
+    let site = Site::new();
+    let data = vec![7u8; (9 << 20) + 1];
+    site.write("big", &data);
+    let args = site.offline(&["seal", "--owner", "hospital-A", "--in", "-", "--out", "-", "--json"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cohort"))
+        .args(args)
+        .current_dir(site.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(&data));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(site.opened(&output.stdout) == fs::read(site.path("big")).unwrap());
+    let report: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!((&report["file"], &report["sealed_bytes"]), (&"-".into(), &output.stdout.len().into()));
+}
+
+#[test]
+fn a_full_disk_and_a_reader_that_leaves_end_with_2() {
+    let site = Site::new();
+    let args = site.offline(&["seal", "--owner", "hospital-A", "--in", "a.csv", "--out", "-"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cohort"))
+        .args(&args)
+        .current_dir(site.folder.path())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("error: cannot write -: No space left") && said.contains("hint: free space"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_recipe_follows_another_by_the_recovery_file() {
+    let site = Site::new();
+    let seal = ["seal", "--owner", "hospital-A", "--in", "a.csv", "--recovery-file", "a.key"];
+    assert_eq!(site.run(&seal).status.code(), Some(0));
+    let reseal = ["reseal", "sealed/a.tar", "--recovery-file", "a.key"];
+    let output = site.run(&reseal);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("sealed for this recipe already") && said.contains("--compose"), "{said}");
+
+    let output = site.run(&[&reseal[..], &["--compose", "second.json", "--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let file = site.path(report["file"].as_str().unwrap());
+    let hash = report["compose_hash"].as_str().unwrap();
+    assert!(file.ends_with(format!("sealed/a-{}.tar", &hash[2..10])), "{}", file.display());
+    assert_eq!(site.opened(&fs::read(file).unwrap()), DATA);
+    let said = text(&output.stdout) + &text(&output.stderr);
+    let key = fs::read_to_string(site.path("a.key")).unwrap();
+    let key: serde_json::Value = serde_json::from_str(&key).unwrap();
+    assert!(!said.contains(&key["data_key"].as_str().unwrap()[2..18]), "the key is not printed");
+}
+
+#[test]
+fn a_wrong_owner_a_changed_root_and_another_registry_are_refused_offline() {
+    let site = Site::new();
+    let output = site.run(&["seal", "--owner", "hospital-Z", "--in", "a.csv"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("no dataset of hospital-Z") && said.contains("hospital-A, hospital-B"), "{said}");
+
+    let seal = ["seal", "--owner", "hospital-A", "--in", "a.csv"];
+    let output = site.run(&[&seal[..], &["--registry", APP]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("the saved root is of registry"));
+
+    let mut statement: serde_json::Value =
+        serde_json::from_slice(&fs::read(site.path("root.json")).unwrap()).unwrap();
+    let other = RootKeys::derive(&SecretBytes::new([8; 32]), 0).unwrap();
+    statement["sealing_key"] = format!("0x{}", hex::encode(other.sealing.public_key().as_bytes())).into();
+    site.write("root.json", statement.to_string().as_bytes());
+    let output = site.run(&seal);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is not signed by"), "{}", text(&output.stderr));
+    assert!(!site.path("sealed").exists());
+}
+
+#[test]
+fn ctrl_c_while_a_stream_is_read_leaves_nothing() {
+    let site = Site::new();
+    let args = site.offline(&["seal", "--owner", "hospital-A", "--in", "-", "--recovery-file", "a.key"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cohort"))
+        .args(args)
+        .current_dir(site.folder.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdin = child.stdin.as_mut().unwrap();
+    stdin.write_all(&vec![1; 3 << 20]).unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    assert!(!child.wait().unwrap().success());
+    let left: Vec<_> = fs::read_dir(site.path("sealed"))
+        .into_iter()
+        .flatten()
+        .chain(fs::read_dir(site.folder.path()).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".tar") || name.starts_with(".cohort") || name == "a.key")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
