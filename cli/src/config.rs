@@ -1,4 +1,4 @@
-//! Where a command finds its study: flags, `COHORT_…` variables, or `cohort.toml`, in this order.
+//! Where a command finds its study: flags, `COHORT_*` variables, or `cohort.toml`, in this order.
 
 use std::path::{Path, PathBuf};
 
@@ -139,7 +139,7 @@ fn missing(what: &str, flag: &str, key: &str) -> Failure {
     let variable = flag.trim_start_matches("--").replace('-', "_").to_uppercase();
     Failure::input(
         format!("no {what} is given"),
-        format!("give {flag}, set COHORT_{variable}, or write {key} = … into {FILE}"),
+        format!("give {flag}, set COHORT_{variable}, or write {key} = ... into {FILE}"),
     )
 }
 

@@ -236,7 +236,13 @@ fn show(terms: &Terms, recipe: Option<&Recipe>) {
     eprintln!("proposal      {}", terms.proposal_id());
     eprintln!("compose-hash  {}", terms.compose_hash);
     eprintln!("privacy       epsilon {} per run, {} in all", terms.epsilon_per_run, terms.epsilon_budget);
-    eprintln!("ends          {} (Unix time)", terms.expiry);
+    eprintln!("ends          {}", date(terms.expiry));
+}
+
+/// Unix seconds as people read them.
+fn date(seconds: u64) -> String {
+    let date = i64::try_from(seconds).ok().and_then(|s| chrono::DateTime::from_timestamp(s, 0));
+    date.map_or_else(|| format!("{seconds} (Unix time)"), |date| date.format("%Y-%m-%d %H:%M UTC").to_string())
 }
 
 fn confirm(yes: bool, verb: &str) -> Outcome {

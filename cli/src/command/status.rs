@@ -99,7 +99,8 @@ fn print(id: ProposalId, card: &Card) {
     let release = match (card.decision.head, card.decision.confirmed) {
         (Decision::Allow, Decision::Allow) => "open to owners that have signed".to_owned(),
         (Decision::Allow, _) => "waiting: approvals must age".to_owned(),
-        (reason, _) => format!("waiting: {reason} ({})", reason.hint()),
+        (Decision::NoQuorum, _) => format!("waiting ({})", Decision::NoQuorum.hint()),
+        (reason, _) => format!("refused: {reason} ({})", reason.hint()),
     };
     println!("  key release      {release}");
 }
