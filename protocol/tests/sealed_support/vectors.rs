@@ -117,8 +117,21 @@ struct Parts {
 
 impl Parts {
     fn seal(seed: &str, plain: &[u8], params: &SealParams) -> Self {
+        let keys = FixedSeal::new(seed, params, &params.context().unwrap());
+        Self::seal_with(keys, plain, params)
+    }
+
+    /// The same data under another envelope: a fresh encapsulation around the data key of `self`.
+    fn reseal(&self, seed: &str, plain: &[u8], params: &SealParams) -> Self {
+        let fresh = FixedSeal::new(seed, params, &params.context().unwrap());
+        let resealed =
+            Self::seal_with(FixedSeal { data_key: self.keys.data_key.clone(), ..fresh }, plain, params);
+        assert_eq!(resealed.data, self.data);
+        resealed
+    }
+
+    fn seal_with(keys: FixedSeal, plain: &[u8], params: &SealParams) -> Self {
         let context = params.context().unwrap();
-        let keys = FixedSeal::new(seed, params, &context);
         let (file, summary) = keys.seal(plain, params);
         let at = layout(&file);
         let mut chunk_key = [0; 32];
@@ -235,6 +248,7 @@ pub fn all() -> (Index, Vec<(Case, Vec<u8>)>) {
     add_content(&mut out, &params);
     add_commitment(&mut out, &good);
     add_wrap(&mut out, &good, &params);
+    add_resealed(&mut out, &good, &params);
     add_chunk(&mut out, &params);
     let index = Index {
         format: "cohort-sealed-dataset/1".into(),
@@ -576,6 +590,35 @@ fn add_wrap(out: &mut Builder, good: &Parts, params: &SealParams) {
     let wrapped = cipher.encrypt(&[0; 12].into(), payload).unwrap();
     let file = good.with_envelope(|v| v["wrapped_key"] = json!(format!("0x{}", hex::encode(wrapped))));
     out.bad("wrap-other-data-key", "a data key that key_commitment does not commit to", good, file);
+}
+
+fn add_resealed(out: &mut Builder, good: &Parts, params: &SealParams) {
+    let second = SealParams { compose_hash: ComposeHash(B256::repeat_byte(0xb7)), ..params.clone() };
+    let new = good.reseal("resealed", CSV, &second);
+    out.valid("valid-resealed", "valid-csv's data under an envelope for another recipe", &new);
+    out.bad_for(
+        "wrap-resealed-for-old-recipe",
+        "resealed for another recipe, asked for by the first",
+        good.attested.clone(),
+        new.file.clone(),
+    );
+    out.bad_for(
+        "wrap-resealed-for-new-recipe",
+        "the first envelope, asked for by the recipe that it was resealed for",
+        new.attested.clone(),
+        good.file.clone(),
+    );
+    let old: Value = serde_json::from_slice(&good.envelope).unwrap();
+    let grafted = new.with_envelope(|v| {
+        v["enc"] = old["enc"].clone();
+        v["wrapped_key"] = old["wrapped_key"].clone();
+    });
+    out.bad(
+        "wrap-resealed-old-keys",
+        "enc and wrapped key of the first envelope, same data key",
+        &new,
+        grafted,
+    );
 }
 
 fn add_chunk(out: &mut Builder, params: &SealParams) {
