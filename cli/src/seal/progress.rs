@@ -1,16 +1,17 @@
 //! A bar with rate and time left, on a terminal, for work that takes longer than a moment.
 
 use std::{
+    fmt::Write,
     io::IsTerminal,
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 const QUIET: Duration = Duration::from_millis(500);
-const BAR: &str = "{msg} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+const BAR: &str = "{msg} {bar:40} {bytes}/{total_bytes} {rate}/s, {left} left";
 /// Where the length is not known, there is no time left to tell.
-const COUNTER: &str = "{msg} {bytes} {bytes_per_sec}";
+const COUNTER: &str = "{msg} {bytes} {rate}/s";
 
 pub(super) struct Bar {
     what: &'static str,
@@ -28,16 +29,32 @@ impl Bar {
     pub(super) fn update(&mut self, done: u64) {
         if self.bar.is_none() && self.terminal && self.start.elapsed() > QUIET {
             let bar = self.length.map_or_else(ProgressBar::no_length, ProgressBar::new);
-            let style = ProgressStyle::with_template(if self.length.is_some() { BAR } else { COUNTER });
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let style = ProgressStyle::with_template(if self.length.is_some() { BAR } else { COUNTER })
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .with_key("rate", write_rate)
+                .with_key("left", write_left);
+            bar.set_style(style);
             bar.set_message(self.what);
-            // Rate and time left count what was done before the bar appeared.
-            self.bar = Some(bar.with_elapsed(self.start.elapsed()));
+            self.bar = Some(bar.with_position(done).with_elapsed(self.start.elapsed()));
         }
         if let Some(bar) = &self.bar {
             bar.set_position(done);
         }
     }
+}
+
+/// Bytes a second since the start: the bar appears late, so a rate of its own lifetime would be too high at first.
+fn rate(state: &ProgressState) -> f64 {
+    state.pos() as f64 / state.elapsed().as_secs_f64().max(0.001)
+}
+
+fn write_rate(state: &ProgressState, out: &mut dyn Write) {
+    let _ = write!(out, "{}", HumanBytes(rate(state) as u64));
+}
+
+fn write_left(state: &ProgressState, out: &mut dyn Write) {
+    let left = state.len().unwrap_or_default().saturating_sub(state.pos()) as f64 / rate(state).max(1.0);
+    let _ = write!(out, "{:#}", HumanDuration(Duration::from_secs(left.ceil() as u64)));
 }
 
 impl Drop for Bar {
