@@ -38,7 +38,12 @@ impl IntoResponse for Refused {
             "malformed_request" | "invalid_owners" | "compose_mismatch" => StatusCode::BAD_REQUEST,
             "bad_signature" | "not_an_analyst" => StatusCode::FORBIDDEN,
             "run_not_here" | "dataset_unknown" | "not_an_owner" | "proposal_unknown" => StatusCode::NOT_FOUND,
-            "chain_unavailable" | "kms_unreachable" | "guest_agent_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            // Ours, and those of the KMS that are about what it depends on: asking again may help.
+            "busy" | "timeout" | "chain_unavailable" | "kms_unreachable" | "guest_agent_unavailable"
+            | "indexer_unreachable" | "indexer_stale" | "indexer_fork" | "rpc_unreachable" | "rpc_wrong_chain"
+            | "head_stale" | "endpoints_disagree" | "chain_too_short" | "log_unavailable" => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::CONFLICT,
         };
@@ -75,12 +80,14 @@ async fn attestation(State(agent): State<Arc<Agent>>) -> Json<serde_json::Value>
 }
 
 async fn preflight(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, Refused> {
+    let _place = agent.place()?;
     let prepared = agent.prepare(&body?.0).await?;
     agent.preflight(&prepared).await?;
     Ok(Json(json!({ "code": "allow", "message": "the run is open and the KMS releases its keys" })).into_response())
 }
 
 async fn open(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, Refused> {
+    let _place = agent.place()?;
     let prepared = agent.prepare(&body?.0).await?;
     agent.check_open(&prepared).await?;
     let id = prepared.run_id();

@@ -236,13 +236,24 @@ impl Chain {
         Ok(())
     }
 
-    /// Posts the receipt and returns when every endpoint shows exactly it, mined and at the confirmed depth.
+    /// Posts the receipt, unless it is there already, and returns when every endpoint shows exactly it, mined and at
+    /// the confirmed depth.
     pub async fn post_receipt(
         &self,
         receipt: &SignedReceipt,
         certificate: &Certificate,
         digest: B256,
-    ) -> Result<ReceiptPosition, ChainError> {
+    ) -> Result<(), ChainError> {
+        let run = self.first().run(receipt.run_id.0).call().await.map_err(rpc("read the run"))?;
+        if run.digest != digest {
+            self.send_receipt(receipt, certificate).await?;
+        }
+        let position = self.receipt_position(receipt.run_id, digest).await?;
+        self.wait_until_aged(position.block_number, "aging of the receipt").await?;
+        self.check_receipt_everywhere(receipt.run_id, digest).await
+    }
+
+    async fn send_receipt(&self, receipt: &SignedReceipt, certificate: &Certificate) -> Result<(), ChainError> {
         let call = self.first().postReceipt(
             receipt.abi(),
             receipt.signature.clone(),
@@ -252,15 +263,12 @@ impl Chain {
         let pending = call.send().await.map_err(rpc("post the receipt"))?;
         let mined =
             pending.with_timeout(Some(WAIT)).get_receipt().await.map_err(|_| ChainError::Timeout("posting the receipt"))?;
-        if !mined.status() {
-            // What stood when it was sent does not any more; the contract says why.
-            call.call().await.map_err(rpc("post the receipt"))?;
-            return Err(ChainError::Disagree("the receipt: its transaction was reverted"));
+        if mined.status() {
+            return Ok(());
         }
-        let block = mined.block_number.unwrap_or_default();
-        self.wait_until_aged(block, "aging of the receipt").await?;
-        self.check_receipt_everywhere(receipt.run_id, digest).await?;
-        self.position(mined.transaction_hash).await
+        // What stood when it was sent does not any more; the contract says why.
+        call.call().await.map_err(rpc("post the receipt"))?;
+        Err(ChainError::Disagree("the receipt: its transaction was reverted"))
     }
 
     /// R16: one endpoint that does not show the receipt is enough to reveal nothing.
@@ -280,24 +288,30 @@ impl Chain {
         Ok(())
     }
 
-    /// Where the transaction stands now; all endpoints must agree on the block.
-    async fn position(&self, transaction: B256) -> Result<ReceiptPosition, ChainError> {
+    /// Where the receipt stands now; all endpoints must agree on the block.
+    pub async fn receipt_position(&self, run: RunId, digest: B256) -> Result<ReceiptPosition, ChainError> {
+        let filter = Filter::new()
+            .address(self.app)
+            .event_signature(abi::IDstackApp::ReceiptPosted::SIGNATURE_HASH)
+            .topic1(run.0)
+            .from_block(0);
         let mut agreed: Option<ReceiptPosition> = None;
         for endpoint in &self.endpoints {
-            let found = endpoint
-                .provider()
-                .get_transaction_receipt(transaction)
-                .await
-                .map_err(transport("read the receipt's transaction"))?;
-            let position = found.filter(|r| r.status()).and_then(|r| {
-                Some(ReceiptPosition { transaction, block_number: r.block_number?, block_hash: r.block_hash? })
+            let logs = endpoint.provider().get_logs(&filter).await.map_err(transport("find the receipt"))?;
+            let position = logs.iter().find_map(|log| {
+                let event = abi::IDstackApp::ReceiptPosted::decode_log(&log.inner).ok()?;
+                (event.data.digest == digest).then_some(ReceiptPosition {
+                    transaction: log.transaction_hash?,
+                    block_number: log.block_number?,
+                    block_hash: log.block_hash?,
+                })
             });
-            let position = position.ok_or(ChainError::Disagree("the receipt's transaction"))?;
+            let position = position.ok_or(ChainError::Disagree("the receipt: one does not show it"))?;
             if agreed.as_ref().is_some_and(|other| *other != position) {
                 return Err(ChainError::Disagree("the receipt's block"));
             }
             agreed = Some(position);
         }
-        agreed.ok_or(ChainError::Disagree("the receipt's transaction"))
+        agreed.ok_or(ChainError::Disagree("the receipt"))
     }
 }

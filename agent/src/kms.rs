@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use cohort_attestation::Evidence;
-use cohort_protocol::release::{Challenge, Refusal, ReleaseAnswer, ReleaseRequest};
+use cohort_protocol::release::{
+    Challenge, ReceiptAnswer, ReceiptQuestion, Refusal, ReleaseAnswer, ReleaseRequest,
+};
 use serde::{Serialize, de::DeserializeOwned};
+
+/// Longest answer: 64 wrap keys and a certificate take a few kilobytes.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// The KMS refused, or cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +49,23 @@ impl Kms {
         self.post("v1/release", request).await
     }
 
+    /// Asks whether the KMS sees a receipt at the confirmed depth.
+    pub async fn receipt(&self, question: &ReceiptQuestion) -> Result<ReceiptAnswer, KmsError> {
+        self.post("v1/receipt", question).await
+    }
+
     async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, KmsError> {
         let down = |e: reqwest::Error| KmsError::Unreachable(e.without_url().to_string());
         let url = self.url.join(path).map_err(|e| KmsError::Unreachable(e.to_string()))?;
-        let response = self.http.post(url).json(body).send().await.map_err(down)?;
+        let mut response = self.http.post(url).json(body).send().await.map_err(down)?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(down)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(down)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_BYTES_MAX {
+                return Err(KmsError::Unreachable("its answer is longer than a KMS's".to_owned()));
+            }
+        }
         if status.is_success() {
             return serde_json::from_slice(&bytes)
                 .map_err(|e| KmsError::Unreachable(format!("its answer is not a KMS's: {e}")));

@@ -4,7 +4,7 @@
 //! and only when the receipt has aged: reveal. Whatever fails before that reveals nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -17,16 +17,18 @@ use alloy::{
 use cohort_attestation::{Collateral, Evidence, GuestEvidence};
 use cohort_protocol::{
     compose::AppCompose,
+    decision::Decision,
     eip712,
     hpke::{self, KeyPair, SecretBytes},
     ids::{ComposeHash, OwnerId, ProposalId, RunId},
     json::sha256,
     recipe::Recipe,
-    release::{Binding, Certificate, DatasetRequest, Refusal, ReleaseRequest, WrapKeys},
+    release::{Binding, Certificate, DatasetRequest, ReceiptQuestion, Refusal, ReleaseRequest, WrapKeys},
     sign_rpc::{self, Input, PrivacyProof, ResultFile, SignedReceipt},
     terms::{SignedRunRequest, Terms},
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -40,6 +42,8 @@ use crate::{
 
 /// Refusals of the KMS that end by themselves when its witnesses have caught up with the chain.
 const NOT_YET: [&str; 4] = ["not_confirmed", "indexer_denies", "indexer_fork", "indexer_stale"];
+/// Requests that ask the chain or read files, at once.
+const REQUESTS_AT_ONCE: usize = 16;
 /// How often the agent asks for the keys of one run.
 const ATTEMPTS: u32 = 12;
 /// Pause between two requests.
@@ -180,6 +184,8 @@ pub struct Agent {
     collateral: Collateral,
     receipt_key: PrivateKeySigner,
     runs: Mutex<BTreeMap<RunId, RunState>>,
+    signed: Mutex<BTreeMap<RunId, Arc<Signed>>>,
+    places: Semaphore,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -199,13 +205,21 @@ pub struct Setup {
     pub collateral: Collateral,
 }
 
-/// Keys and evidence of one attested request.
+/// What the KMS attested, without the keys.
+#[derive(Debug, Clone)]
 struct Attested {
     binding: Binding,
     evidence: Evidence,
     certificate: Certificate,
     platform: String,
-    keys: WrapKeys,
+}
+
+/// An output whose receipt is signed: it is posted as it is, however often posting has to be tried. Another output
+/// for the same run would be a second draw of the noise.
+struct Signed {
+    attested: Attested,
+    output: GuardedOutput,
+    receipt: SignedReceipt,
 }
 
 impl Agent {
@@ -228,6 +242,8 @@ impl Agent {
             collateral: setup.collateral,
             receipt_key: PrivateKeySigner::random(),
             runs: Mutex::new(BTreeMap::new()),
+            signed: Mutex::new(BTreeMap::new()),
+            places: Semaphore::new(REQUESTS_AT_ONCE),
             turn: tokio::sync::Mutex::new(()),
         })
     }
@@ -262,11 +278,21 @@ impl Agent {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, state);
     }
 
+    /// A place for one request that asks the chain or reads files; refused when all are taken.
+    pub fn place(&self) -> Result<SemaphorePermit<'_>, RunError> {
+        self.places.try_acquire().map_err(|_| request("busy", "too many requests at once".to_owned(), "ask again"))
+    }
+
     /// Checks a request against this agent, its recipe, the sealed files and the chain's terms. Changes nothing.
     pub async fn prepare(&self, body: &RunBody) -> Result<Prepared, RunError> {
         if body.compose != self.compose_hash {
             let message = format!("this agent runs compose {}, not {}", self.compose_hash, body.compose);
             return Err(request("compose_mismatch", message, "send the request to the agent of that compose hash"));
+        }
+        self.check_names(&body.owners)?;
+        if !self.chain.is_analyst(body.analyst).await? {
+            let message = format!("{} is not a listed analyst", body.analyst);
+            return Err(request("not_an_analyst", message, "the owners' quorum lists analysts"));
         }
         let owners = self.listed_owners(&body.owners).await?;
         let proposal_id = match body.proposal {
@@ -286,7 +312,7 @@ impl Agent {
             deadline: body.deadline,
             signature: body.signature.clone(),
         };
-        self.check_analyst(&run).await?;
+        self.check_signature(&run).await?;
         let mut inputs = Vec::with_capacity(owners.len());
         for owner in owners {
             let dataset = self.dataset_of(&owner.id).await?;
@@ -295,13 +321,9 @@ impl Agent {
         Ok(Prepared { terms, run, inputs })
     }
 
-    /// Before any file is read for somebody: a listed analyst, who signed. What a contract account signed, only the
-    /// contract can check, when the run is opened.
-    async fn check_analyst(&self, run: &SignedRunRequest) -> Result<(), RunError> {
-        if !self.chain.is_analyst(run.analyst).await? {
-            let message = format!("{} is not a listed analyst", run.analyst);
-            return Err(request("not_an_analyst", message, "the owners' quorum lists analysts"));
-        }
+    /// Before any file is read for somebody. What a contract account signed, only the contract can check, when the
+    /// run is opened.
+    async fn check_signature(&self, run: &SignedRunRequest) -> Result<(), RunError> {
         let signer = eip712::recover(eip712::digest(&run.abi(), &self.domain()), &run.signature);
         if signer == Some(run.analyst) || self.chain.is_contract(run.analyst).await? {
             return Ok(());
@@ -310,22 +332,28 @@ impl Agent {
         Err(request("bad_signature", message, "sign exactly this request: cohort run"))
     }
 
-    /// The named owners, by ascending index, each once.
+    /// Owners of the recipe, each once, at least one. Asks nobody.
+    fn check_names(&self, names: &[OwnerId]) -> Result<(), RunError> {
+        let once: BTreeSet<&OwnerId> = names.iter().collect();
+        if names.is_empty() || once.len() != names.len() {
+            return Err(request("invalid_owners", "name each owner once, at least one".to_owned(), "correct the list"));
+        }
+        match names.iter().find(|name| !self.recipe.owners().contains(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let message = format!("the recipe has no dataset of {name}");
+                Err(request("not_an_owner", message, "name owners of the recipe: cohort recipe explain"))
+            }
+        }
+    }
+
+    /// The named owners by ascending index.
     async fn listed_owners(&self, names: &[OwnerId]) -> Result<Vec<ListedOwner>, RunError> {
         let mut owners = Vec::with_capacity(names.len());
         for name in names {
-            if !self.recipe.owners().contains(name) {
-                let message = format!("the recipe has no dataset of {name}");
-                return Err(request("not_an_owner", message, "name owners of the recipe: cohort recipe explain"));
-            }
             owners.push(self.chain.owner(name).await?);
         }
         owners.sort_by_key(|owner| owner.index);
-        let named = owners.len();
-        owners.dedup_by_key(|owner| owner.index);
-        if owners.is_empty() || owners.len() != named {
-            return Err(request("invalid_owners", "name each owner once, at least one".to_owned(), "correct the list"));
-        }
         Ok(owners)
     }
 
@@ -351,13 +379,23 @@ impl Agent {
         let found = tokio::task::spawn_blocking(move || store::candidates(&folder, app, compose, &id))
             .await
             .map_err(|_| RunError::Internal("reading sealed files was interrupted"))??;
+        let mut in_force: Vec<Candidate> = Vec::new();
         for candidate in found {
-            if self.chain.dataset_in_force(candidate.dataset_id()).await? {
-                return Ok(candidate);
+            let known = in_force.iter().any(|other| other.dataset_id() == candidate.dataset_id());
+            if !known && self.chain.dataset_in_force(candidate.dataset_id()).await? {
+                in_force.push(candidate);
             }
         }
-        let message = format!("no registered sealed dataset of {owner} for compose {}", self.compose_hash);
-        Err(request("dataset_unknown", message, "the owner seals, registers and publishes it: cohort seal"))
+        if in_force.len() > 1 {
+            // Whoever fills the folder must not choose between versions.
+            let message = format!("{} datasets of {owner} are in force for this recipe", in_force.len());
+            let hint = "the owner registers the newest one with --supersedes";
+            return Err(request("dataset_ambiguous", message, hint));
+        }
+        in_force.pop().ok_or_else(|| {
+            let message = format!("no registered sealed dataset of {owner} for compose {}", self.compose_hash);
+            request("dataset_unknown", message, "the owner seals, registers and publishes it: cohort seal")
+        })
     }
 
     /// Would the chain open this run now?
@@ -405,38 +443,86 @@ impl Agent {
             info!(target: "cohort::agent", run = %id, ?stage, "stage");
             self.set(id, RunState::Running(stage));
         };
-        if !self.chain.run_is_known(id).await? {
-            stage(Stage::Opening);
-            self.chain.open_run(&prepared.terms, &prepared.run).await?;
-        }
-        stage(Stage::Attesting);
-        let attested = self.attest_until_seen(prepared).await?;
-        stage(Stage::Computing);
-        let output = self.compute(prepared, &attested.keys).await?;
-        let receipt = self.sign_receipt(prepared, &attested, &output)?;
+        let signed = match self.signed_before(id) {
+            Some(signed) => signed,
+            None => self.compute_once(prepared, &stage).await?,
+        };
         stage(Stage::PostingReceipt);
-        let digest = receipt.digest(&self.domain());
-        let position = self.chain.post_receipt(&receipt, &attested.certificate, digest).await?;
+        let digest = signed.receipt.digest(&self.domain());
+        self.chain.post_receipt(&signed.receipt, &signed.attested.certificate, digest).await?;
+        self.wait_for_the_kms(&signed, digest).await?;
+        let position = self.chain.receipt_position(id, digest).await?;
         // From here on, and not before, the output may be read (R16).
+        let Attested { binding, evidence, certificate, platform } = signed.attested.clone();
         Ok(ResultFile {
             format: sign_rpc::FORMAT.to_owned(),
             chain_id: self.chain.chain_id(),
             app: self.chain.app(),
-            attestation: attested.platform,
-            payload: output.into_value(),
-            receipt,
-            certificate: attested.certificate,
+            attestation: platform,
+            payload: signed.output.clone().into_value(),
+            receipt: signed.receipt.clone(),
+            certificate,
             terms: prepared.terms.clone(),
             run: prepared.run.clone(),
             inputs: inputs(prepared),
-            binding: attested.binding,
-            evidence: attested.evidence,
+            binding,
+            evidence,
             position,
         })
     }
 
+    fn signed_before(&self, id: RunId) -> Option<Arc<Signed>> {
+        self.signed.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Opens the run if it is not, gets its keys, computes, guards and signs: once a run.
+    async fn compute_once(&self, prepared: &Prepared, stage: &impl Fn(Stage)) -> Result<Arc<Signed>, RunError> {
+        let id = prepared.run_id();
+        if !self.chain.run_is_known(id).await? {
+            stage(Stage::Opening);
+            self.check_before_debit(prepared).await?;
+            self.chain.open_run(&prepared.terms, &prepared.run).await?;
+        }
+        stage(Stage::Attesting);
+        let (attested, keys) = self.attest_until_seen(prepared).await?;
+        stage(Stage::Computing);
+        let output = self.compute(prepared, keys).await?;
+        let receipt = self.sign_receipt(prepared, &attested, &output)?;
+        let signed = Arc::new(Signed { attested, output, receipt });
+        self.signed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&signed));
+        Ok(signed)
+    }
+
+    /// What is debited never comes back: first the KMS must find nothing missing but the opening itself.
+    async fn check_before_debit(&self, prepared: &Prepared) -> Result<(), RunError> {
+        match self.attest(prepared).await {
+            Err(RunError::Kms(KmsError::Refused(refusal))) if refusal.code == Decision::RunUnknown.code() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// This agent's own endpoints are its host's, who may show it any chain. The KMS, whose root alone opens the data,
+    /// must have seen the receipt too.
+    async fn wait_for_the_kms(&self, signed: &Signed, digest: B256) -> Result<(), RunError> {
+        let question = ReceiptQuestion { run_id: signed.receipt.run_id, digest };
+        let mut asked = 1;
+        let answer = loop {
+            match self.kms.receipt(&question).await {
+                Err(KmsError::Refused(refusal)) if refusal.code == "receipt_not_seen" && asked < ATTEMPTS => {
+                    asked += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => break answer?,
+            }
+        };
+        if answer.signer(&self.domain(), &question) == Some(signed.attested.binding.kms_root) {
+            return Ok(());
+        }
+        Err(RunError::Internal("the statement that the receipt was seen is not by the KMS that released the keys"))
+    }
+
     /// Asks again while some witness of the KMS has not yet seen what the others have: the opened run is young.
-    async fn attest_until_seen(&self, prepared: &Prepared) -> Result<Attested, RunError> {
+    async fn attest_until_seen(&self, prepared: &Prepared) -> Result<(Attested, WrapKeys), RunError> {
         for _ in 1..ATTEMPTS {
             match self.attest(prepared).await {
                 Err(RunError::Kms(KmsError::Refused(refusal))) if NOT_YET.contains(&refusal.code.as_str()) => {
@@ -450,7 +536,7 @@ impl Agent {
     }
 
     /// Fresh keys, challenge, quote, request: the wrap keys come back sealed to this call's key alone.
-    async fn attest(&self, prepared: &Prepared) -> Result<Attested, RunError> {
+    async fn attest(&self, prepared: &Prepared) -> Result<(Attested, WrapKeys), RunError> {
         let secret = hpke::random_secret().map_err(|_| RunError::Internal("no randomness"))?;
         let encryption = KeyPair::derive(&secret);
         let challenge = self.kms.challenge().await?;
@@ -475,13 +561,8 @@ impl Agent {
         let answer = self.kms.release(&request).await?;
         let keys = WrapKeys::open(&encryption, &binding, &answer)
             .map_err(|_| RunError::Internal("the KMS's answer does not open with this request's key"))?;
-        Ok(Attested {
-            binding,
-            evidence: request.evidence,
-            certificate: answer.certificate,
-            platform: answer.platform,
-            keys,
-        })
+        let (certificate, platform) = (answer.certificate, answer.platform);
+        Ok((Attested { binding, evidence: request.evidence, certificate, platform }, keys))
     }
 
     async fn evidence(&self, binding: &Binding) -> Result<Evidence, RunError> {
@@ -492,7 +573,7 @@ impl Agent {
     }
 
     /// Unseals and computes away from the async threads; plaintext and keys are wiped when it returns.
-    async fn compute(&self, prepared: &Prepared, keys: &WrapKeys) -> Result<GuardedOutput, RunError> {
+    async fn compute(&self, prepared: &Prepared, keys: WrapKeys) -> Result<GuardedOutput, RunError> {
         let mut jobs = Vec::with_capacity(prepared.inputs.len());
         for (owner, candidate) in &prepared.inputs {
             let key = keys
@@ -506,6 +587,7 @@ impl Agent {
             let key = SecretBytes::from_slice(&bytes).ok_or(RunError::Internal("a wrap key is not 32 bytes"))?;
             jobs.push((owner.id.clone(), candidate.clone(), key));
         }
+        drop(keys);
         let recipe = self.recipe.clone();
         tokio::task::spawn_blocking(move || {
             let mut data = Vec::with_capacity(jobs.len());

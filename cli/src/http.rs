@@ -5,7 +5,7 @@ use std::time::Duration;
 use cohort_protocol::release::Refusal;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Exit, Failure, Outcome};
 
 /// An answer: done, or accepted and under way.
 pub enum Answer<T> {
@@ -66,6 +66,7 @@ impl<'a> Service<'a> {
             200 => serde_json::from_slice(&bytes).map(Answer::Ready).map_err(strange),
             202 => serde_json::from_slice(&bytes).map(Answer::Pending).map_err(strange),
             _ => match serde_json::from_slice::<Refusal>(&bytes) {
+                Ok(refusal) if status.as_u16() == 503 => Err(Failure { exit: Exit::Unreachable, ..refusal.into() }),
                 Ok(refusal) => Err(refusal.into()),
                 Err(_) => Err(Failure::unreachable(
                     format!("{} at {} answered HTTP {status}", self.name, self.base),

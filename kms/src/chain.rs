@@ -15,6 +15,7 @@ use alloy::{
 use cohort_protocol::{
     abi::{IDstackApp, IDstackKms},
     chain::Position,
+    ids::RunId,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -118,6 +119,29 @@ impl Chain {
         .await
     }
 
+    /// What each endpoint holds as the receipt of a run, at its newest block and `confirmations` below it.
+    pub async fn receipts(
+        &self,
+        app: Address,
+        run: RunId,
+        confirmations: u64,
+    ) -> Vec<Result<ReceiptView, EndpointFault>> {
+        self.each(|provider| async move {
+            let (chain_id, newest) = head(&provider).await?;
+            let depth = newest.number.checked_sub(confirmations).ok_or(EndpointFault::TooShort)?;
+            let call = Bytes::from(IDstackApp::runCall { runId: run.0 }.abi_encode());
+            let mut digests = [B256::ZERO; 2];
+            let newest_at = json!({ "blockHash": newest.hash, "requireCanonical": true });
+            for (digest, at) in digests.iter_mut().zip([newest_at, json!(U64::from(depth))]) {
+                let answers = call_all(&provider, vec![(app, call.clone())], at).await?;
+                let [answer] = answers.as_slice() else { return Err(EndpointFault::Malformed) };
+                *digest = decode::<IDstackApp::runCall>(answer)?.ok_or(EndpointFault::Malformed)?.digest;
+            }
+            Ok(ReceiptView { chain_id, newest, digests })
+        })
+        .await
+    }
+
     /// Runs one task an endpoint, all at once, each under the time limit; answers in the endpoints' order.
     async fn each<T, F>(&self, mut ask: impl FnMut(RootProvider) -> F) -> Vec<Result<T, EndpointFault>>
     where
@@ -138,6 +162,17 @@ impl Chain {
         }
         answers
     }
+}
+
+/// One endpoint's view of a run's receipt.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiptView {
+    /// EIP-155.
+    pub chain_id: u64,
+    /// The newest block.
+    pub newest: Position,
+    /// Digest of the receipt at the newest and at the confirmed block; zero: none.
+    pub digests: [B256; 2],
 }
 
 #[derive(Debug, Deserialize)]

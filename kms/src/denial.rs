@@ -252,6 +252,26 @@ pub enum Denial {
         /// Configured depth.
         confirmations: u64,
     },
+    /// The run's keys went to another agent: a second one would draw the noise anew.
+    #[error("the keys of run {run} went to another agent before; one debit yields one result")]
+    RunReleased {
+        /// The run.
+        run: RunId,
+    },
+    /// This KMS has released no keys for the run.
+    #[error("this KMS has released no keys for run {run}")]
+    RunNotReleased {
+        /// The run.
+        run: RunId,
+    },
+    /// An endpoint does not show the receipt at its newest or its confirmed block.
+    #[error("endpoint {endpoint} does not show this receipt of run {run} at the confirmed depth")]
+    ReceiptNotSeen {
+        /// Which, counted from 1.
+        endpoint: usize,
+        /// The run.
+        run: RunId,
+    },
     /// The release log cannot be written.
     #[error("the release log cannot be written")]
     LogUnavailable,
@@ -335,6 +355,9 @@ impl Denial {
             Self::HeadStale { .. } => "head_stale",
             Self::EndpointsDisagree => "endpoints_disagree",
             Self::ChainTooShort { .. } => "chain_too_short",
+            Self::RunReleased { .. } => "run_released",
+            Self::RunNotReleased { .. } => "run_not_released",
+            Self::ReceiptNotSeen { .. } => "receipt_not_seen",
             Self::LogUnavailable => "log_unavailable",
             Self::Timeout { .. } => "timeout",
             Self::Internal => "internal",
@@ -411,6 +434,9 @@ impl Denial {
             }
             Self::EndpointsDisagree => "wait until the chain has settled and ask again",
             Self::ChainTooShort { .. } => "wait for more blocks and ask again",
+            Self::RunReleased { .. } => "open another run",
+            Self::RunNotReleased { .. } => "ask for the run's keys first",
+            Self::ReceiptNotSeen { .. } => "post the receipt, wait until it has aged, and ask again",
             Self::LogUnavailable => "the KMS operator frees disk space and starts the KMS again",
             Self::Timeout { .. } => "ask again; if it stays, the KMS operator looks after its dependencies",
             Self::Internal => "the KMS operator reads the service's own log",
@@ -471,6 +497,9 @@ pub(crate) mod tests {
             Denial::HeadStale { endpoint: 1, age_seconds: 2, limit_seconds: 1 },
             Denial::EndpointsDisagree,
             Denial::ChainTooShort { confirmations: 1 },
+            Denial::RunReleased { run: RunId(word) },
+            Denial::RunNotReleased { run: RunId(word) },
+            Denial::ReceiptNotSeen { endpoint: 1, run: RunId(word) },
             Denial::LogUnavailable,
             Denial::Busy,
             Denial::Timeout { seconds: 1 },

@@ -6,12 +6,13 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest as _, Query, Request, State},
+    extract::{DefaultBodyLimit, FromRequest as _, Query, Request, State, rejection::JsonRejection},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use cohort_protocol::release::ReceiptQuestion;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -49,6 +50,7 @@ pub fn router(kms: Arc<Kms>) -> Router {
     let others = Router::new()
         .route("/v1/root", get(root))
         .route("/v1/challenge", post(challenge))
+        .route("/v1/receipt", post(receipt))
         .route("/v1/log", get(log))
         .route("/readyz", get(ready))
         .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(REQUESTS_AT_ONCE)), limit));
@@ -124,6 +126,16 @@ async fn answer(kms: &Arc<Kms>, body: &[u8]) -> Result<Response, Denial> {
     tracing::info!(target: "kms", log_index = answer.log_index, "released");
     let no_store = [(header::CACHE_CONTROL, "no-store")];
     Ok((no_store, Json(answer)).into_response())
+}
+
+async fn receipt(
+    State(kms): State<Arc<Kms>>,
+    question: Result<Json<ReceiptQuestion>, JsonRejection>,
+) -> Result<Response, Denial> {
+    let Json(question) =
+        question.map_err(|error| Denial::Malformed { what: format!("no receipt question: {error}") })?;
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    Ok((no_store, Json(kms.receipt(&question).await?)).into_response())
 }
 
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@
 //! else that does not verify is damage, and the service refuses to start on it.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions, TryLockError},
     io::{self, BufRead as _, BufReader, Read, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
@@ -63,6 +64,32 @@ pub enum LogError {
     /// The entry has no canonical form.
     #[error("the entry cannot be written as canonical JSON")]
     Encode(#[source] json::CanonicalError),
+    /// The run's keys went to another agent: nothing is written.
+    #[error("the keys of run {0} went to another agent before")]
+    ReleasedToAnother(RunId),
+}
+
+/// To whom the keys of a run went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// The consortium.
+    pub app: Address,
+    /// The root that certified the agent.
+    pub kms_root: Address,
+    /// The agent's receipt key: of one process, never stored by it.
+    pub receipt_key: Address,
+}
+
+type Runs = BTreeMap<RunId, Released>;
+
+/// Enters a release; `false` if the run's keys went to another agent before.
+fn enter(runs: &mut Runs, record: &Record) -> bool {
+    if record.outcome != Outcome::Released {
+        return true;
+    }
+    let Record { app, kms_root, receipt_key, .. } = *record;
+    let released = Released { app, kms_root, receipt_key };
+    *runs.entry(record.run_id).or_insert(released) == released
 }
 
 /// Whether keys went out.
@@ -207,6 +234,7 @@ impl Head {
 
 struct Scan {
     head: Head,
+    runs: Runs,
     offsets: Vec<u64>,
     end: u64,
     torn_bytes: u64,
@@ -215,7 +243,8 @@ struct Scan {
 /// Verifies a whole file. An unfinished last line is counted, not refused.
 fn scan(file: impl Read, path: &Path) -> Result<Scan, LogError> {
     let mut reader = BufReader::new(file);
-    let mut scan = Scan { head: Head::empty(), offsets: Vec::new(), end: 0, torn_bytes: 0 };
+    let mut scan =
+        Scan { head: Head::empty(), runs: Runs::new(), offsets: Vec::new(), end: 0, torn_bytes: 0 };
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
@@ -225,7 +254,10 @@ fn scan(file: impl Read, path: &Path) -> Result<Scan, LogError> {
         match buffer.strip_suffix(b"\n") {
             Some(line) => {
                 let mut head = scan.head;
-                head.accept(line).map_err(damaged)?;
+                let line = head.accept(line).map_err(damaged)?;
+                if !enter(&mut scan.runs, &line.entry.record) {
+                    return Err(damaged("it releases a run to a second agent"));
+                }
                 scan.head = head;
                 scan.offsets.push(scan.end);
                 scan.end += bytes;
@@ -267,6 +299,7 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     head: Head,
+    runs: Runs,
     offsets: Vec<u64>,
     end: u64,
     poisoned: bool,
@@ -316,17 +349,22 @@ impl ReleaseLog {
         if scan.torn_bytes > 0 {
             file.set_len(scan.end).and_then(|()| file.sync_all()).map_err(io_error("cut", path))?;
         }
-        let state = State { head: scan.head, offsets: scan.offsets, end: scan.end, poisoned: false };
+        let Scan { head, runs, offsets, end, .. } = scan;
+        let state = State { head, runs, offsets, end, poisoned: false };
         let inner = Inner { path: path.to_owned(), file, state: Mutex::new(state) };
         Ok((Self(Arc::new(inner)), scan.torn_bytes))
     }
 
-    /// Appends a record and returns once it is on disk. After a failed write the log takes no more: what
+    /// Appends a record and returns once it is on disk. A run is released to one agent only: every other would draw
+    /// its noise anew, and the differences would tell what the noise hides. After a failed write the log takes no more: what
     /// is on disk is found out by the next start.
     pub fn append(&self, time: u64, record: Record) -> Result<Logged, LogError> {
         let mut state = self.state();
         if state.poisoned {
             return Err(LogError::Poisoned);
+        }
+        if !enter(&mut state.runs, &record) {
+            return Err(LogError::ReleasedToAnother(record.run_id));
         }
         let (index, previous) = (state.head.entries, state.head.hash);
         let entry = Entry { index, previous, record, time };
@@ -347,6 +385,11 @@ impl ReleaseLog {
     /// The log's end.
     pub fn head(&self) -> Head {
         self.state().head
+    }
+
+    /// To whom the keys of a run went, if they did.
+    pub fn released(&self, run: RunId) -> Option<Released> {
+        self.state().runs.get(&run).copied()
     }
 
     /// Would it take another entry?
@@ -551,7 +594,13 @@ mod tests {
     fn after_a_failed_write_it_takes_no_more() {
         let (_dir, path, _) = five();
         let (log, _) = ReleaseLog::open(&path).unwrap();
-        let state = Mutex::new(State { head: log.head(), offsets: Vec::new(), end: 0, poisoned: false });
+        let state = Mutex::new(State {
+            head: log.head(),
+            runs: Runs::new(),
+            offsets: Vec::new(),
+            end: 0,
+            poisoned: false,
+        });
         let inner = Inner { path: path.clone(), file: File::open(&path).unwrap(), state };
         let unwritable = ReleaseLog(Arc::new(inner));
         assert!(unwritable.is_writable());

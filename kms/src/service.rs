@@ -8,7 +8,10 @@ use std::{
 use alloy::primitives::B256;
 use cohort_attestation as attestation;
 use cohort_protocol::{
-    release::{CHALLENGE_SECONDS, Challenge, ReleaseAnswer, ReleaseRequest},
+    eip712,
+    release::{
+        CHALLENGE_SECONDS, Challenge, ReceiptAnswer, ReceiptQuestion, ReleaseAnswer, ReleaseRequest,
+    },
     root::RootStatement,
     sign_rpc::evidence_hash,
 };
@@ -23,7 +26,7 @@ use crate::{
     indexer::Indexer,
     policy::Policy,
     question::{Checked, Question},
-    release_log::{Logged, Outcome, Record, RecordedDataset, ReleaseLog},
+    release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog},
     roots::Roots,
     views::Views,
 };
@@ -121,10 +124,42 @@ impl Kms {
             Ok(question) => self.decide(&question).await,
             Err(denial) => Err(denial),
         };
-        let record = record(&checked, &claims, evidence_hash, &outcome);
-        let logged = self.append(record).await?;
-        let release = outcome?;
-        self.answer(release, logged).await
+        let logged = match self.append(record(&checked, &claims, evidence_hash, &outcome)).await {
+            Err(denial @ Denial::RunReleased { .. }) => {
+                let denied = Err(denial);
+                self.append(record(&checked, &claims, evidence_hash, &denied)).await?;
+                return Err(denied.err().unwrap_or(Denial::Internal));
+            }
+            logged => logged?,
+        };
+        self.answer(outcome?, logged).await
+    }
+
+    /// Signs that every endpoint shows this receipt of a run, at its newest and at its confirmed block. The agent
+    /// reveals nothing without it: the endpoints that it is given itself are its host's.
+    pub async fn receipt(&self, question: &ReceiptQuestion) -> Result<ReceiptAnswer, Denial> {
+        let run = question.run_id;
+        let released = self.parts.log.released(run).ok_or(Denial::RunNotReleased { run })?;
+        let Policy { chain_id, confirmations, max_head_age_seconds, .. } = self.parts.policy;
+        let views = self.parts.chain.receipts(released.app, run, confirmations).await;
+        for (index, view) in views.iter().enumerate() {
+            let endpoint = index + 1;
+            let fault = "no proper answer";
+            let view = view.as_ref().map_err(|_| Denial::RpcUnreachable { endpoint, fault })?;
+            if view.chain_id != chain_id {
+                return Err(Denial::RpcWrongChain { endpoint, have: view.chain_id, want: chain_id });
+            }
+            let age_seconds = unix_now()?.abs_diff(view.newest.timestamp);
+            if age_seconds > max_head_age_seconds {
+                return Err(Denial::HeadStale { endpoint, age_seconds, limit_seconds: max_head_age_seconds });
+            }
+            if view.digests != [question.digest; 2] {
+                return Err(Denial::ReceiptNotSeen { endpoint, run });
+            }
+        }
+        let root = self.parts.roots.address(released.kms_root).ok_or(Denial::Internal)?;
+        let domain = eip712::app_domain(chain_id, released.app);
+        ReceiptAnswer::issue(&root.signer, &domain, question).map_err(|_| Denial::Internal)
     }
 
     async fn verify(
@@ -155,6 +190,9 @@ impl Kms {
     async fn append(&self, record: Record) -> Result<Logged, Denial> {
         let (log, now) = (self.parts.log.clone(), unix_now()?);
         blocking(move || log.append(now, record)).await?.map_err(|error| {
+            if let LogError::ReleasedToAnother(run) = error {
+                return Denial::RunReleased { run };
+            }
             tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "release log failed");
             Denial::LogUnavailable
         })

@@ -163,10 +163,10 @@ pub struct ReleaseFacts {
 pub fn decide_proposal(app: &AppFacts, proposal: Option<&ProposalFacts>) -> Decision {
     let Some(p) = proposal else { return Decision::ProposalUnknown };
     let quorum = p.threshold_snapshot.max(app.threshold);
-    if !p.created {
-        Decision::ProposalUnknown
-    } else if p.revoked {
+    if p.revoked {
         Decision::ProposalRevoked
+    } else if !p.created {
+        Decision::ProposalUnknown
     } else if p.superseded {
         Decision::ProposalSuperseded
     } else if p.era != app.era {

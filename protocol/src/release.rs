@@ -196,6 +196,56 @@ impl WrapKeys {
     }
 }
 
+alloy::sol! {
+    /// EIP-712: the KMS root has seen the receipt of a run, by its digest, at the confirmed depth.
+    #[derive(Debug)]
+    struct ReceiptSeen {
+        bytes32 runId;
+        bytes32 digest;
+    }
+}
+
+/// Body of `POST /v1/receipt`: has the chain, as the KMS sees it, this receipt at the confirmed depth?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptQuestion {
+    /// A run whose keys this KMS released.
+    pub run_id: RunId,
+    /// EIP-712 digest of the receipt, as the contract stores it.
+    pub digest: B256,
+}
+
+/// Answer of `POST /v1/receipt`. Without it an agent reveals nothing: its own endpoints belong to its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptAnswer {
+    /// EIP-712 `ReceiptSeen(bytes32 runId,bytes32 digest)` under the app's domain, by the KMS root: 65 bytes.
+    pub signature: Bytes,
+}
+
+impl ReceiptAnswer {
+    /// Signs that the receipt is there.
+    pub fn issue(
+        root: &PrivateKeySigner,
+        domain: &Eip712Domain,
+        question: &ReceiptQuestion,
+    ) -> Result<Self, alloy::signers::Error> {
+        let signature = root.sign_hash_sync(&eip712::digest(&question.abi(), domain))?;
+        Ok(Self { signature: signature.as_bytes().to_vec().into() })
+    }
+
+    /// The address that signed it for `question` under `domain`, if any.
+    pub fn signer(&self, domain: &Eip712Domain, question: &ReceiptQuestion) -> Option<Address> {
+        eip712::recover(eip712::digest(&question.abi(), domain), &self.signature)
+    }
+}
+
+impl ReceiptQuestion {
+    fn abi(&self) -> ReceiptSeen {
+        ReceiptSeen { runId: self.run_id.0, digest: self.digest }
+    }
+}
+
 const ANSWER_INFO: &[u8] = b"cohort-release-answer/1";
 
 /// Body of every refusal by KMS, agent and indexer: a stable code and words for people.

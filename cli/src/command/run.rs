@@ -73,10 +73,20 @@ pub async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
         return Ok(());
     }
     let id = request.run_id();
-    if let Answer::Ready(_) = agent.post::<_, Value>("v1/runs", &body).await? {
-        return Err(Failure::unreachable("the agent did not accept the run as agents do", "check --agent-url"));
+    let kept = keep(args, id, &body)?;
+    let result = match submit(&agent, id, &body, args.wait).await {
+        Ok(result) => result,
+        Err(mut failure) => {
+            if let Some(path) = &kept {
+                let again = format!("if the run is open, take it up again: cohort run --request {}", path.display());
+                failure.hint = Some(failure.hint.map_or(again.clone(), |hint| format!("{hint}\nhint: {again}")));
+            }
+            return Err(failure);
+        }
+    };
+    if let Some(path) = kept {
+        std::fs::remove_file(&path).map_err(|e| Failure::write(&path, &e))?;
     }
-    let result = wait_for(&agent, id, args.wait).await?;
     if let Some(out) = &args.out {
         files::write_json(out, &result)?;
         if !settings.json {
@@ -88,6 +98,22 @@ pub async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
         println!("{result}");
     }
     Ok(())
+}
+
+/// Keeps a fresh request beside the result until that is there: what its run debits does not come back.
+fn keep(args: &RunArgs, id: RunId, body: &RunBody) -> Outcome<Option<PathBuf>> {
+    let (Some(out), None, None) = (&args.out, &args.request, &args.save_request) else { return Ok(None) };
+    let digits: String = id.to_string().chars().skip(2).take(8).collect();
+    let path = out.with_extension(format!("{digits}.request.json"));
+    files::write_json(&path, body)?;
+    Ok(Some(path))
+}
+
+async fn submit(agent: &Service<'_>, id: RunId, body: &RunBody, wait: u64) -> Outcome<Value> {
+    if let Answer::Ready(_) = agent.post::<_, Value>("v1/runs", body).await? {
+        return Err(Failure::unreachable("the agent did not accept the run as agents do", "check --agent-url"));
+    }
+    wait_for(agent, id, wait).await
 }
 
 /// A fresh signed request, or the one in the given file.

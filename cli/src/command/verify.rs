@@ -98,27 +98,35 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
     let mut report = Report::default();
     offline(&result, &policy, &mut report);
     let endpoints = if args.offline { &[] } else { settings.rpc_urls_if_any() };
+    let anchored = anchors(settings, args, &result, endpoints.is_empty(), &mut report);
     if endpoints.is_empty() {
-        pinned_root(args, &result, &mut report);
-        report.skip("chain", "approvals, budget and receipt: no RPC endpoint is given (--rpc-url)");
-    } else {
-        if let Some(app) = settings.app_if_any() {
+        report.skip("chain", "approvals, budget, receipt and its position: no RPC endpoint is given (--rpc-url)");
+    }
+    for url in endpoints {
+        if let Err(failure) = verify_chain::check(url, &result, &mut report).await {
+            report.check("chain", false, failure.message);
+        }
+    }
+    print(settings, &result, &report, anchored)
+}
+
+/// Compares the file with what the verifier knows from elsewhere. Without any such anchor everything else shows only
+/// that the file agrees with itself: anybody can make a contract and a KMS of their own.
+fn anchors(settings: &Settings, args: &VerifyArgs, result: &RunResult, offline: bool, report: &mut Report) -> bool {
+    match settings.app_if_any() {
+        Some(app) => {
             let detail = format!("the file's contract {} is the one that was given, {app}", result.app);
             report.check("contract", app == result.app, detail);
         }
-        for url in endpoints {
-            verify_chain::check(url, &result, &mut report).await?;
-        }
+        None => report.skip("contract", format!("{} is not compared: give --app", result.app)),
     }
-    print(settings, &result, &report)
-}
-
-fn pinned_root(args: &VerifyArgs, result: &RunResult, report: &mut Report) {
     let root = result.binding.kms_root;
     match args.kms_root {
         Some(want) => report.check("kms root", root == want, format!("{root} is the given KMS root {want}")),
-        None => report.skip("kms root", format!("{root} is not compared: give --kms-root or --rpc-url")),
+        None if offline => report.skip("kms root", format!("{root} is not compared: give --kms-root or --rpc-url")),
+        None => {}
     }
+    args.kms_root.is_some() || (!offline && settings.app_if_any().is_some())
 }
 
 #[cfg(feature = "dev")]
@@ -234,11 +242,11 @@ fn request(result: &RunResult, domain: &Eip712Domain, report: &mut Report) {
     report.check("inputs", holds, detail);
 }
 
-fn print(settings: &Settings, result: &RunResult, report: &Report) -> Outcome {
+fn print(settings: &Settings, result: &RunResult, report: &Report, anchored: bool) -> Outcome {
     let failures = report.failures();
     let skipped = report.checks.iter().filter(|check| check.verdict == Verdict::Skipped).count();
     if settings.json {
-        println!("{}", serde_json::json!({ "verified": failures == 0, "skipped": skipped, "checks": report.checks }));
+        println!("{}", serde_json::json!({ "verified": failures == 0 && anchored, "skipped": skipped, "checks": report.checks }));
     } else {
         for check in &report.checks {
             let mark = match check.verdict {
@@ -253,6 +261,12 @@ fn print(settings: &Settings, result: &RunResult, report: &Report) -> Outcome {
         return Err(Failure::refused(
             format!("{failures} of {} checks failed: this is not a result to rely on", report.checks.len()),
             "fetch the file again from the agent; if it still fails, tell the owners",
+        ));
+    }
+    if !anchored {
+        return Err(Failure::refused(
+            "the file agrees with itself, but nothing says that it is of your consortium",
+            "give --app with --rpc-url, or --kms-root: as you know them from elsewhere, not from the file",
         ));
     }
     if !settings.json {

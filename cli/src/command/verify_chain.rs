@@ -111,6 +111,12 @@ async fn owners_and_datasets(app: &App, result: &RunResult, at: BlockId, report:
     let owners: Vec<_> = result.inputs.iter().map(|input| input.owner.as_str()).collect();
     let detail = format!("registered for this compose hash by {}", owners.join(", "));
     report.check("datasets", holds && participants == result.run.participants, detail);
+    let digest = eip712::digest(&result.run.abi(), &eip712::app_domain(result.chain_id, result.app));
+    if eip712::recover(digest, &result.run.signature) != Some(result.run.analyst) {
+        let code = app.provider().get_code_at(result.run.analyst).await.map_err(|e| failure::rpc(&e))?;
+        let detail = "by a contract account: that the contract opened the run shows that it was valid";
+        report.check("request signature", !code.is_empty(), detail);
+    }
     let listed = app.isAnalyst(result.run.analyst).block(at).call().await.map_err(failure::contract)?;
     report.check("analyst", listed, format!("{} was listed", result.run.analyst));
     Ok(())

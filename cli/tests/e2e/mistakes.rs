@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use cohort_cli::dev::Stack;
+use cohort_protocol::{abi::IDstackApp, terms::Terms};
 use serde_json::Value;
 
 use super::support::{approve, fails, ok, read, seal_all, started};
@@ -128,8 +129,14 @@ async fn results(stack: &Stack) {
     let analyst = stack.analyst.key();
     ok(stack, &["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-D", "--key-file", &analyst, "--out", "result.json"]).await;
     ok(stack, &["verify", "result.json"]).await;
-    ok(stack, &["verify", "result.json", "--offline"]).await;
-    let edits: [(&str, &str, Value); 10] = [
+    let root = stack.kms_root.to_string();
+    ok(stack, &["verify", "result.json", "--offline", "--kms-root", &root]).await;
+    fails(stack, &["verify", "result.json", "--offline"], REFUSED, &["nothing says"]).await;
+    let other = "0x0000000000000000000000000000000000000001";
+    fails(stack, &["verify", "result.json", "--offline", "--kms-root", other], REFUSED, &["checks failed"]).await;
+    fails(stack, &["verify", "result.json", "--app", other], REFUSED, &["checks failed"]).await;
+    let edits: [(&str, &str, Value); 11] = [
+        ("/run/signature", "request signature", "0x".into()),
         ("/payload/measures/0/cells/0/value", "payload", 1_000_000.into()),
         ("/receipt/epsilon", "privacy loss", "0.5".into()),
         ("/receipt/produced_at", "receipt signature", 1_700_000_000.into()),
@@ -163,11 +170,24 @@ async fn tampered(stack: &Stack, file: &Value, line: &str) {
     assert!(failed.iter().any(|l| l.contains(line)), "{line}: {failed:?}");
 }
 
+async fn budget_left(stack: &Stack) -> u64 {
+    let terms: Terms = read(&stack.path("terms.json"));
+    let app = IDstackApp::new(stack.app, stack.provider().unwrap_or_else(|f| panic!("{}", f.message)));
+    let proposal = app.proposal(terms.proposal_id().0).call().await.unwrap();
+    proposal.epsilonBudget - proposal.epsilonSpent
+}
+
 async fn services_down(stack: &mut Stack) {
     let analyst = stack.analyst.key();
     let run = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst, "--out", "y.json"];
     stack.kms.take().expect("running").kill().await;
-    fails(stack, &run, REFUSED, &["kms_unreachable"]).await;
+    stack.indexed().await.unwrap_or_else(|f| panic!("{}", f.message));
+    let before = budget_left(stack).await;
+    fails(stack, &run, UNREACHABLE, &["kms_unreachable"]).await;
+    assert_eq!(budget_left(stack).await, before, "nothing is debited when the KMS does not answer");
+    let requests = fs::read_dir(stack.path(".")).unwrap().flatten();
+    let kept = requests.filter(|e| e.file_name().to_string_lossy().starts_with("y.")).count();
+    assert_eq!(kept, 1, "the signed request is kept");
     fails(stack, &["kms", "verify"], UNREACHABLE, &["the KMS"]).await;
     stack.agent.take().expect("running").kill().await;
     fails(stack, &run, UNREACHABLE, &["the agent"]).await;

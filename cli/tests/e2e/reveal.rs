@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alloy::sol_types::SolCall;
-use cohort_cli::dev::Stack;
+use cohort_cli::dev::{Process, Stack};
 use cohort_protocol::abi::IDstackApp;
 use tokio::sync::Notify;
 
@@ -73,6 +73,40 @@ async fn one_endpoint_that_does_not_show_the_receipt_is_enough_to_reveal_nothing
     approve(&stack, &[0, 1, 2]).await;
     let analyst = stack.analyst.key();
     let run = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst, "--out", "result.json"];
-    fails(&stack, &run, 1, &["chain_unavailable", "disagree"]).await;
+    fails(&stack, &run, 3, &["chain_unavailable", "disagree"]).await;
+    no_payload(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_a_chain_of_its_own_gets_nothing_and_no_second_draw() {
+    let mut stack = with_agent_behind("forked", vec![]).await;
+    approve(&stack, &[0, 1, 2]).await;
+    let analyst = stack.analyst.key();
+    let open = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst];
+    ok(&stack, &[open.as_slice(), &["--open-only", "--save-request", "run.json"]].concat()).await;
+    stack.indexed().await.unwrap_or_else(|f| panic!("{}", f.message));
+    let take_up = ["run", "--terms", "terms.json", "--request", "run.json", "--key-file", &analyst, "--out", "result.json"];
+
+    // The host gives the agent a fork of the chain: the receipt that the agent posts is there and nowhere else.
+    let real = stack.rpc_url.clone();
+    let mut fork = Process::start_watched(
+        "fork",
+        &stack.options.project.join("script/anvil"),
+        ["--port", "0", "--block-time", "1", "--chain-id", "31337", "--fork-url", &real],
+        &stack.path("logs"),
+    )
+    .unwrap_or_else(|f| panic!("{}", f.message));
+    let address = fork.ready("Listening on ").await.unwrap_or_else(|f| panic!("{}", f.message));
+    stack.agent_rpc_urls = vec![format!("http://{address}")];
+    stack.agent = None;
+    stack.start_agent().await.unwrap_or_else(|f| panic!("{}", f.message));
+    fails(&stack, &take_up, 1, &["receipt_not_seen"]).await;
+    no_payload(&stack).await;
+
+    // A second agent, on the real chain, gets no keys for the same run: it would draw the noise anew.
+    stack.agent_rpc_urls.clear();
+    stack.agent = None;
+    stack.start_agent().await.unwrap_or_else(|f| panic!("{}", f.message));
+    fails(&stack, &take_up, 1, &["run_released"]).await;
     no_payload(&stack).await;
 }

@@ -32,7 +32,7 @@ async fn every_reason_follows_from_its_events() {
         (Decision::Allow, vec![], ask.clone()),
         (Decision::ProposalUnknown, vec![], question_of(OWNERS[0], dataset_id(0), COMPOSE, RUN, 5)),
         (
-            Decision::ProposalUnknown,
+            Decision::ProposalRevoked, // before anybody has approved it
             vec![revoked(5, 0)],
             question_of(OWNERS[0], dataset_id(0), COMPOSE, RUN, 5),
         ),
