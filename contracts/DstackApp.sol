@@ -305,6 +305,8 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
             revert DstackApp_CertificateRefused(certificate.agent);
         }
         Proposals.Proposal storage p = _proposals.at[proposalId];
+        uint128 missing = _runs[receipt.runId].participants & ~(p.approvals & _owners.config.activeOwners);
+        if (missing != 0) revert DstackApp_OwnerNotApproved(proposalId, missing.lowest());
         if (receipt.epsilon != p.epsilonPerRun) revert DstackApp_LossMismatch(receipt.epsilon, p.epsilonPerRun);
         if (receipt.delta != p.deltaPerRun) revert DstackApp_LossMismatch(receipt.delta, p.deltaPerRun);
         Fields.check(receipt.privacyProof <= 1, "privacyProof");

@@ -367,7 +367,8 @@ interface IDstackApp {
     /// Anyone submits the agent's receipt; closes the run. The same receipt again reverts ReceiptExists; another
     /// one for a closed run is recorded as equivocation, whatever has become of the proposal.
     /// Reverts: RunUnknown, CertificateRefused (ended, revoked), BadSignature, ReceiptExists, ProposalNotLive,
-    /// CertificateRefused (other compose hash), LossMismatch, InvalidField (privacyProof). Does not check the hashes.
+    /// CertificateRefused (other compose hash), OwnerNotApproved (a participant was removed), LossMismatch, InvalidField
+    /// (privacyProof). Does not check the hashes.
     function postReceipt(
         Receipt calldata receipt,
         bytes calldata signature,

@@ -57,6 +57,20 @@ contract PostReceiptTest is BaseTest {
         );
     }
 
+    /// R3: a removed owner's approval stops counting at once, also for a run whose keys are out.
+    function test_PostReceipt_RevertWhen_AParticipantWasRemoved() public {
+        _approve(dave, t);
+        RunRequest memory request = _request(t, 8);
+        request.nonce = "with dave";
+        bytes32 withDave = _open(t, request);
+        _govern(abi.encodeCall(IDstackApp.removeOwner, ("hospital-D")));
+        _expectPostRevert(
+            _receipt(withDave),
+            _certificate(t),
+            abi.encodeWithSelector(IDstackApp.DstackApp_OwnerNotApproved.selector, id, 3)
+        );
+    }
+
     function test_PostReceipt_RevertWhen_CertificateHasEnded() public {
         AgentCertificate memory certificate = _certificate(t);
         RunReceipt memory receipt = _receipt(runId);
