@@ -2,8 +2,8 @@
 pragma solidity ^0.8.28;
 
 /// @title The registry for self-hosted use: KMS roots by epoch, allowed images and measurements, registered apps.
-/// @notice Compatible with what dstack's tools and auth server call on dstack's own DstackKms. Its owner can refuse
-/// service; it cannot open data: every DstackApp pins its KMS root itself.
+/// @notice Compatible with what dstack's tools and auth server call on dstack's own DstackKms. Every
+/// DstackApp pins its KMS root itself. Safety rests on its owner for one thing: which CVM images count as genuine.
 interface IDstackKms {
     /// dstack's KmsInfo (kms/auth-eth DstackKms.sol), field for field.
     struct KmsInfo {

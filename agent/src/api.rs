@@ -39,11 +39,20 @@ impl IntoResponse for Refused {
             "bad_signature" | "not_an_analyst" => StatusCode::FORBIDDEN,
             "run_not_here" | "dataset_unknown" | "not_an_owner" | "proposal_unknown" => StatusCode::NOT_FOUND,
             // Ours, and those of the KMS that are about what it depends on: asking again may help.
-            "busy" | "timeout" | "chain_unavailable" | "kms_unreachable" | "guest_agent_unavailable"
-            | "indexer_unreachable" | "indexer_stale" | "indexer_fork" | "rpc_unreachable" | "rpc_wrong_chain"
-            | "head_stale" | "endpoints_disagree" | "chain_too_short" | "log_unavailable" => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            "busy"
+            | "timeout"
+            | "chain_unavailable"
+            | "kms_unreachable"
+            | "guest_agent_unavailable"
+            | "indexer_unreachable"
+            | "indexer_stale"
+            | "indexer_fork"
+            | "rpc_unreachable"
+            | "rpc_wrong_chain"
+            | "head_stale"
+            | "endpoints_disagree"
+            | "chain_too_short"
+            | "log_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::CONFLICT,
         };
@@ -62,7 +71,10 @@ impl From<JsonRejection> for Refused {
         Self(Refusal {
             code: "malformed_request".to_owned(),
             message: rejection.body_text(),
-            hint: Some("send {compose, owners, analyst, nonce, deadline, signature}; `cohort run` makes it".to_owned()),
+            hint: Some(
+                "send {compose, owners, analyst, nonce, deadline, signature}; `cohort run` makes it"
+                    .to_owned(),
+            ),
         })
     }
 }
@@ -83,7 +95,8 @@ async fn preflight(State(agent): State<Arc<Agent>>, body: Body) -> Result<Respon
     let _place = agent.place()?;
     let prepared = agent.prepare(&body?.0).await?;
     agent.preflight(&prepared).await?;
-    Ok(Json(json!({ "code": "allow", "message": "the run is open and the KMS releases its keys" })).into_response())
+    Ok(Json(json!({ "code": "allow", "message": "the run is open and the KMS releases its keys" }))
+        .into_response())
 }
 
 async fn open(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, Refused> {

@@ -151,8 +151,12 @@ impl Chain {
 
     /// The proposal in force for a compose hash.
     pub async fn current_proposal(&self, compose: ComposeHash) -> Result<Option<ProposalId>, ChainError> {
-        let id =
-            self.first().currentProposal(compose.0).call().await.map_err(rpc("read the proposal in force"))?;
+        let id = self
+            .first()
+            .currentProposal(compose.0)
+            .call()
+            .await
+            .map_err(rpc("read the proposal in force"))?;
         Ok((!id.is_zero()).then_some(ProposalId(id)))
     }
 
@@ -205,8 +209,11 @@ impl Chain {
     pub async fn open_run(&self, terms: &Terms, run: &SignedRunRequest) -> Result<(), ChainError> {
         let call = self.first().openRun(terms.abi(), run.abi(), run.signature.clone());
         let pending = call.send().await.map_err(rpc("open the run"))?;
-        let receipt =
-            pending.with_timeout(Some(WAIT)).get_receipt().await.map_err(|_| ChainError::Timeout("opening the run"))?;
+        let receipt = pending
+            .with_timeout(Some(WAIT))
+            .get_receipt()
+            .await
+            .map_err(|_| ChainError::Timeout("opening the run"))?;
         if !receipt.status() {
             return Err(ChainError::Refused(Reverted(Refusal {
                 code: "open_run_reverted".to_owned(),
@@ -222,8 +229,11 @@ impl Chain {
         let deadline = tokio::time::Instant::now() + WAIT;
         for endpoint in &self.endpoints {
             loop {
-                let head =
-                    endpoint.provider().get_block_number().await.map_err(transport("read the newest block"))?;
+                let head = endpoint
+                    .provider()
+                    .get_block_number()
+                    .await
+                    .map_err(transport("read the newest block"))?;
                 if head >= block.saturating_add(self.confirmations) {
                     break;
                 }
@@ -253,7 +263,11 @@ impl Chain {
         self.check_receipt_everywhere(receipt.run_id, digest).await
     }
 
-    async fn send_receipt(&self, receipt: &SignedReceipt, certificate: &Certificate) -> Result<(), ChainError> {
+    async fn send_receipt(
+        &self,
+        receipt: &SignedReceipt,
+        certificate: &Certificate,
+    ) -> Result<(), ChainError> {
         let call = self.first().postReceipt(
             receipt.abi(),
             receipt.signature.clone(),
@@ -261,8 +275,11 @@ impl Chain {
             certificate.signature.clone(),
         );
         let pending = call.send().await.map_err(rpc("post the receipt"))?;
-        let mined =
-            pending.with_timeout(Some(WAIT)).get_receipt().await.map_err(|_| ChainError::Timeout("posting the receipt"))?;
+        let mined = pending
+            .with_timeout(Some(WAIT))
+            .get_receipt()
+            .await
+            .map_err(|_| ChainError::Timeout("posting the receipt"))?;
         if mined.status() {
             return Ok(());
         }
@@ -278,8 +295,12 @@ impl Chain {
                 endpoint.provider().get_block_number().await.map_err(transport("read the newest block"))?;
             let confirmed = head.saturating_sub(self.confirmations);
             for block in [head, confirmed] {
-                let shown =
-                    endpoint.run(run.0).block(block.into()).call().await.map_err(rpc("read the receipt back"))?;
+                let shown = endpoint
+                    .run(run.0)
+                    .block(block.into())
+                    .call()
+                    .await
+                    .map_err(rpc("read the receipt back"))?;
                 if shown.digest != digest {
                     return Err(ChainError::Disagree("the receipt: it is not on chain as posted"));
                 }

@@ -91,7 +91,8 @@ impl GuestAgent {
         let bad = |reason: String| GuestError::Answer { method: "Info", reason };
         let info: Info = self.call("Info", &serde_json::json!({})).await?;
         let tcb: TcbInfo = serde_json::from_str(&info.tcb_info).map_err(|e| bad(format!("tcb_info: {e}")))?;
-        let id = hex::decode(info.app_id.trim_start_matches("0x")).map_err(|e| bad(format!("app_id: {e}")))?;
+        let id =
+            hex::decode(info.app_id.trim_start_matches("0x")).map_err(|e| bad(format!("app_id: {e}")))?;
         let app = Address::try_from(id.as_slice()).map_err(|e| bad(format!("app_id: {e}")))?;
         Ok(Identity { app, app_compose: tcb.app_compose })
     }

@@ -52,7 +52,9 @@ async fn main() -> anyhow::Result<()> {
         None => eprintln!("panic"),
     }));
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| "info".into()))
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| "info".into()),
+        )
         .with_writer(std::io::stderr)
         .init();
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -71,7 +73,8 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
     let guest = GuestAgent::new(&args.guest_agent);
     let identity = guest.identity().await?;
     let gas = guest.key("cohort/gas", "gas").await?;
-    let gas = PrivateKeySigner::from_slice(gas.expose_secret()).context("the guest agent's gas key is no key")?;
+    let gas =
+        PrivateKeySigner::from_slice(gas.expose_secret()).context("the guest agent's gas key is no key")?;
     let chain = Chain::connect(&args.rpc_urls, identity.app, gas, args.confirmations).await?;
     let path = &args.collateral_file;
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

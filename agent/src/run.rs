@@ -139,12 +139,18 @@ impl RunError {
             Self::Chain(ChainError::OwnerUnknown(_)) => {
                 ("not_an_owner", "check the owner's name against the contract's list")
             }
-            Self::Chain(ChainError::ProposalUnknown(_)) => ("proposal_unknown", "owners approve first: cohort approve"),
+            Self::Chain(ChainError::ProposalUnknown(_)) => {
+                ("proposal_unknown", "owners approve first: cohort approve")
+            }
             Self::Chain(_) => ("chain_unavailable", "try again when the RPC endpoints answer and agree"),
             Self::Kms(KmsError::Unreachable(_)) => ("kms_unreachable", "try again when the KMS answers"),
-            Self::Guest(_) => ("guest_agent_unavailable", "check the socket that dstack mounts into the container"),
+            Self::Guest(_) => {
+                ("guest_agent_unavailable", "check the socket that dstack mounts into the container")
+            }
             Self::Store(_) => ("dataset_unusable", "the owner seals and publishes the file again"),
-            Self::Compute(_) => ("input_unusable", "the owner checks the sealed file against the recipe's schema"),
+            Self::Compute(_) => {
+                ("input_unusable", "the owner checks the sealed file against the recipe's schema")
+            }
             Self::Guard(_) => ("output_refused", "the recipe's output does not fit its registered schema"),
             Self::Internal(_) => ("internal", "see the agent's log"),
         };
@@ -226,7 +232,11 @@ impl Agent {
     /// Reads the recipe out of the measured app-compose and makes this boot's receipt key.
     pub fn new(setup: Setup) -> Result<Self, RunError> {
         let bad = |e: &dyn std::error::Error| {
-            request("recipe_unusable", format!("this CVM's app-compose holds no usable recipe: {e}"), "cohort recipe lint")
+            request(
+                "recipe_unusable",
+                format!("this CVM's app-compose holds no usable recipe: {e}"),
+                "cohort recipe lint",
+            )
         };
         let compose = AppCompose::parse(setup.app_compose.as_bytes()).map_err(|e| bad(&e))?;
         let recipe = compose.recipe().map_err(|e| bad(&e))?;
@@ -280,14 +290,20 @@ impl Agent {
 
     /// A place for one request that asks the chain or reads files; refused when all are taken.
     pub fn place(&self) -> Result<SemaphorePermit<'_>, RunError> {
-        self.places.try_acquire().map_err(|_| request("busy", "too many requests at once".to_owned(), "ask again"))
+        self.places
+            .try_acquire()
+            .map_err(|_| request("busy", "too many requests at once".to_owned(), "ask again"))
     }
 
     /// Checks a request against this agent, its recipe, the sealed files and the chain's terms. Changes nothing.
     pub async fn prepare(&self, body: &RunBody) -> Result<Prepared, RunError> {
         if body.compose != self.compose_hash {
             let message = format!("this agent runs compose {}, not {}", self.compose_hash, body.compose);
-            return Err(request("compose_mismatch", message, "send the request to the agent of that compose hash"));
+            return Err(request(
+                "compose_mismatch",
+                message,
+                "send the request to the agent of that compose hash",
+            ));
         }
         self.check_names(&body.owners)?;
         if !self.chain.is_analyst(body.analyst).await? {
@@ -336,7 +352,11 @@ impl Agent {
     fn check_names(&self, names: &[OwnerId]) -> Result<(), RunError> {
         let once: BTreeSet<&OwnerId> = names.iter().collect();
         if names.is_empty() || once.len() != names.len() {
-            return Err(request("invalid_owners", "name each owner once, at least one".to_owned(), "correct the list"));
+            return Err(request(
+                "invalid_owners",
+                "name each owner once, at least one".to_owned(),
+                "correct the list",
+            ));
         }
         match names.iter().find(|name| !self.recipe.owners().contains(name)) {
             None => Ok(()),
@@ -393,7 +413,8 @@ impl Agent {
             return Err(request("dataset_ambiguous", message, hint));
         }
         in_force.pop().ok_or_else(|| {
-            let message = format!("no registered sealed dataset of {owner} for compose {}", self.compose_hash);
+            let message =
+                format!("no registered sealed dataset of {owner} for compose {}", self.compose_hash);
             request("dataset_unknown", message, "the owner seals, registers and publishes it: cohort seal")
         })
     }
@@ -476,7 +497,11 @@ impl Agent {
     }
 
     /// Opens the run if it is not, gets its keys, computes, guards and signs: once a run.
-    async fn compute_once(&self, prepared: &Prepared, stage: &impl Fn(Stage)) -> Result<Arc<Signed>, RunError> {
+    async fn compute_once(
+        &self,
+        prepared: &Prepared,
+        stage: &impl Fn(Stage),
+    ) -> Result<Arc<Signed>, RunError> {
         let id = prepared.run_id();
         if !self.chain.run_is_known(id).await? {
             stage(Stage::Opening);
@@ -496,7 +521,9 @@ impl Agent {
     /// What is debited never comes back: first the KMS must find nothing missing but the opening itself.
     async fn check_before_debit(&self, prepared: &Prepared) -> Result<(), RunError> {
         match self.attest(prepared).await {
-            Err(RunError::Kms(KmsError::Refused(refusal))) if refusal.code == Decision::RunUnknown.code() => Ok(()),
+            Err(RunError::Kms(KmsError::Refused(refusal))) if refusal.code == Decision::RunUnknown.code() => {
+                Ok(())
+            }
             other => other.map(drop),
         }
     }
@@ -518,14 +545,18 @@ impl Agent {
         if answer.signer(&self.domain(), &question) == Some(signed.attested.binding.kms_root) {
             return Ok(());
         }
-        Err(RunError::Internal("the statement that the receipt was seen is not by the KMS that released the keys"))
+        Err(RunError::Internal(
+            "the statement that the receipt was seen is not by the KMS that released the keys",
+        ))
     }
 
     /// Asks again while some witness of the KMS has not yet seen what the others have: the opened run is young.
     async fn attest_until_seen(&self, prepared: &Prepared) -> Result<(Attested, WrapKeys), RunError> {
         for _ in 1..ATTEMPTS {
             match self.attest(prepared).await {
-                Err(RunError::Kms(KmsError::Refused(refusal))) if NOT_YET.contains(&refusal.code.as_str()) => {
+                Err(RunError::Kms(KmsError::Refused(refusal)))
+                    if NOT_YET.contains(&refusal.code.as_str()) =>
+                {
                     info!(target: "cohort::agent", run = %prepared.run_id(), code = refusal.code, "asking again");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -567,9 +598,14 @@ impl Agent {
 
     async fn evidence(&self, binding: &Binding) -> Result<Evidence, RunError> {
         let quote = self.guest.quote(&binding.report_data()).await?;
-        let bytes = hex::decode(&quote.quote).map_err(|_| RunError::Internal("the guest agent's quote is not hex"))?;
-        Ok(GuestEvidence { quote: bytes, event_log: quote.event_log, app_compose: Some(self.app_compose.clone()) }
-            .with_collateral(self.collateral.clone()))
+        let bytes = hex::decode(&quote.quote)
+            .map_err(|_| RunError::Internal("the guest agent's quote is not hex"))?;
+        Ok(GuestEvidence {
+            quote: bytes,
+            event_log: quote.event_log,
+            app_compose: Some(self.app_compose.clone()),
+        }
+        .with_collateral(self.collateral.clone()))
     }
 
     /// Unseals and computes away from the async threads; plaintext and keys are wiped when it returns.
@@ -584,7 +620,8 @@ impl Agent {
             let bytes = Zeroizing::new(
                 hex::decode(&key.wrap_key).map_err(|_| RunError::Internal("a wrap key is not hex"))?,
             );
-            let key = SecretBytes::from_slice(&bytes).ok_or(RunError::Internal("a wrap key is not 32 bytes"))?;
+            let key =
+                SecretBytes::from_slice(&bytes).ok_or(RunError::Internal("a wrap key is not 32 bytes"))?;
             jobs.push((owner.id.clone(), candidate.clone(), key));
         }
         drop(keys);

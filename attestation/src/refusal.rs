@@ -3,10 +3,10 @@
 use dcap_qvl::TcbStatus;
 
 use crate::boot::BootError;
-use cohort_protocol::ids::ComposeHash;
 use crate::dstack::MrConfig;
 use crate::event_log::EventLogError;
 use crate::policy::PlatformFlag;
+use cohort_protocol::ids::ComposeHash;
 
 /// The reason for refusing evidence. [`Refusal::code`] is stable; the text is for people and holds
 /// nothing that the presenter of the evidence does not know.

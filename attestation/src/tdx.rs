@@ -9,7 +9,6 @@ use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuotePolicy};
 
 use crate::boot::BootIdentity;
-use cohort_protocol::compose;
 use crate::collateral::Collateral;
 use crate::diagnosis;
 use crate::dstack::MrConfig;
@@ -18,6 +17,7 @@ use crate::evidence::{Evidence, check_quote_sizes};
 use crate::policy::{Policy, Root};
 use crate::refusal::Refusal;
 use crate::verified::{VerifiedTd, conclude, registers};
+use cohort_protocol::compose;
 
 /// Verifies evidence at `now` (Unix seconds).
 ///

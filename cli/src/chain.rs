@@ -88,12 +88,18 @@ impl App {
     /// Names of all owners by ascending index.
     pub async fn owner_names(&self) -> Outcome<Vec<String>> {
         let listed = self.contract.owners().call().await.map_err(failure::contract)?;
-        let name = |word| OwnerId::from_word("owner id", word).map_or_else(|_| word.to_string(), |id| id.to_string());
+        let name = |word| {
+            OwnerId::from_word("owner id", word).map_or_else(|_| word.to_string(), |id| id.to_string())
+        };
         Ok(listed.list.iter().map(|owner| name(owner.ownerId)).collect())
     }
 
     /// The key to seal to: stated by the KMS, signed by the root that this contract pins, listed by the registry.
-    pub async fn authenticate_root(&self, registry: Address, statement: &RootStatement) -> Outcome<PublicKey> {
+    pub async fn authenticate_root(
+        &self,
+        registry: Address,
+        statement: &RootStatement,
+    ) -> Outcome<PublicKey> {
         let refuse = |message: String| {
             Failure::refused(message, "do not seal to it; ask the consortium which KMS it agreed on")
         };
@@ -110,9 +116,13 @@ impl App {
         }
         let registry = IDstackKms::new(registry, self.contract.provider());
         let listed = registry.root(statement.epoch).call().await.map_err(failure::contract)?;
-        let same = listed.rootAddress == statement.root && listed.sealingKeyHash == keccak256(&statement.sealing_key);
+        let same = listed.rootAddress == statement.root
+            && listed.sealingKeyHash == keccak256(&statement.sealing_key);
         if !same || listed.retired {
-            return Err(refuse(format!("the registry does not list this root as epoch {} in force", statement.epoch)));
+            return Err(refuse(format!(
+                "the registry does not list this root as epoch {} in force",
+                statement.epoch
+            )));
         }
         Ok(key)
     }
@@ -133,7 +143,10 @@ pub async fn transact<P: Provider, D: CallDecoder>(
     let hash = *pending.tx_hash();
     let receipt = pending.get_receipt().await.map_err(|e| {
         Failure::unreachable(
-            format!("the transaction to {what} is sent and not seen mined: {hash} ({})", revert::without_urls(&e.to_string())),
+            format!(
+                "the transaction to {what} is sent and not seen mined: {hash} ({})",
+                revert::without_urls(&e.to_string())
+            ),
             "it may still be mined: look for it before you send it again",
         )
     })?;

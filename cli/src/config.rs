@@ -75,7 +75,11 @@ impl Settings {
     pub fn load(global: Global) -> Outcome<Self> {
         let file = read_file(global.config.as_deref())?;
         Ok(Self {
-            rpc_urls: if global.rpc_urls.is_empty() { file.rpc_urls.unwrap_or_default() } else { global.rpc_urls },
+            rpc_urls: if global.rpc_urls.is_empty() {
+                file.rpc_urls.unwrap_or_default()
+            } else {
+                global.rpc_urls
+            },
             app: global.app.or(file.app),
             registry: global.registry.or(file.registry),
             kms_url: global.kms_url.or(file.kms_url),
@@ -151,7 +155,10 @@ fn read_file(path: Option<&Path>) -> Outcome<File> {
         Err(e) => return Err(Failure::read(path, &e)),
     };
     toml::from_str(&text).map_err(|e| {
-        Failure::input(format!("{} is not usable: {}", path.display(), e.message()), "see docs/cli.md for its keys")
+        Failure::input(
+            format!("{} is not usable: {}", path.display(), e.message()),
+            "see docs/cli.md for its keys",
+        )
     })
 }
 
@@ -168,6 +175,9 @@ mod tests {
     #[test]
     fn a_missing_setting_names_flag_variable_and_key() {
         let hint = missing("KMS address", "--kms-url", "kms_url").hint.unwrap();
-        assert!(hint.contains("--kms-url") && hint.contains("COHORT_KMS_URL") && hint.contains("kms_url ="), "{hint}");
+        assert!(
+            hint.contains("--kms-url") && hint.contains("COHORT_KMS_URL") && hint.contains("kms_url ="),
+            "{hint}"
+        );
     }
 }

@@ -54,7 +54,10 @@ impl Failure {
 
     /// Cannot write a file.
     pub fn write(path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::input(format!("cannot write {}: {error}", path.display()), "check the folder, its permissions and free space")
+        Self::input(
+            format!("cannot write {}: {error}", path.display()),
+            "check the folder, its permissions and free space",
+        )
     }
 }
 

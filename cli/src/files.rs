@@ -51,7 +51,10 @@ impl KeyArg {
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {
     let bytes = fs::read(path).map_err(|e| Failure::read(path, &e))?;
     json::parse(&bytes).map_err(|e| {
-        Failure::input(format!("{} is not {what}: {e}", path.display()), "use the file as the command that made it wrote it")
+        Failure::input(
+            format!("{} is not {what}: {e}", path.display()),
+            "use the file as the command that made it wrote it",
+        )
     })
 }
 
@@ -65,9 +68,10 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Outcome {
     file.as_file().sync_all().map_err(failed)?;
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(failed)?;
     file.persist_noclobber(path).map_err(|e| match e.error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::input(format!("{} exists already", path.display()), "give another --out, or move the file away")
-        }
+        std::io::ErrorKind::AlreadyExists => Failure::input(
+            format!("{} exists already", path.display()),
+            "give another --out, or move the file away",
+        ),
         _ => failed(e.error),
     })?;
     Ok(())
@@ -88,7 +92,10 @@ pub fn refuse_existing(path: &Path) -> Outcome {
 pub fn read_compose(path: &Path) -> Outcome<cohort_protocol::compose::AppCompose> {
     let bytes = fs::read(path).map_err(|e| Failure::read(path, &e))?;
     cohort_protocol::compose::AppCompose::parse(&bytes).map_err(|e| {
-        Failure::input(format!("{} is not usable: {}", path.display(), chain_text(&e)), "cohort recipe lint tells more")
+        Failure::input(
+            format!("{} is not usable: {}", path.display(), chain_text(&e)),
+            "cohort recipe lint tells more",
+        )
     })
 }
 

@@ -43,7 +43,9 @@ impl<'a> Service<'a> {
     }
 
     fn url(&self, path: &str) -> Outcome<reqwest::Url> {
-        self.base.join(path).map_err(|e| Failure::input(format!("address of {}: {e}", self.name), "correct it"))
+        self.base
+            .join(path)
+            .map_err(|e| Failure::input(format!("address of {}: {e}", self.name), "correct it"))
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Outcome<Answer<T>> {
@@ -66,7 +68,9 @@ impl<'a> Service<'a> {
             200 => serde_json::from_slice(&bytes).map(Answer::Ready).map_err(strange),
             202 => serde_json::from_slice(&bytes).map(Answer::Pending).map_err(strange),
             _ => match serde_json::from_slice::<Refusal>(&bytes) {
-                Ok(refusal) if status.as_u16() == 503 => Err(Failure { exit: Exit::Unreachable, ..refusal.into() }),
+                Ok(refusal) if status.as_u16() == 503 => {
+                    Err(Failure { exit: Exit::Unreachable, ..refusal.into() })
+                }
                 Ok(refusal) => Err(refusal.into()),
                 Err(_) => Err(Failure::unreachable(
                     format!("{} at {} answered HTTP {status}", self.name, self.base),

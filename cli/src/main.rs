@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use cohort_cli::{
-    command::{approve, completions, dataset, inspect, kms, recipe, reseal, run, seal, status, terms, verify},
+    command::{
+        approve, completions, dataset, inspect, kms, recipe, reseal, run, seal, status, terms, verify,
+    },
     config::{Global, Settings},
     failure::Outcome,
 };

@@ -9,9 +9,7 @@ use alloy::primitives::B256;
 use cohort_attestation as attestation;
 use cohort_protocol::{
     eip712,
-    release::{
-        CHALLENGE_SECONDS, Challenge, ReceiptAnswer, ReceiptQuestion, ReleaseAnswer, ReleaseRequest,
-    },
+    release::{CHALLENGE_SECONDS, Challenge, ReceiptAnswer, ReceiptQuestion, ReleaseAnswer, ReleaseRequest},
     root::RootStatement,
     sign_rpc::evidence_hash,
 };

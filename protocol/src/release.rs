@@ -133,7 +133,11 @@ impl Certificate {
 
     /// The ABI form, without the signature.
     pub fn abi(&self) -> abi::AgentCertificate {
-        abi::AgentCertificate { agent: self.agent, composeHash: self.compose_hash.0, notAfter: self.not_after }
+        abi::AgentCertificate {
+            agent: self.agent,
+            composeHash: self.compose_hash.0,
+            notAfter: self.not_after,
+        }
     }
 
     /// The address that signed it under `domain`, if any.
@@ -297,9 +301,8 @@ mod tests {
     #[test]
     fn an_answer_opens_only_with_the_agents_key_and_for_its_own_request() {
         let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
-        let keys = WrapKeys {
-            keys: vec![WrapKey { dataset_id: DatasetId(B256::ZERO), wrap_key: "ab".repeat(32) }],
-        };
+        let keys =
+            WrapKeys { keys: vec![WrapKey { dataset_id: DatasetId(B256::ZERO), wrap_key: "ab".repeat(32) }] };
         let (enc, ciphertext) = keys.seal(agent.public_key(), &binding()).unwrap();
         let root = PrivateKeySigner::random();
         let domain = eip712::app_domain(1, Address::ZERO);

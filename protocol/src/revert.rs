@@ -3,10 +3,7 @@
 use alloy::{contract::Error as ContractError, sol_types::SolInterface};
 
 use crate::{
-    abi::IDstackApp::IDstackAppErrors as Errors,
-    decision::Decision,
-    ids::ProposalId,
-    loss::Epsilon,
+    abi::IDstackApp::IDstackAppErrors as Errors, decision::Decision, ids::ProposalId, loss::Epsilon,
     release::Refusal,
 };
 
@@ -38,7 +35,11 @@ fn describe(error: &Errors) -> (&'static str, String, &'static str) {
         }
         Errors::DstackApp_OwnerNotApproved(e) => (
             "owner_not_approved",
-            format!("owner with index {} has not approved proposal {}", e.ownerIndex, ProposalId(e.proposalId)),
+            format!(
+                "owner with index {} has not approved proposal {}",
+                e.ownerIndex,
+                ProposalId(e.proposalId)
+            ),
             Decision::OwnerNotApproved.hint(),
         ),
         Errors::DstackApp_BudgetExhausted(e) => (
@@ -70,9 +71,11 @@ fn describe(error: &Errors) -> (&'static str, String, &'static str) {
             format!("the signature is not by {} over these terms", e.signer),
             "sign exactly these terms, for this chain and contract",
         ),
-        Errors::DstackApp_NotAnAnalyst(e) => {
-            ("not_an_analyst", format!("{} is not a listed analyst", e.analyst), "the owners' quorum lists analysts")
-        }
+        Errors::DstackApp_NotAnAnalyst(e) => (
+            "not_an_analyst",
+            format!("{} is not a listed analyst", e.analyst),
+            "the owners' quorum lists analysts",
+        ),
         Errors::DstackApp_NotAnOwner(e) => {
             ("not_an_owner", format!("{} is no owner's account", e.caller), Decision::NotAnOwner.hint())
         }
@@ -102,9 +105,11 @@ fn describe(error: &Errors) -> (&'static str, String, &'static str) {
             format!("dataset {} is registered already, or replaces one that is not the owner's", e.datasetId),
             "register each sealed file once",
         ),
-        Errors::DstackApp_InvalidField(e) => {
-            ("invalid_field", format!("field {} has a value that is never valid", e.field), "correct the field")
-        }
+        Errors::DstackApp_InvalidField(e) => (
+            "invalid_field",
+            format!("field {} has a value that is never valid", e.field),
+            "correct the field",
+        ),
         Errors::DstackApp_OnlySelf(_) => {
             ("only_self", "only an executed quorum action may do this".to_owned(), "use approveAction")
         }

@@ -68,7 +68,8 @@ impl RootKeys {
         let sealing_key = Bytes::copy_from_slice(self.sealing.public_key().as_bytes());
         let message = KmsRoot { epoch: self.epoch, sealingKey: sealing_key.clone() };
         let digest = eip712::digest(&message, &eip712::kms_domain(chain_id, registry));
-        let signature = self.signer.sign_hash_sync(&digest).map_err(|_| RootError::Signature(self.address()))?;
+        let signature =
+            self.signer.sign_hash_sync(&digest).map_err(|_| RootError::Signature(self.address()))?;
         Ok(RootStatement {
             chain_id,
             registry,

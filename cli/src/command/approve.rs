@@ -114,7 +114,12 @@ pub async fn approve(settings: &Settings, args: &ApproveArgs) -> Outcome {
     let owner = app.owner(&args.owner).await?;
     if owner.account != signer.address() {
         return Err(Failure::input(
-            format!("the key is for {}, but {} approves with {}", signer.address(), args.owner, owner.account),
+            format!(
+                "the key is for {}, but {} approves with {}",
+                signer.address(),
+                args.owner,
+                owner.account
+            ),
             "give the key file of that account",
         ));
     }
@@ -161,7 +166,11 @@ pub async fn relay(settings: &Settings, args: &RelayArgs) -> Outcome {
                 "relay one proposal at a time",
             ));
         }
-        batch.push(abi::SignedApproval { owner: file.owner, deadline: file.deadline, signature: file.signature });
+        batch.push(abi::SignedApproval {
+            owner: file.owner,
+            deadline: file.deadline,
+            signature: file.signature,
+        });
         wanted = Some(file.terms);
     }
     let Some(terms) = wanted else { return Err(Failure::input("no signature is given", "name the files")) };
@@ -180,7 +189,11 @@ fn check_approval(app: &App, path: &std::path::Path, file: &ApprovalFile) -> Out
         return Err(Failure::input(
             format!(
                 "{} is for chain {} and contract {}, not for chain {} and {}",
-                path.display(), file.chain_id, file.app, app.chain_id, app.address()
+                path.display(),
+                file.chain_id,
+                file.app,
+                app.chain_id,
+                app.address()
             ),
             "an approval is good for one chain and one contract",
         ));
@@ -208,11 +221,16 @@ pub async fn revoke(settings: &Settings, args: &RevokeArgs) -> Outcome {
     };
     let scope = args.proposal.map_or("all proposals".to_owned(), |id| format!("proposal {id}"));
     if settings.json {
-        println!("{}", serde_json::json!({ "revoked": scope, "transaction": receipt.transaction_hash, "gas": receipt.gas_used }));
+        println!(
+            "{}",
+            serde_json::json!({ "revoked": scope, "transaction": receipt.transaction_hash, "gas": receipt.gas_used })
+        );
     } else {
         println!("revoked {scope}");
         println!("transaction {}, {} gas", receipt.transaction_hash, receipt.gas_used);
-        println!("from this block on: no key, no new run, no receipt. What a run has already released stays released.");
+        println!(
+            "from this block on: no key, no new run, no receipt. What a run has already released stays released."
+        );
     }
     Ok(())
 }
@@ -231,7 +249,9 @@ fn report(settings: &Settings, what: &str, id: ProposalId, transaction: alloy::p
 fn show(terms: &Terms, recipe: Option<&Recipe>) {
     match recipe {
         Some(recipe) => eprintln!("{}", recipe.explain()),
-        None => eprintln!("cohort: no app-compose file is given, so only hashes can be shown; --compose shows the recipe"),
+        None => eprintln!(
+            "cohort: no app-compose file is given, so only hashes can be shown; --compose shows the recipe"
+        ),
     }
     eprintln!("proposal      {}", terms.proposal_id());
     eprintln!("compose-hash  {}", terms.compose_hash);
@@ -242,7 +262,10 @@ fn show(terms: &Terms, recipe: Option<&Recipe>) {
 /// Unix seconds as people read them.
 fn date(seconds: u64) -> String {
     let date = i64::try_from(seconds).ok().and_then(|s| chrono::DateTime::from_timestamp(s, 0));
-    date.map_or_else(|| format!("{seconds} (Unix time)"), |date| date.format("%Y-%m-%d %H:%M UTC").to_string())
+    date.map_or_else(
+        || format!("{seconds} (Unix time)"),
+        |date| date.format("%Y-%m-%d %H:%M UTC").to_string(),
+    )
 }
 
 fn confirm(yes: bool, verb: &str) -> Outcome {
@@ -250,7 +273,10 @@ fn confirm(yes: bool, verb: &str) -> Outcome {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::input(format!("will not {verb} without a yes"), "answer on a terminal, or give --yes"));
+        return Err(Failure::input(
+            format!("will not {verb} without a yes"),
+            "answer on a terminal, or give --yes",
+        ));
     }
     eprint!("{verb} this? [y/N] ");
     let _ = std::io::stderr().flush();

@@ -56,7 +56,11 @@ pub async fn run(settings: &Settings, command: &DatasetCommand) -> Outcome {
         return Err(Failure::input(
             format!(
                 "{} is sealed for chain {} and contract {}, not for chain {} and {}",
-                file.display(), context.chain_id, context.app, app.chain_id, app.address()
+                file.display(),
+                context.chain_id,
+                context.app,
+                app.chain_id,
+                app.address()
             ),
             "seal it for this study, or give the right --app and --rpc-url",
         ));
@@ -64,7 +68,13 @@ pub async fn run(settings: &Settings, command: &DatasetCommand) -> Outcome {
     let owner = app.owner(&context.owner).await?;
     if owner.account != signer.address() {
         return Err(Failure::input(
-            format!("{} belongs to {}, whose account is {}, not {}", file.display(), context.owner, owner.account, signer.address()),
+            format!(
+                "{} belongs to {}, whose account is {}, not {}",
+                file.display(),
+                context.owner,
+                owner.account,
+                signer.address()
+            ),
             "give the key file of that account",
         ));
     }
@@ -79,7 +89,10 @@ pub async fn run(settings: &Settings, command: &DatasetCommand) -> Outcome {
     };
     let receipt = chain::transact(app.contract.registerDataset(info), "register the dataset").await?;
     if settings.json {
-        println!("{}", serde_json::json!({ "dataset_id": checked.dataset_id, "transaction": receipt.transaction_hash }));
+        println!(
+            "{}",
+            serde_json::json!({ "dataset_id": checked.dataset_id, "transaction": receipt.transaction_hash })
+        );
     } else {
         println!("registered {} of {}", checked.dataset_id, context.owner);
         println!("transaction {}", receipt.transaction_hash);

@@ -5,13 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use cohort_protocol::{hpke::PublicKey, root::RootStatement};
 
-use crate::{
-    chain::App,
-    config::Settings,
-    failure::Outcome,
-    files,
-    http::Service,
-};
+use crate::{chain::App, config::Settings, failure::Outcome, files, http::Service};
 
 /// `cohort kms …`
 #[derive(Debug, Subcommand)]
@@ -33,9 +27,18 @@ pub async fn run(settings: &Settings, command: &KmsCommand) -> Outcome {
         files::write_json(out, &statement)?;
     }
     if settings.json {
-        println!("{}", serde_json::json!({ "epoch": statement.epoch, "root": statement.root, "key_id": statement.key_id() }));
+        println!(
+            "{}",
+            serde_json::json!({ "epoch": statement.epoch, "root": statement.root, "key_id": statement.key_id() })
+        );
     } else {
-        println!("root {} (epoch {}): signed statement, pinned by {}, listed by {}", statement.root, statement.epoch, app.address(), statement.registry);
+        println!(
+            "root {} (epoch {}): signed statement, pinned by {}, listed by {}",
+            statement.root,
+            statement.epoch,
+            app.address(),
+            statement.registry
+        );
         println!("sealing key {} (SHA-256)", statement.key_id());
     }
     Ok(())

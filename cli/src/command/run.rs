@@ -78,8 +78,10 @@ pub async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
         Ok(result) => result,
         Err(mut failure) => {
             if let Some(path) = &kept {
-                let again = format!("if the run is open, take it up again: cohort run --request {}", path.display());
-                failure.hint = Some(failure.hint.map_or(again.clone(), |hint| format!("{hint}\nhint: {again}")));
+                let again =
+                    format!("if the run is open, take it up again: cohort run --request {}", path.display());
+                failure.hint =
+                    Some(failure.hint.map_or(again.clone(), |hint| format!("{hint}\nhint: {again}")));
             }
             return Err(failure);
         }
@@ -111,7 +113,10 @@ fn keep(args: &RunArgs, id: RunId, body: &RunBody) -> Outcome<Option<PathBuf>> {
 
 async fn submit(agent: &Service<'_>, id: RunId, body: &RunBody, wait: u64) -> Outcome<Value> {
     if let Answer::Ready(_) = agent.post::<_, Value>("v1/runs", body).await? {
-        return Err(Failure::unreachable("the agent did not accept the run as agents do", "check --agent-url"));
+        return Err(Failure::unreachable(
+            "the agent did not accept the run as agents do",
+            "check --agent-url",
+        ));
     }
     wait_for(agent, id, wait).await
 }

@@ -75,7 +75,10 @@ pub async fn run(settings: &Settings, args: &StatusArgs) -> Outcome {
         return Ok(());
     }
     let card: Card = serde_json::from_value(answer).map_err(|e| {
-        Failure::unreachable(format!("the indexer's answer is not of this version: {e}"), "use matching versions")
+        Failure::unreachable(
+            format!("the indexer's answer is not of this version: {e}"),
+            "use matching versions",
+        )
     })?;
     print(args.proposal, &card);
     Ok(())

@@ -6,13 +6,7 @@ use alloy::{primitives::Address, sol_types::Eip712Domain};
 use clap::Args;
 use cohort_agent::{compute, run::RunResult};
 use cohort_attestation::{Policy, VerifiedTd};
-use cohort_protocol::{
-    compose::AppCompose,
-    eip712,
-    json,
-    recipe::Recipe,
-    sign_rpc,
-};
+use cohort_protocol::{compose::AppCompose, eip712, json, recipe::Recipe, sign_rpc};
 
 use super::verify_chain;
 use crate::{
@@ -100,7 +94,10 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
     let endpoints = if args.offline { &[] } else { settings.rpc_urls_if_any() };
     let anchored = anchors(settings, args, &result, endpoints.is_empty(), &mut report);
     if endpoints.is_empty() {
-        report.skip("chain", "approvals, budget, receipt and its position: no RPC endpoint is given (--rpc-url)");
+        report.skip(
+            "chain",
+            "approvals, budget, receipt and its position: no RPC endpoint is given (--rpc-url)",
+        );
     }
     for url in endpoints {
         if let Err(failure) = verify_chain::check(url, &result, &mut report).await {
@@ -112,7 +109,13 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
 
 /// Compares the file with what the verifier knows from elsewhere. Without any such anchor everything else shows only
 /// that the file agrees with itself: anybody can make a contract and a KMS of their own.
-fn anchors(settings: &Settings, args: &VerifyArgs, result: &RunResult, offline: bool, report: &mut Report) -> bool {
+fn anchors(
+    settings: &Settings,
+    args: &VerifyArgs,
+    result: &RunResult,
+    offline: bool,
+    report: &mut Report,
+) -> bool {
     match settings.app_if_any() {
         Some(app) => {
             let detail = format!("the file's contract {} is the one that was given, {app}", result.app);
@@ -123,7 +126,9 @@ fn anchors(settings: &Settings, args: &VerifyArgs, result: &RunResult, offline: 
     let root = result.binding.kms_root;
     match args.kms_root {
         Some(want) => report.check("kms root", root == want, format!("{root} is the given KMS root {want}")),
-        None if offline => report.skip("kms root", format!("{root} is not compared: give --kms-root or --rpc-url")),
+        None if offline => {
+            report.skip("kms root", format!("{root} is not compared: give --kms-root or --rpc-url"))
+        }
         None => {}
     }
     args.kms_root.is_some() || (!offline && settings.app_if_any().is_some())
@@ -133,7 +138,10 @@ fn anchors(settings: &Settings, args: &VerifyArgs, result: &RunResult, offline: 
 fn policy(args: &VerifyArgs) -> Outcome<Policy> {
     let Some(path) = &args.insecure_dev_attestation_root else { return Ok(Policy::production()) };
     let root = crate::dev::attestation_root(path)?;
-    eprintln!("warning: {} is a development root: nothing below proves anything about hardware", path.display());
+    eprintln!(
+        "warning: {} is a development root: nothing below proves anything about hardware",
+        path.display()
+    );
     Ok(Policy::production().with_root(root))
 }
 
@@ -154,7 +162,10 @@ pub fn offline(result: &RunResult, policy: &Policy, report: &mut Report) {
 
 fn payload(result: &RunResult, report: &mut Report) {
     let hash = json::canonical_hash(&result.payload).ok();
-    let detail = format!("SHA-256 of the canonical payload is the receipt's output hash {}", result.receipt.output_hash);
+    let detail = format!(
+        "SHA-256 of the canonical payload is the receipt's output hash {}",
+        result.receipt.output_hash
+    );
     report.check("payload", hash == Some(result.receipt.output_hash), detail);
 }
 
@@ -173,7 +184,8 @@ fn recipe(result: &RunResult, report: &mut Report) {
     report.check("recipe", same, "recipe, output schema and epsilon in it are the approved ones");
     let fits = compute::guard(&recipe, &result.payload).is_ok();
     report.check("output schema", fits, "the payload is of the registered output type");
-    let spent = result.receipt.epsilon == terms.epsilon_per_run && result.receipt.delta == terms.delta_per_run;
+    let spent =
+        result.receipt.epsilon == terms.epsilon_per_run && result.receipt.delta == terms.delta_per_run;
     let detail = format!("the receipt states epsilon {}, as approved per run", result.receipt.epsilon);
     report.check("privacy loss", spent, detail);
 }
@@ -193,7 +205,10 @@ fn signatures(result: &RunResult, domain: &Eip712Domain, report: &mut Report) {
     let bound = root == Some(result.binding.kms_root)
         && certificate.compose_hash == result.terms.compose_hash
         && result.receipt.produced_at < certificate.not_after;
-    let detail = format!("the KMS root {} certified that key for this contract and compose hash", result.binding.kms_root);
+    let detail = format!(
+        "the KMS root {} certified that key for this contract and compose hash",
+        result.binding.kms_root
+    );
     report.check("certificate", bound, detail);
 }
 
@@ -211,7 +226,11 @@ fn evidence(result: &RunResult, policy: &Policy, report: &mut Report) {
 
 fn quote(result: &RunResult, td: &VerifiedTd, report: &mut Report) {
     let platform = td.platform().as_str();
-    report.check("TDX quote", true, format!("verified to the {platform} root as of the run, TCB {:?}", td.tcb_status()));
+    report.check(
+        "TDX quote",
+        true,
+        format!("verified to the {platform} root as of the run, TCB {:?}", td.tcb_status()),
+    );
     let measured = td.app_id().as_bytes() == result.app.as_slice()
         && td.compose_hash().as_bytes() == result.terms.compose_hash.as_bytes();
     report.check("measurement", measured, "replayed event log: the CVM ran this app and this compose hash");
@@ -220,25 +239,43 @@ fn quote(result: &RunResult, td: &VerifiedTd, report: &mut Report) {
         && binding.app == result.app
         && binding.run_id == result.receipt.run_id
         && binding.receipt_key == result.certificate.agent;
-    report.check("quote binding", bound, "the quote's report data names this run, this KMS challenge and this receipt key");
-    report.check("claimed platform", result.attestation == platform, format!("the file says {}", result.attestation));
+    report.check(
+        "quote binding",
+        bound,
+        "the quote's report data names this run, this KMS challenge and this receipt key",
+    );
+    report.check(
+        "claimed platform",
+        result.attestation == platform,
+        format!("the file says {}", result.attestation),
+    );
 }
 
 fn request(result: &RunResult, domain: &Eip712Domain, report: &mut Report) {
     let run = &result.run;
     let same = run.run_id() == result.receipt.run_id && run.proposal_id == result.terms.proposal_id();
-    report.check("run", same, format!("run {} was asked for under proposal {}", result.receipt.run_id, run.proposal_id));
+    report.check(
+        "run",
+        same,
+        format!("run {} was asked for under proposal {}", result.receipt.run_id, run.proposal_id),
+    );
     let signer = eip712::recover(eip712::digest(&run.abi(), domain), &run.signature);
     if signer == Some(run.analyst) {
         report.check("request signature", true, format!("by analyst {}", run.analyst));
     } else {
         // The contract checked it when it opened the run; an account that is a contract signs in its own way.
-        report.skip("request signature", format!("not by an EOA {}: that the run is on chain shows it", run.analyst));
+        report.skip(
+            "request signature",
+            format!("not by an EOA {}: that the run is on chain shows it", run.analyst),
+        );
     }
     let inputs = sign_rpc::inputs_hash(&result.inputs);
     let counted = result.inputs.len() == run.participants.count_ones() as usize;
     let holds = inputs == result.receipt.inputs_hash && counted;
-    let detail = format!("the receipt commits to these {} dataset ids; whose they are, the chain tells", result.inputs.len());
+    let detail = format!(
+        "the receipt commits to these {} dataset ids; whose they are, the chain tells",
+        result.inputs.len()
+    );
     report.check("inputs", holds, detail);
 }
 
@@ -246,7 +283,10 @@ fn print(settings: &Settings, result: &RunResult, report: &Report, anchored: boo
     let failures = report.failures();
     let skipped = report.checks.iter().filter(|check| check.verdict == Verdict::Skipped).count();
     if settings.json {
-        println!("{}", serde_json::json!({ "verified": failures == 0 && anchored, "skipped": skipped, "checks": report.checks }));
+        println!(
+            "{}",
+            serde_json::json!({ "verified": failures == 0 && anchored, "skipped": skipped, "checks": report.checks })
+        );
     } else {
         for check in &report.checks {
             let mark = match check.verdict {
@@ -271,7 +311,11 @@ fn print(settings: &Settings, result: &RunResult, report: &Report, anchored: boo
     }
     if !settings.json {
         let scope = if skipped == 0 { String::new() } else { format!(", {skipped} not made") };
-        println!("verified: {} checks hold{scope}; attestation: {}", report.checks.len() - skipped, result.attestation);
+        println!(
+            "verified: {} checks hold{scope}; attestation: {}",
+            report.checks.len() - skipped,
+            result.attestation
+        );
     }
     Ok(())
 }

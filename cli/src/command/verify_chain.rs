@@ -30,7 +30,11 @@ pub(super) async fn check(url: &reqwest::Url, result: &RunResult, report: &mut R
     }
     let app = IDstackApp::new(result.app, provider);
     let Some(mined) = mined(&app, result).await? else {
-        report.check("receipt on chain", false, format!("no successful transaction {}", result.position.transaction));
+        report.check(
+            "receipt on chain",
+            false,
+            format!("no successful transaction {}", result.position.transaction),
+        );
         return Ok(());
     };
     // The block that the chain names, not the one that the file claims.
@@ -70,7 +74,10 @@ async fn receipt(
         && run.participants == result.run.participants
         && run.digest == digest
         && run.epsilon == result.receipt.epsilon.0;
-    let detail = format!("the contract debited epsilon {} for this run and closed it with this receipt", Epsilon(run.epsilon));
+    let detail = format!(
+        "the contract debited epsilon {} for this run and closed it with this receipt",
+        Epsilon(run.epsilon)
+    );
     report.check("run on chain", holds, detail);
 
     let root = app.kmsRoot().block(at).call().await.map_err(failure::contract)?;

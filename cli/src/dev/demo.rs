@@ -52,14 +52,21 @@ async fn study(stack: &mut Stack, transcript: &mut Transcript) -> Outcome {
     revoke(stack, transcript, &proposal).await?;
     without_dstack(stack, transcript, &result)?;
     transcript.finish_step();
-    println!("\ndone in {:.0} s: result verified, {}", transcript.seconds(), stack.path("result.json").display());
+    println!(
+        "\ndone in {:.0} s: result verified, {}",
+        transcript.seconds(),
+        stack.path("result.json").display()
+    );
     Ok(())
 }
 
 async fn services(stack: &mut Stack, transcript: &Transcript) -> Outcome {
     transcript.line(format!("anvil          {}  chain 31337, a block every second", stack.rpc_url));
     transcript.line(format!("DstackKms      {}", stack.registry));
-    transcript.line(format!("DstackApp      {}  4 owners, quorum 3, pinned KMS root {}", stack.app, stack.kms_root));
+    transcript.line(format!(
+        "DstackApp      {}  4 owners, quorum 3, pinned KMS root {}",
+        stack.app, stack.kms_root
+    ));
     stack.start_services().await?;
     transcript.line(format!("indexer        {}", stack.indexer_url));
     transcript.line(format!("kms            {}", stack.kms_url));
@@ -77,14 +84,26 @@ async fn seal(stack: &Stack, transcript: &mut Transcript) -> Outcome {
         transcript.cohort(stack, &["seal", "--owner", hospital.owner, "--in", &input]).await?;
         let sealed = format!("sealed/{}.tar", hospital.owner);
         let key = person.key();
-        let args =
-            ["dataset", "register", &sealed, "--region", hospital.region, "--kind", "EHR", "--key-file", &key];
+        let args = [
+            "dataset",
+            "register",
+            &sealed,
+            "--region",
+            hospital.region,
+            "--kind",
+            "EHR",
+            "--key-file",
+            &key,
+        ];
         let ran = stack.cohort(&args).await?;
         if !ran.succeeded() {
             return Err(Failure::refused(ran.stderr.trim(), "see the logs"));
         }
         transcript.line(ran.stdout.lines().next().unwrap_or_default());
-        transcript::publish(&stack.path(&sealed), &stack.path("published").join(format!("{}.tar", hospital.owner)))?;
+        transcript::publish(
+            &stack.path(&sealed),
+            &stack.path("published").join(format!("{}.tar", hospital.owner)),
+        )?;
     }
     Ok(())
 }
@@ -118,18 +137,23 @@ async fn approve(stack: &Stack, transcript: &mut Transcript) -> Outcome<String> 
 }
 
 async fn run_study(stack: &Stack, transcript: &mut Transcript) -> Outcome<RunResult> {
-    transcript.step("The analyst runs the study: debit, attest, keys, compute, receipt, and only then the result");
+    transcript
+        .step("The analyst runs the study: debit, attest, keys, compute, receipt, and only then the result");
     stack.indexed().await?;
     let analyst = stack.analyst.key();
     let owners = "hospital-A,hospital-B,hospital-C,hospital-D";
     let args =
         ["run", "--terms", "terms.json", "--owners", owners, "--key-file", &analyst, "--out", "result.json"];
     let ran = transcript.cohort(stack, &args).await?;
-    transcript.line(ran.stderr.lines().map(|l| l.trim_start_matches("cohort: ")).collect::<Vec<_>>().join(" > "));
+    transcript
+        .line(ran.stderr.lines().map(|l| l.trim_start_matches("cohort: ")).collect::<Vec<_>>().join(" > "));
     let result: RunResult = files::read_json(&stack.path("result.json"), "a result")?;
     let left = budget_left(stack, &result).await?;
     transcript.line(format!("GET {}v1/runs/{}", slash(&stack.agent_url), result.receipt.run_id));
-    transcript.line(format!("receipt in block {}, transaction {}", result.position.block_number, result.position.transaction));
+    transcript.line(format!(
+        "receipt in block {}, transaction {}",
+        result.position.block_number, result.position.transaction
+    ));
     transcript.line(format!(
         "epsilon {} debited on chain, {left} of {} left",
         result.receipt.epsilon, result.terms.epsilon_budget
@@ -155,12 +179,22 @@ async fn revoke(stack: &Stack, transcript: &mut Transcript, proposal: &str) -> O
     let c = stack.owners.get(2).map(Person::key).unwrap_or_default();
     transcript.cohort(stack, &["revoke", "--proposal", proposal, "--key-file", &c]).await?;
     transcript.line("the next run is refused by the chain:");
-    let next = ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &analyst, "--open-only"];
+    let next =
+        ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &analyst, "--open-only"];
     transcript.refused(stack, &next, "proposal_revoked").await?;
     transcript.line("keys for the run that is open are refused by the KMS:");
     stack.indexed().await?;
-    let resume =
-        ["run", "--terms", "terms.json", "--request", "open-run.json", "--key-file", &analyst, "--out", "never.json"];
+    let resume = [
+        "run",
+        "--terms",
+        "terms.json",
+        "--request",
+        "open-run.json",
+        "--key-file",
+        &analyst,
+        "--out",
+        "never.json",
+    ];
     transcript.refused(stack, &resume, "proposal_revoked").await?;
     Ok(())
 }
@@ -235,7 +269,10 @@ async fn keep_running(stack: &Stack) {
     println!("  agent    {}", stack.agent_url);
     println!("next, in another terminal:");
     println!("  cd {}", stack.options.folder.display());
-    println!("  export PATH={}:$PATH COHORT_INSECURE_DEV_ATTESTATION_ROOT=platform-root.pem", stack.options.programs.display());
+    println!(
+        "  export PATH={}:$PATH COHORT_INSECURE_DEV_ATTESTATION_ROOT=platform-root.pem",
+        stack.options.programs.display()
+    );
     println!("  cohort inspect sealed/hospital-A.tar");
     println!("  cohort terms --round 1 --out again.json        # a fresh proposal after the revocation");
     println!("  cohort approve --terms again.json --owner hospital-A --key-file keys/hospital-A.key");

@@ -59,13 +59,12 @@ impl Process {
 
     fn spawn(name: &'static str, mut command: Command, logs: &Path) -> Outcome<Self> {
         let log = logs.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).map_err(|e| Failure::write(&log, &e))?;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(file)
-            .spawn()
-            .map_err(|e| Failure::input(format!("cannot start {name}: {e}"), "build everything first: make build"))?;
+        let file =
+            File::options().create(true).append(true).open(&log).map_err(|e| Failure::write(&log, &e))?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file).spawn().map_err(|e| {
+                Failure::input(format!("cannot start {name}: {e}"), "build everything first: make build")
+            })?;
         let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
         Ok(Self { name, child, lines, log })
     }
@@ -73,7 +72,10 @@ impl Process {
     /// Waits for the line that starts with `prefix` and returns its rest; then goes on reading in the background.
     pub async fn ready(&mut self, prefix: &str) -> Outcome<String> {
         let Some(mut lines) = self.lines.take() else {
-            return Err(Failure::unreachable(format!("{} has no output to wait for", self.name), "start it anew"));
+            return Err(Failure::unreachable(
+                format!("{} has no output to wait for", self.name),
+                "start it anew",
+            ));
         };
         let wanted = async {
             while let Ok(Some(line)) = lines.next_line().await {

@@ -26,7 +26,8 @@ use super::{Study, process::Process};
 use crate::failure::{self, Failure, Outcome};
 
 /// Who uses anvil's accounts, in their order. Their keys are public: good for nothing but development.
-const NAMES: [&str; 7] = ["deployer", "hospital-A", "hospital-B", "hospital-C", "hospital-D", "analyst", "relayer"];
+const NAMES: [&str; 7] =
+    ["deployer", "hospital-A", "hospital-B", "hospital-C", "hospital-D", "analyst", "relayer"];
 /// Blocks on top before anything counts as confirmed.
 const CONFIRMATIONS: u64 = 2;
 
@@ -42,7 +43,8 @@ pub struct Person {
 impl Person {
     /// The key file as `cohort` commands in the stack's folder name it.
     pub fn key(&self) -> String {
-        let name = self.key_file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            self.key_file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         format!("keys/{name}")
     }
 }
@@ -140,7 +142,16 @@ impl Stack {
         let mut anvil = Process::start_watched(
             "anvil",
             &options.project.join("script/anvil"),
-            ["--port", "0", "--block-time", "1", "--chain-id", "31337", "--config-out", &accounts.display().to_string()],
+            [
+                "--port",
+                "0",
+                "--block-time",
+                "1",
+                "--chain-id",
+                "31337",
+                "--config-out",
+                &accounts.display().to_string(),
+            ],
             &logs,
         )?;
         let address = anvil.ready("Listening on ").await?;
@@ -185,10 +196,12 @@ impl Stack {
         let root_file = self.path("kms-root.key");
         self.kms_tool(["root", "new", "--out"].map(OsString::from), &root_file).await?;
         let zero = Address::ZERO.to_string();
-        let show = ["root", "show", "--chain-id", "31337", "--registry", &zero, "--root-file"].map(OsString::from);
+        let show =
+            ["root", "show", "--chain-id", "31337", "--registry", &zero, "--root-file"].map(OsString::from);
         let shown = self.kms_tool(show, &root_file).await?;
-        let statement: RootStatement = serde_json::from_slice(&shown)
-            .map_err(|e| Failure::unreachable(format!("cohort-kms root show: {e}"), "build everything anew"))?;
+        let statement: RootStatement = serde_json::from_slice(&shown).map_err(|e| {
+            Failure::unreachable(format!("cohort-kms root show: {e}"), "build everything anew")
+        })?;
         self.kms_root = statement.root;
         let seed_file = self.path("platform.seed");
         let seed = write_seed(&seed_file)?;
@@ -207,12 +220,10 @@ impl Stack {
     }
 
     async fn kms_tool<const N: usize>(&self, args: [OsString; N], file: &Path) -> Outcome<Vec<u8>> {
-        let output = Command::new(self.program("cohort-kms"))
-            .args(args)
-            .arg(file)
-            .output()
-            .await
-            .map_err(|e| Failure::input(format!("cannot start cohort-kms: {e}"), "build everything first: make build"))?;
+        let output =
+            Command::new(self.program("cohort-kms")).args(args).arg(file).output().await.map_err(|e| {
+                Failure::input(format!("cannot start cohort-kms: {e}"), "build everything first: make build")
+            })?;
         if output.status.success() {
             return Ok(output.stdout);
         }
@@ -235,7 +246,9 @@ impl Stack {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|e| Failure::input(format!("cannot start forge: {e}"), "install it first: make build"))?;
+            .map_err(|e| {
+                Failure::input(format!("cannot start forge: {e}"), "install it first: make build")
+            })?;
         if !output.status.success() {
             let log = self.path("logs/forge.log");
             let _ = fs::write(&log, [output.stdout, output.stderr].concat());
@@ -271,7 +284,9 @@ impl Stack {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|e| Failure::input(format!("cannot start cohort: {e}"), "build everything first: make build"))?;
+            .map_err(|e| {
+                Failure::input(format!("cannot start cohort: {e}"), "build everything first: make build")
+            })?;
         Ok(Ran {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -282,7 +297,8 @@ impl Stack {
     /// Waits until the indexer has confirmed the block that is the chain's newest now.
     pub async fn indexed(&self) -> Outcome {
         let wanted = self.provider()?.get_block_number().await.map_err(|e| failure::rpc(&e))?;
-        let url = self.indexer_url.parse().map_err(|e| Failure::input(e, "the indexer's address is no URL"))?;
+        let url =
+            self.indexer_url.parse().map_err(|e| Failure::input(e, "the indexer's address is no URL"))?;
         let service = crate::http::Service::new("the indexer", &url)?;
         for _ in 0..300 {
             let status: serde_json::Value = service.get("v1/status").await?.ready("the indexer")?;
@@ -302,7 +318,9 @@ impl Stack {
 
     /// `cohort.toml`, from which every `cohort` command in this folder knows the study.
     fn write_config(&self) -> Outcome {
-        let url = |key: &str, value: &str| if value.is_empty() { String::new() } else { format!("{key} = {value:?}\n") };
+        let url = |key: &str, value: &str| {
+            if value.is_empty() { String::new() } else { format!("{key} = {value:?}\n") }
+        };
         let text = format!(
             "rpc_urls = [{:?}]\nregistry = \"{}\"\napp = \"{}\"\ncompose = {:?}\n{}{}{}",
             self.rpc_url,
@@ -340,7 +358,8 @@ impl Stack {
             "--confirmations".into(),
             CONFIRMATIONS.to_string(),
         ];
-        let mut process = Process::start("indexer", &self.program("cohort-indexer"), args, &self.path("logs"))?;
+        let mut process =
+            Process::start("indexer", &self.program("cohort-indexer"), args, &self.path("logs"))?;
         self.indexer_url = process.ready("listening ").await?;
         self.indexer = Some(process);
         Ok(())
@@ -398,7 +417,8 @@ impl Stack {
             "--collateral-file".into(),
             self.path("collateral.json").display().to_string(),
         ];
-        let process = Process::start("dev-guest-agent", &self.program("dev-guest-agent"), args, &self.path("logs"))?;
+        let process =
+            Process::start("dev-guest-agent", &self.program("dev-guest-agent"), args, &self.path("logs"))?;
         self.guest = Some(process);
         let socket = self.path("dstack.sock");
         for _ in 0..200 {
@@ -445,8 +465,10 @@ impl Stack {
         self.agent_account = attestation.gas_account;
         let provider = self.provider()?;
         let amount = U256::from(10).pow(U256::from(18));
-        let payment =
-            TransactionRequest::default().with_from(self.deployer.address).with_to(self.agent_account).with_value(amount);
+        let payment = TransactionRequest::default()
+            .with_from(self.deployer.address)
+            .with_to(self.agent_account)
+            .with_value(amount);
         let pending = provider.send_transaction(payment).await.map_err(|e| failure::rpc(&e))?;
         pending.get_receipt().await.map_err(|e| failure::rpc(&e))?;
         Ok(())
@@ -485,7 +507,9 @@ fn people(accounts: &Path, folder: &Path) -> Outcome<[Person; NAMES.len()]> {
     let accounts: Accounts = crate::files::read_json(accounts, "what anvil writes with --config-out")?;
     let mut people = Vec::with_capacity(NAMES.len());
     for (name, key) in NAMES.iter().zip(&accounts.private_keys) {
-        let bad = |e: &dyn std::fmt::Display| Failure::unreachable(format!("anvil's key for {name}: {e}"), "start anew");
+        let bad = |e: &dyn std::fmt::Display| {
+            Failure::unreachable(format!("anvil's key for {name}: {e}"), "start anew")
+        };
         let signer: PrivateKeySigner = key.parse().map_err(|e| bad(&e))?;
         let key_file = folder.join(format!("{name}.key"));
         write_private(&key_file, key)?;
@@ -497,7 +521,8 @@ fn people(accounts: &Path, folder: &Path) -> Outcome<[Person; NAMES.len()]> {
 fn write_private(path: &Path, text: &str) -> Outcome {
     use std::io::Write;
     let failed = |e: std::io::Error| Failure::write(path, &e);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)
 }
@@ -518,7 +543,8 @@ fn read_seed(path: &Path) -> Outcome<[u8; 32]> {
 }
 
 fn platform(seed: &[u8; 32]) -> Outcome<DevPlatform> {
-    DevPlatform::from_seed(*seed).map_err(|e| Failure::input(format!("development platform: {e}"), "report this"))
+    DevPlatform::from_seed(*seed)
+        .map_err(|e| Failure::input(format!("development platform: {e}"), "report this"))
 }
 
 /// What every development guest of this platform measures as, whatever app it runs.

@@ -29,10 +29,34 @@ pub struct Hospital {
 
 /// The owners, in the order of their indexes.
 pub const HOSPITALS: [Hospital; 4] = [
-    Hospital { owner: "hospital-A", place: "Cleveland", jurisdiction: "US", region: "US-East", grades: &["HIPAA"] },
-    Hospital { owner: "hospital-B", place: "Budapest", jurisdiction: "HU", region: "EU-Central", grades: &["GDPR"] },
-    Hospital { owner: "hospital-C", place: "Zurich and Basel", jurisdiction: "CH", region: "CH", grades: &["GDPR"] },
-    Hospital { owner: "hospital-D", place: "Long Beach", jurisdiction: "US", region: "US-West", grades: &["HIPAA"] },
+    Hospital {
+        owner: "hospital-A",
+        place: "Cleveland",
+        jurisdiction: "US",
+        region: "US-East",
+        grades: &["HIPAA"],
+    },
+    Hospital {
+        owner: "hospital-B",
+        place: "Budapest",
+        jurisdiction: "HU",
+        region: "EU-Central",
+        grades: &["GDPR"],
+    },
+    Hospital {
+        owner: "hospital-C",
+        place: "Zurich and Basel",
+        jurisdiction: "CH",
+        region: "CH",
+        grades: &["GDPR"],
+    },
+    Hospital {
+        owner: "hospital-D",
+        place: "Long Beach",
+        jurisdiction: "US",
+        region: "US-West",
+        grades: &["HIPAA"],
+    },
 ];
 
 impl Study {
@@ -52,7 +76,13 @@ impl Study {
     }
 
     /// Input of `script/DeployApp.s.sol`.
-    pub(super) fn deployment(&self, people: &[Person], analyst: Address, kms_root: Address, registry: Address) -> Value {
+    pub(super) fn deployment(
+        &self,
+        people: &[Person],
+        analyst: Address,
+        kms_root: Address,
+        registry: Address,
+    ) -> Value {
         let owner = |(hospital, person): (&Hospital, &Person)| {
             json!({
                 "ownerId": hospital.owner,
@@ -91,7 +121,8 @@ pub(super) fn table(payload: &Value, exact: Option<&Value>) -> String {
 }
 
 fn group(payload: &Value, exact: Option<&Value>, keys: &[String], members: &[usize]) -> String {
-    let mut rows = vec![std::iter::once(String::new()).chain(members.iter().map(|m| name(payload, *m))).collect()];
+    let mut rows =
+        vec![std::iter::once(String::new()).chain(members.iter().map(|m| name(payload, *m))).collect()];
     for (cell, key) in keys.iter().enumerate() {
         let mut row = vec![key.clone()];
         row.extend(members.iter().map(|measure| {
@@ -105,7 +136,8 @@ fn group(payload: &Value, exact: Option<&Value>, keys: &[String], members: &[usi
 
 fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
     let line = |row: &Vec<String>| {
         let cell = |(index, text): (usize, &String)| {

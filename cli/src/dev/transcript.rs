@@ -13,7 +13,6 @@ pub(super) struct Transcript {
     step_start: Instant,
 }
 
-
 impl Transcript {
     pub(super) fn new() -> Self {
         let now = Instant::now();
@@ -71,7 +70,9 @@ impl Transcript {
                 "this is a fault of the system: do not rely on it",
             ));
         }
-        self.line(ran.stderr.lines().filter(|line| line.starts_with("error:")).collect::<Vec<_>>().join("\n"));
+        self.line(
+            ran.stderr.lines().filter(|line| line.starts_with("error:")).collect::<Vec<_>>().join("\n"),
+        );
         Ok(())
     }
 

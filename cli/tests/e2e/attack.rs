@@ -121,7 +121,8 @@ impl<'a> Enemy<'a> {
         if success {
             return Ok(serde_json::from_slice(&body).unwrap());
         }
-        Err(serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body))))
+        Err(serde_json::from_slice(&body)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body))))
     }
 
     async fn denied(&self, request: &Request, code: &str) {
@@ -180,10 +181,12 @@ async fn the_kms_opens_a_dataset_only_for_the_run_the_code_and_the_key_that_aske
 
 async fn honest_keys_open_the_data(enemy: &Enemy<'_>) {
     let (request, answer) = enemy.released().await;
-    let keys = WrapKeys::open(&enemy.key, &request.binding, &answer).expect("the agent's key opens the answer");
+    let keys =
+        WrapKeys::open(&enemy.key, &request.binding, &answer).expect("the agent's key opens the answer");
     let secret = SecretBytes::from_slice(&hex::decode(&keys.keys[0].wrap_key).unwrap()).unwrap();
     let sealed_file = |name| std::fs::File::open(enemy.stack.path(name)).unwrap();
-    let (plain, _) = sealed::open(&mut sealed_file("sealed/hospital-A.tar"), &secret, 1 << 20).expect("it opens");
+    let (plain, _) =
+        sealed::open(&mut sealed_file("sealed/hospital-A.tar"), &secret, 1 << 20).expect("it opens");
     assert_eq!(*plain, std::fs::read(enemy.stack.path("data/hospital-A.parquet")).unwrap());
     // R14: that key opens no other owner's file.
     assert!(sealed::open(&mut sealed_file("sealed/hospital-B.tar"), &secret, 1 << 20).is_err());
@@ -210,7 +213,18 @@ async fn other_keys_runs_and_owners_are_refused(enemy: &Enemy<'_>) {
     other_key.encryption_key = Bytes::copy_from_slice(thief.public_key().as_bytes());
     enemy.denied(&other_key, "encryption_key_mismatch").await;
     other_key.binding.encryption_key_hash = sha256(thief.public_key().as_bytes());
-    enemy.denied(&Request { binding: Binding { challenge: enemy.challenge().await.challenge, ..other_key.binding.clone() }, ..other_key }, "evidence_report_data_mismatch").await;
+    enemy
+        .denied(
+            &Request {
+                binding: Binding {
+                    challenge: enemy.challenge().await.challenge,
+                    ..other_key.binding.clone()
+                },
+                ..other_key
+            },
+            "evidence_report_data_mismatch",
+        )
+        .await;
 
     let mut other_kms = enemy.honest().await;
     other_kms.binding.kms_root = Address::repeat_byte(1);
@@ -296,7 +310,8 @@ async fn no_quorum_and_no_missing_owner_opens_a_run_and_the_budget_is_never_exce
     approve(&stack, &[0, 1]).await;
     let analyst = stack.analyst.key();
     let run = |owners: &'static str| {
-        ["run", "--terms", "terms.json", "--owners", owners, "--key-file", &analyst, "--open-only"].map(str::to_owned)
+        ["run", "--terms", "terms.json", "--owners", owners, "--key-file", &analyst, "--open-only"]
+            .map(str::to_owned)
     };
     async fn refused(stack: &Stack, args: [String; 8], code: &str) {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -304,7 +319,8 @@ async fn no_quorum_and_no_missing_owner_opens_a_run_and_the_budget_is_never_exce
     }
     refused(&stack, run("hospital-A"), "no_quorum").await;
     let key = stack.owners[2].key();
-    ok(&stack, &["approve", "--terms", "terms.json", "--owner", "hospital-C", "--key-file", &key, "--yes"]).await;
+    ok(&stack, &["approve", "--terms", "terms.json", "--owner", "hospital-C", "--key-file", &key, "--yes"])
+        .await;
     // R1: the quorum is there; hospital-D has not signed.
     refused(&stack, run("hospital-A,hospital-D"), "owner_not_approved").await;
     // R4: 4.5 / 1.5 = three runs, whether or not they end with a result.
@@ -315,6 +331,7 @@ async fn no_quorum_and_no_missing_owner_opens_a_run_and_the_budget_is_never_exce
     refused(&stack, run("hospital-A"), "budget_exhausted").await;
     // Not even a listed analyst's neighbour may ask.
     let relayer = stack.relayer.key();
-    let args = ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &relayer, "--open-only"];
+    let args =
+        ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &relayer, "--open-only"];
     fails(&stack, &args, 1, &["not_an_analyst"]).await;
 }

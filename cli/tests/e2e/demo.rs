@@ -49,7 +49,14 @@ async fn two_demos_side_by_side_end_verified_and_leave_nothing_running() {
         let output = output.expect("it ran");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{out}{err}");
-        for shown in ["no_quorum", "owner_not_approved", "epsilon 1.5 debited", "verified:", "proposal_revoked", "920 rows"] {
+        for shown in [
+            "no_quorum",
+            "owner_not_approved",
+            "epsilon 1.5 debited",
+            "verified:",
+            "proposal_revoked",
+            "920 rows",
+        ] {
             assert!(out.contains(shown), "{shown:?} is not in the transcript: {out}");
         }
         assert!(!out.contains("FAIL"), "{out}");
@@ -63,7 +70,8 @@ async fn an_interrupted_demo_leaves_nothing_running() {
     let id = child.id().expect("running");
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(!running_in(&format!("target/demo/{id}/")).is_empty(), "the demo starts processes");
-    let interrupted = Command::new("kill").args(["-INT", &id.to_string()]).status().await.expect("kill is there");
+    let interrupted =
+        Command::new("kill").args(["-INT", &id.to_string()]).status().await.expect("kill is there");
     assert!(interrupted.success());
     let status = child.wait().await.expect("it ends");
     assert!(!status.success(), "an interrupted demo does not claim success");

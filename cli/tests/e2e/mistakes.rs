@@ -26,25 +26,93 @@ async fn every_mistake_is_named_and_leaves_nothing_half_done() {
 
 async fn sealing(stack: &Stack) {
     let out = |name: &str| format!("sealed/{name}.tar");
-    fails(stack, &["seal", "--owner", "hospital-X", "--in", "data/hospital-A.parquet", "--out", &out("x")], INPUT, &["hospital-X", "hospital-A, hospital-B"]).await;
-    fails(stack, &["seal", "--owner", "hospital-A", "--in", "data/none.parquet", "--out", &out("x")], INPUT, &["data/none.parquet"]).await;
+    fails(
+        stack,
+        &["seal", "--owner", "hospital-X", "--in", "data/hospital-A.parquet", "--out", &out("x")],
+        INPUT,
+        &["hospital-X", "hospital-A, hospital-B"],
+    )
+    .await;
+    fails(
+        stack,
+        &["seal", "--owner", "hospital-A", "--in", "data/none.parquet", "--out", &out("x")],
+        INPUT,
+        &["data/none.parquet"],
+    )
+    .await;
     fs::write(stack.path("data/broken.parquet"), b"PAR1 this is no Parquet file PAR1").unwrap();
-    fails(stack, &["seal", "--owner", "hospital-A", "--in", "data/broken.parquet", "--out", &out("x")], INPUT, &["broken.parquet"]).await;
+    fails(
+        stack,
+        &["seal", "--owner", "hospital-A", "--in", "data/broken.parquet", "--out", &out("x")],
+        INPUT,
+        &["broken.parquet"],
+    )
+    .await;
     assert!(!stack.path(&out("x")).exists(), "nothing under the final name");
-    fails(stack, &["seal", "--owner", "hospital-A", "--in", "data/hospital-A.parquet"], INPUT, &["exists"]).await;
+    fails(stack, &["seal", "--owner", "hospital-A", "--in", "data/hospital-A.parquet"], INPUT, &["exists"])
+        .await;
     // Another recipe is another key: it is sealed for another compose hash, and not registered for this one.
     let compose = fs::read_to_string(stack.study.compose_file()).unwrap();
     fs::write(stack.path("no-recipe.json"), compose.replace("\"cohort\"", "\"cohorts\"")).unwrap();
-    fails(stack, &["seal", "--owner", "hospital-A", "--in", "data/hospital-A.parquet", "--compose", "no-recipe.json", "--out", &out("x")], INPUT, &["no-recipe.json"]).await;
-    fails(stack, &["seal", "--owner", "hospital-A", "--in", "data/hospital-A.parquet", "--compose", "data/hospital-A.parquet", "--out", &out("x")], INPUT, &["data/hospital-A.parquet"]).await;
+    fails(
+        stack,
+        &[
+            "seal",
+            "--owner",
+            "hospital-A",
+            "--in",
+            "data/hospital-A.parquet",
+            "--compose",
+            "no-recipe.json",
+            "--out",
+            &out("x"),
+        ],
+        INPUT,
+        &["no-recipe.json"],
+    )
+    .await;
+    fails(
+        stack,
+        &[
+            "seal",
+            "--owner",
+            "hospital-A",
+            "--in",
+            "data/hospital-A.parquet",
+            "--compose",
+            "data/hospital-A.parquet",
+            "--out",
+            &out("x"),
+        ],
+        INPUT,
+        &["data/hospital-A.parquet"],
+    )
+    .await;
     // A KMS that the contract does not pin.
     let root: Value = reqwest::get(format!("{}/v1/root", stack.kms_url)).await.unwrap().json().await.unwrap();
     let mut other = root.clone();
     other["root"] = Value::String("0x0000000000000000000000000000000000000001".to_owned());
     fs::write(stack.path("other-root.json"), other.to_string()).unwrap();
-    fails(stack, &["seal", "--owner", "hospital-A", "--in", "data/hospital-A.parquet", "--root-file", "other-root.json", "--out", &out("x")], REFUSED, &["not signed by"]).await;
+    fails(
+        stack,
+        &[
+            "seal",
+            "--owner",
+            "hospital-A",
+            "--in",
+            "data/hospital-A.parquet",
+            "--root-file",
+            "other-root.json",
+            "--out",
+            &out("x"),
+        ],
+        REFUSED,
+        &["not signed by"],
+    )
+    .await;
     assert!(!stack.path(&out("x")).exists(), "nothing under the final name");
-    let leftovers: Vec<_> = fs::read_dir(stack.path("sealed")).unwrap().flatten().map(|e| e.file_name()).collect();
+    let leftovers: Vec<_> =
+        fs::read_dir(stack.path("sealed")).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(leftovers.len(), 4, "{leftovers:?}");
 }
 
@@ -57,13 +125,20 @@ async fn damaged_files(stack: &Stack) {
     let key = stack.owners[0].key();
     for name in ["truncated.tar", "altered.tar"] {
         fails(stack, &["inspect", name], REFUSED, &[name]).await;
-        fails(stack, &["dataset", "register", name, "--region", "CH", "--kind", "EHR", "--key-file", &key], REFUSED, &[name]).await;
+        fails(
+            stack,
+            &["dataset", "register", name, "--region", "CH", "--kind", "EHR", "--key-file", &key],
+            REFUSED,
+            &[name],
+        )
+        .await;
     }
     // Published in place of the registered file, it opens nothing: the agent refuses before any key is asked for.
     approve(stack, &[0, 1, 2]).await;
     fs::write(stack.path("published/hospital-A.tar"), &altered).unwrap();
     let analyst = stack.analyst.key();
-    let run = ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &analyst, "--out", "x.json"];
+    let run =
+        ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &analyst, "--out", "x.json"];
     fails(stack, &run, REFUSED, &["dataset_unusable"]).await;
     fs::write(stack.path("published/hospital-A.tar"), &whole).unwrap();
     assert!(!stack.path("x.json").exists());
@@ -72,7 +147,8 @@ async fn damaged_files(stack: &Stack) {
 async fn keys_and_networks(stack: &Stack) {
     let file = "sealed/hospital-A.tar";
     let register = ["dataset", "register", file, "--region", "CH", "--kind", "EHR", "--key-file"];
-    let with = |key: &str| [register.as_slice(), &[key]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let with =
+        |key: &str| [register.as_slice(), &[key]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
     async fn refused(stack: &Stack, args: Vec<String>, code: i32, words: &[&str]) {
         fails(stack, &args.iter().map(String::as_str).collect::<Vec<_>>(), code, words).await;
     }
@@ -87,7 +163,13 @@ async fn keys_and_networks(stack: &Stack) {
 
     let nowhere = "0x00000000000000000000000000000000000000aa";
     fails(stack, &["terms", "--out", "t.json", "--app", nowhere], INPUT, &["no contract"]).await;
-    fails(stack, &["terms", "--out", "t.json", "--rpc-url", "http://127.0.0.1:1"], UNREACHABLE, &["RPC endpoint"]).await;
+    fails(
+        stack,
+        &["terms", "--out", "t.json", "--rpc-url", "http://127.0.0.1:1"],
+        UNREACHABLE,
+        &["RPC endpoint"],
+    )
+    .await;
     fs::write(stack.path("bad.toml"), "rpc = 1").unwrap();
     fails(stack, &["terms", "--out", "t.json", "--config", "bad.toml"], INPUT, &["bad.toml", "rpc"]).await;
     assert!(!stack.path("t.json").exists());
@@ -97,12 +179,24 @@ async fn approvals(stack: &Stack) {
     let d = stack.owners[3].key();
     let approve = ["approve", "--terms", "terms.json", "--owner", "hospital-D", "--key-file", &d];
     fails(stack, &approve, INPUT, &["--yes"]).await; // no terminal, no yes: nothing is signed
-    fails(stack, &["approve", "--terms", "terms.json", "--owner", "hospital-C", "--key-file", &d, "--yes"], INPUT, &["hospital-C approves with"]).await;
+    fails(
+        stack,
+        &["approve", "--terms", "terms.json", "--owner", "hospital-C", "--key-file", &d, "--yes"],
+        INPUT,
+        &["hospital-C approves with"],
+    )
+    .await;
     // Terms for other code than the file at hand.
     let mut terms: Value = read(&stack.path("terms.json"));
     terms["compose_hash"] = Value::String(format!("0x{}", "11".repeat(32)));
     fs::write(stack.path("other-terms.json"), terms.to_string()).unwrap();
-    fails(stack, &["approve", "--terms", "other-terms.json", "--owner", "hospital-D", "--key-file", &d, "--yes"], REFUSED, &["compose-hash"]).await;
+    fails(
+        stack,
+        &["approve", "--terms", "other-terms.json", "--owner", "hospital-D", "--key-file", &d, "--yes"],
+        REFUSED,
+        &["compose-hash"],
+    )
+    .await;
 
     let signed = [approve.as_slice(), &["--yes", "--sign-only", "--out", "d.json"]].concat();
     ok(stack, &signed).await;
@@ -127,13 +221,28 @@ async fn approvals(stack: &Stack) {
 async fn results(stack: &Stack) {
     stack.indexed().await.unwrap_or_else(|f| panic!("{}", f.message));
     let analyst = stack.analyst.key();
-    ok(stack, &["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-D", "--key-file", &analyst, "--out", "result.json"]).await;
+    ok(
+        stack,
+        &[
+            "run",
+            "--terms",
+            "terms.json",
+            "--owners",
+            "hospital-A,hospital-D",
+            "--key-file",
+            &analyst,
+            "--out",
+            "result.json",
+        ],
+    )
+    .await;
     ok(stack, &["verify", "result.json"]).await;
     let root = stack.kms_root.to_string();
     ok(stack, &["verify", "result.json", "--offline", "--kms-root", &root]).await;
     fails(stack, &["verify", "result.json", "--offline"], REFUSED, &["nothing says"]).await;
     let other = "0x0000000000000000000000000000000000000001";
-    fails(stack, &["verify", "result.json", "--offline", "--kms-root", other], REFUSED, &["checks failed"]).await;
+    fails(stack, &["verify", "result.json", "--offline", "--kms-root", other], REFUSED, &["checks failed"])
+        .await;
     fails(stack, &["verify", "result.json", "--app", other], REFUSED, &["checks failed"]).await;
     let edits: [(&str, &str, Value); 11] = [
         ("/run/signature", "request signature", "0x".into()),
@@ -179,7 +288,17 @@ async fn budget_left(stack: &Stack) -> u64 {
 
 async fn services_down(stack: &mut Stack) {
     let analyst = stack.analyst.key();
-    let run = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst, "--out", "y.json"];
+    let run = [
+        "run",
+        "--terms",
+        "terms.json",
+        "--owners",
+        "hospital-A,hospital-B",
+        "--key-file",
+        &analyst,
+        "--out",
+        "y.json",
+    ];
     stack.kms.take().expect("running").kill().await;
     stack.indexed().await.unwrap_or_else(|f| panic!("{}", f.message));
     let before = budget_left(stack).await;

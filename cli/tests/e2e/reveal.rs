@@ -54,7 +54,17 @@ async fn a_run_revoked_before_its_receipt_yields_nothing() {
     let stack = with_agent_behind("revoked-late", vec![Some(hold)]).await;
     let terms = approve(&stack, &[0, 1, 2]).await;
     let analyst = stack.analyst.key();
-    let run = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst, "--out", "result.json"];
+    let run = [
+        "run",
+        "--terms",
+        "terms.json",
+        "--owners",
+        "hospital-A,hospital-B",
+        "--key-file",
+        &analyst,
+        "--out",
+        "result.json",
+    ];
     let revoke = async {
         // The output is computed, its receipt signed and on its way.
         arrived.notified().await;
@@ -72,7 +82,17 @@ async fn one_endpoint_that_does_not_show_the_receipt_is_enough_to_reveal_nothing
     let stack = with_agent_behind("receipt-hidden", vec![None, Some(lie)]).await;
     approve(&stack, &[0, 1, 2]).await;
     let analyst = stack.analyst.key();
-    let run = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst, "--out", "result.json"];
+    let run = [
+        "run",
+        "--terms",
+        "terms.json",
+        "--owners",
+        "hospital-A,hospital-B",
+        "--key-file",
+        &analyst,
+        "--out",
+        "result.json",
+    ];
     fails(&stack, &run, 3, &["chain_unavailable", "disagree"]).await;
     no_payload(&stack).await;
 }
@@ -85,7 +105,17 @@ async fn a_host_with_a_chain_of_its_own_gets_nothing_and_no_second_draw() {
     let open = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst];
     ok(&stack, &[open.as_slice(), &["--open-only", "--save-request", "run.json"]].concat()).await;
     stack.indexed().await.unwrap_or_else(|f| panic!("{}", f.message));
-    let take_up = ["run", "--terms", "terms.json", "--request", "run.json", "--key-file", &analyst, "--out", "result.json"];
+    let take_up = [
+        "run",
+        "--terms",
+        "terms.json",
+        "--request",
+        "run.json",
+        "--key-file",
+        &analyst,
+        "--out",
+        "result.json",
+    ];
 
     // The host gives the agent a fork of the chain: the receipt that the agent posts is there and nowhere else.
     let real = stack.rpc_url.clone();

@@ -21,7 +21,9 @@ pub(crate) async fn deployed(name: &str) -> Stack {
     let project = project();
     let folder = project.join("target/e2e").join(format!("{name}-{}", std::process::id()));
     let options = Options { project, folder, programs: programs() };
-    Stack::deploy(options).await.unwrap_or_else(|f| panic!("{} ({:?}); run `make build` first", f.message, f.hint))
+    Stack::deploy(options)
+        .await
+        .unwrap_or_else(|f| panic!("{} ({:?}); run `make build` first", f.message, f.hint))
 }
 
 /// Everything runs; nothing is sealed.
@@ -62,7 +64,8 @@ async fn seal(stack: &Stack, index: usize) {
     let key = stack.owners[index].key();
     let region = HOSPITALS[index].region;
     ok(stack, &["dataset", "register", &file, "--region", region, "--kind", "EHR", "--key-file", &key]).await;
-    std::fs::copy(stack.path(&file), stack.path(&format!("published/{owner}.tar"))).expect("it can be published");
+    std::fs::copy(stack.path(&file), stack.path(&format!("published/{owner}.tar")))
+        .expect("it can be published");
 }
 
 /// Terms in `terms.json`, approved by the owners with these indexes.

@@ -3,13 +3,7 @@
 use std::path::Path;
 
 use alloy::primitives::{Address, B256};
-use cohort_protocol::{
-    compose::AppCompose,
-    hpke::SecretBytes,
-    ids::RunId,
-    release::Binding,
-    root::RootKeys,
-};
+use cohort_protocol::{compose::AppCompose, hpke::SecretBytes, ids::RunId, release::Binding, root::RootKeys};
 use serde_json::{Value, json};
 
 /// All of them.
