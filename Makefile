@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench-seal fuzz demo test build contracts check fmt mutants prerequisites
+.PHONY: bench bench-seal fuzz demo test build contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -49,6 +49,9 @@ fmt: contracts
 ## Named faults in the contracts; each must be caught by the tests.
 mutants: contracts
 	script/mutants
+
+## All benchmarks there are.
+bench: bench-seal
 
 ## Sealing and opening 1 GiB against cat and age (Debian: apt-get install age), and memory on 8 GiB; for a quiet machine.
 bench-seal:
