@@ -43,7 +43,7 @@ fn a_real_dstack_cvm_verifies() {
     assert_eq!(td.app_id().to_string(), "3763bc34552cf3a27ff71ad5f7a90471562a1a2d");
     assert_eq!(
         td.compose_hash().to_string(),
-        "3763bc34552cf3a27ff71ad5f7a90471562a1a2df552dfc1998cba2d60da27e7"
+        "0x3763bc34552cf3a27ff71ad5f7a90471562a1a2df552dfc1998cba2d60da27e7"
     );
     assert_eq!(td.instance_id().unwrap().to_string(), "c3714eb66990eace777b4e664c16e09375dec4c9");
     assert_eq!(td.key_provider().name(), "local-sgx");
