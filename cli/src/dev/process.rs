@@ -102,11 +102,6 @@ impl Process {
     pub async fn kill(mut self) {
         let _ = self.child.kill().await;
     }
-
-    /// The operating system's number for it.
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
 }
 
 /// Ends the child's input and waits for it: not even an interrupted caller leaves something running. A kill would
