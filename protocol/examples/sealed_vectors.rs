@@ -6,12 +6,12 @@ mod sealed_support;
 use std::{fs, io, path::Path};
 
 fn main() -> io::Result<()> {
+    let (index, files) = sealed_support::vectors::all();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test/vectors/sealed-dataset");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    let (index, files) = sealed_support::vectors::all();
     for (case, bytes) in &files {
         fs::write(folder.join(&case.file), bytes)?;
     }

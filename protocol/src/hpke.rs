@@ -29,6 +29,9 @@ pub enum HpkeError {
     /// Not an X-Wing public key.
     #[error("not an X-Wing public key of {PUBLIC_KEY_BYTES} bytes")]
     PublicKey,
+    /// Its X25519 half is a point of low order: everybody knows what any secret gives with it.
+    #[error("the X25519 half of this X-Wing public key is a point of low order")]
+    LowOrder,
     /// Not an X-Wing encapsulated key.
     #[error("not an X-Wing encapsulated key of {ENCAPSULATED_KEY_BYTES} bytes")]
     EncapsulatedKey,
@@ -45,9 +48,15 @@ pub enum HpkeError {
 pub struct PublicKey(Vec<u8>);
 
 impl PublicKey {
-    /// Parses the 1216 bytes of draft-connolly-cfrg-xwing-kem.
+    /// Parses the 1216 bytes of draft-connolly-cfrg-xwing-kem-10: ML-KEM-768 with FIPS 203's modulus check, and an
+    /// X25519 point that is not of low order. X-Wing itself would take such a point, and be ML-KEM alone.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HpkeError> {
         HpkePublicKey::from_bytes(bytes).map_err(|_| HpkeError::PublicKey)?;
+        let point = bytes.last_chunk::<32>().ok_or(HpkeError::PublicKey)?;
+        // A clamped scalar is a multiple of 8, the orders of these points divide 8.
+        if x25519_dalek::x25519([8; 32], *point) == [0; 32] {
+            return Err(HpkeError::LowOrder);
+        }
         Ok(Self(bytes.to_vec()))
     }
 
@@ -194,6 +203,40 @@ mod tests {
 
     fn pair(byte: u8) -> KeyPair {
         KeyPair::derive(&SecretBytes::new([byte; 32]))
+    }
+
+    #[test]
+    fn half_a_public_key_is_none() {
+        let good = pair(1).public_key().as_bytes().to_vec();
+        assert!(PublicKey::from_bytes(&good).is_ok());
+        let with = |at: usize, bytes: &[u8]| {
+            let mut key = good.clone();
+            key[at..at + bytes.len()].copy_from_slice(bytes);
+            PublicKey::from_bytes(&key).err()
+        };
+        // 0, 1, p - 1, p, p + 1 and the two points of order 8; bit 255 does not count.
+        let mut points = vec![[0; 32], [0; 32], [0xff; 32], [0xff; 32], [0xff; 32]];
+        points[1][0] = 1;
+        for (point, low) in points[2..].iter_mut().zip([0xec, 0xed, 0xee]) {
+            (point[0], point[31]) = (low, 0x7f);
+        }
+        for order_8 in [
+            "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+            "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        ] {
+            points.push(hex::decode(order_8).unwrap().try_into().unwrap());
+        }
+        for mut point in points {
+            assert_eq!(with(1184, &point), Some(HpkeError::LowOrder), "{point:02x?}");
+            point[31] |= 0x80;
+            assert_eq!(with(1184, &point), Some(HpkeError::LowOrder), "{point:02x?}");
+        }
+        assert_eq!(
+            with(0, &[0xff, 0x0f]),
+            Some(HpkeError::PublicKey),
+            "a coefficient of 4095, not below 3329"
+        );
+        assert_eq!(PublicKey::from_bytes(&good[1..]).err(), Some(HpkeError::PublicKey));
     }
 
     #[test]

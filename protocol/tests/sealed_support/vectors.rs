@@ -2,6 +2,8 @@
 //!
 //! Everything follows from fixed seeds, so the committed files can be made again byte for byte.
 
+mod edges;
+
 use aes_gcm::{
     Aes256Gcm, KeyInit,
     aead::{Aead, Payload},
@@ -250,6 +252,7 @@ pub fn all() -> (Index, Vec<(Case, Vec<u8>)>) {
     add_wrap(&mut out, &good, &params);
     add_resealed(&mut out, &good, &params);
     add_chunk(&mut out, &params);
+    edges::add(&mut out, &good, &params);
     let index = Index {
         format: "cohort-sealed-dataset/1".into(),
         root_secret: hex::encode(root_secret().expose_secret()),
