@@ -6,7 +6,8 @@ pragma solidity ^0.8.28;
 /// What one approval covers, whole. `proposalId` is the EIP-712 struct hash of these terms: a signature over
 /// them binds every field, and changing any field makes another proposal.
 /// EIP-712 type: Terms(bytes32 composeHash,bytes32 recipeHash,bytes32 outputSchemaHash,uint64 epsilonPerRun,
-/// uint64 deltaPerRun,uint64 epsilonBudget,uint64 deltaBudget,uint64 expiry,bytes32 devices,uint32 era,uint32 round)
+/// uint64 deltaPerRun,uint64 epsilonBudget,uint64 deltaBudget,uint64 expiry,bytes32 devices,bytes32 systems,uint32 era,
+/// uint32 round)
 struct Terms {
     /// SHA-256 of the exact bytes of app-compose.json, as dstack measures it.
     bytes32 composeHash;
@@ -26,6 +27,10 @@ struct Terms {
     uint64 expiry;
     /// keccak256 of the ascending device ids (32 bytes each, concatenated) that may run it; zero: any device.
     bytes32 devices;
+    /// keccak256 of the ascending mr_system values (dstack: SHA-256 over MRTD, RTMR0 to 2 and the key provider; 32 bytes
+    /// each, concatenated) of the CVM images that may run it; zero: any that the KMS's registry lists. It narrows the
+    /// registry's list and never widens it.
+    bytes32 systems;
     /// The app's era at the time of approval; `revokeAll` starts the next era and so ends all older terms.
     uint32 era;
     /// Free number: the same terms proposed afresh after a revocation carry another round.

@@ -110,6 +110,7 @@ abstract contract BaseTest is Test {
         t.deltaBudget = 3 * DELTA;
         t.expiry = START + 30 days;
         t.devices = 0;
+        t.systems = 0;
         (,,, t.era,,) = app.config();
         t.round = 0;
     }

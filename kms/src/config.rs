@@ -9,12 +9,12 @@ use std::{
 use alloy::primitives::{Address, B256};
 use clap::{Args, Parser, Subcommand};
 use cohort_attestation::{self as attestation, TcbStatus};
-use cohort_protocol::root::RootError;
+use cohort_protocol::{root::RootError, terms::id_list_hash};
 
 use crate::{
     chain::Chain,
     indexer::Indexer,
-    policy::{CHAIN_ID_MAX, Policy, devices_hash},
+    policy::{CHAIN_ID_MAX, Policy},
     release_log::{LogError, ReleaseLog},
     roots::{RootFileError, Roots, read_root_file},
     service::{Kms, Parts},
@@ -124,8 +124,11 @@ pub struct Serve {
     #[arg(long, env = "COHORT_KMS_ACCEPT_ADVISORY", value_delimiter = ',', value_name = "ID")]
     pub accept_advisory: Vec<String>,
     /// A list of device ids (ascending, with + between) that terms may be limited to.
-    #[arg(long, env = "COHORT_KMS_DEVICE_LIST", value_delimiter = ',', value_name = "ID+ID", value_parser = device_list)]
-    pub device_list: Vec<DeviceList>,
+    #[arg(long, env = "COHORT_KMS_DEVICE_LIST", value_delimiter = ',', value_name = "ID+ID", value_parser = id_list)]
+    pub device_list: Vec<IdList>,
+    /// A list of mr_system values (ascending, with + between) that terms may be limited to.
+    #[arg(long, env = "COHORT_KMS_SYSTEM_LIST", value_delimiter = ',', value_name = "HASH+HASH", value_parser = id_list)]
+    pub system_list: Vec<IdList>,
     /// Stops when standard input ends: for programs that start this one.
     #[arg(long)]
     pub exit_with_stdin: bool,
@@ -135,15 +138,15 @@ pub struct Serve {
     pub insecure_dev_attestation_root: Option<PathBuf>,
 }
 
-/// A list of device ids in ascending order.
+/// A list of device ids or `mr_system` values in ascending order.
 #[derive(Debug, Clone)]
-pub struct DeviceList(Vec<B256>);
+pub struct IdList(Vec<B256>);
 
-fn device_list(text: &str) -> Result<DeviceList, String> {
+fn id_list(text: &str) -> Result<IdList, String> {
     let ids = text.split('+').map(str::parse).collect::<Result<Vec<B256>, _>>();
-    let ids = ids.map_err(|_| "a device id is 0x and 64 hex digits")?;
-    devices_hash(&ids).ok_or("device ids must ascend")?;
-    Ok(DeviceList(ids))
+    let ids = ids.map_err(|_| "an id is 0x and 64 hex digits")?;
+    id_list_hash(&ids).ok_or("the ids must ascend")?;
+    Ok(IdList(ids))
 }
 
 /// What may be accepted beside `UpToDate`. `Revoked` is refused whatever a policy says.
@@ -218,6 +221,7 @@ impl Serve {
             max_head_age_seconds: self.max_head_age_seconds,
             certificate_seconds: self.certificate_seconds,
             device_lists: self.device_list.into_iter().map(|list| list.0).collect(),
+            system_lists: self.system_list.into_iter().map(|list| list.0).collect(),
         };
         let limit = Duration::from_secs(self.ask_seconds);
         let rpc_urls = self.rpc_url.into_iter().map(|url| base_url(url, "--rpc-url"));

@@ -105,6 +105,14 @@ pub enum Denial {
         /// In the quote.
         attested: B256,
     },
+    /// The terms limit the CVM images, and this one is not among them.
+    #[error(
+        "the terms allow certain CVM images only, and mr_system {attested} is not known to be one of them"
+    )]
+    SystemNotInTerms {
+        /// dstack's mr_system, as attested.
+        attested: B256,
+    },
     /// An envelope cannot be read.
     #[error("the envelope of {owner} is refused: {reason}")]
     Envelope {
@@ -334,6 +342,7 @@ impl Denial {
             Self::AppMismatch { .. } => "app_mismatch",
             Self::ComposeMismatch { .. } => Decision::ComposeMismatch.code(),
             Self::DeviceNotAllowed { .. } => "device_not_allowed",
+            Self::SystemNotInTerms { .. } => "system_not_in_terms",
             Self::Envelope { .. } => "envelope_malformed",
             Self::EnvelopeContext { .. } => "envelope_context",
             Self::EpochUnknown { .. } => "epoch_unknown",
@@ -409,6 +418,9 @@ impl Denial {
             Self::DeviceNotAllowed { .. } => {
                 "run on a device that the terms list, or have owners approve this one"
             }
+            Self::SystemNotInTerms { .. } => {
+                "run a CVM image that the terms list, or have owners approve terms with this one: cohort terms --system"
+            }
             Self::Envelope { .. } | Self::EnvelopeContext { .. } => {
                 "use the file that this owner sealed for this app and recipe: cohort inspect"
             }
@@ -476,6 +488,7 @@ pub(crate) mod tests {
             Denial::AppMismatch { attested: address, wanted: address },
             Denial::ComposeMismatch { attested: ComposeHash(word), wanted: ComposeHash(word) },
             Denial::DeviceNotAllowed { attested: word },
+            Denial::SystemNotInTerms { attested: word },
             Denial::Envelope { owner: owner(), reason: String::new() },
             Denial::EnvelopeContext { owner: owner(), field: "app" },
             Denial::EpochUnknown { owner: owner(), epoch: 0 },

@@ -112,6 +112,7 @@ impl Case {
             max_head_age_seconds: 60,
             certificate_seconds: 3600,
             device_lists: Vec::new(),
+            system_lists: Vec::new(),
         };
         let request = request(&roots, &agent, &sealed);
         let claims = Claims {
@@ -169,6 +170,7 @@ fn request(roots: &Roots, agent: &KeyPair, sealed: &[Sealed]) -> ReleaseRequest<
         delta_budget: 0,
         expiry: NOW + 86_400,
         devices: B256::ZERO,
+        systems: B256::ZERO,
         era: 0,
         round: 0,
     };

@@ -1,6 +1,7 @@
 //! What the operator configures about decisions.
 
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::primitives::{Address, B256};
+use cohort_protocol::terms::id_list_hash;
 
 use crate::roots::RootIdentity;
 
@@ -24,6 +25,8 @@ pub struct Policy {
     pub certificate_seconds: u64,
     /// Known lists of device ids, each ascending: what `Terms.devices` may be the hash of.
     pub device_lists: Vec<Vec<B256>>,
+    /// Known lists of `mr_system` values, each ascending: what `Terms.systems` may be the hash of.
+    pub system_lists: Vec<Vec<B256>>,
 }
 
 impl Policy {
@@ -32,17 +35,20 @@ impl Policy {
         self.roots.iter().find(|root| root.address == address).map(|root| root.epoch)
     }
 
-    /// May `device` run terms with this `devices` field? Zero means any. A list of one device is known without
-    /// being configured. Anything unknown is a no.
+    /// May `device` run terms with this `devices` field?
     pub fn allows_device(&self, devices: B256, device: B256) -> bool {
-        let names = |list: &[B256]| list.contains(&device) && devices_hash(list) == Some(devices);
-        devices.is_zero() || names(&[device]) || self.device_lists.iter().any(|list| names(list))
+        names(&self.device_lists, devices, device)
+    }
+
+    /// May a CVM with this `mr_system` run terms with this `systems` field? The registry must list it besides.
+    pub fn allows_system(&self, systems: B256, mr_system: B256) -> bool {
+        names(&self.system_lists, systems, mr_system)
     }
 }
 
-/// The `devices` field of terms for a list of device ids: keccak256 of the ids, 32 bytes each, concatenated. `None`
-/// unless they ascend strictly.
-pub fn devices_hash(list: &[B256]) -> Option<B256> {
-    let ascends = list.iter().zip(list.iter().skip(1)).all(|(a, b)| a < b);
-    ascends.then(|| keccak256(list.iter().flat_map(|id| id.0).collect::<Vec<u8>>()))
+/// Does `field` of the terms name `id`? Zero means any. A list of one id is known without being configured. Anything
+/// unknown is a no.
+fn names(known: &[Vec<B256>], field: B256, id: B256) -> bool {
+    let names = |list: &[B256]| list.contains(&id) && id_list_hash(list) == Some(field);
+    field.is_zero() || names(&[id]) || known.iter().any(|list| names(list))
 }

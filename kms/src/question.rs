@@ -109,6 +109,9 @@ impl Checked {
         if !policy.allows_device(self.terms.devices, claims.device_id) {
             return Err(Denial::DeviceNotAllowed { attested: claims.device_id });
         }
+        if !policy.allows_system(self.terms.systems, claims.mr_system) {
+            return Err(Denial::SystemNotInTerms { attested: claims.mr_system });
+        }
         let items =
             self.datasets.iter().map(|dataset| item(dataset, claims, policy)).collect::<Result<_, _>>()?;
         Ok(Question {

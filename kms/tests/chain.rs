@@ -216,6 +216,7 @@ impl Study {
                 max_head_age_seconds: 86_400,
                 certificate_seconds: 3600,
                 device_lists: Vec::new(),
+                system_lists: Vec::new(),
             },
             evidence_policy: attestation::Policy::production()
                 .with_root(TrustedRoot::development(&root_der).unwrap()),
@@ -282,6 +283,7 @@ impl Study {
             delta_budget: 0,
             expiry: unix_now() / 86_400 * 86_400 + 10 * 86_400,
             devices: B256::ZERO,
+            systems: B256::ZERO,
             era: 0,
             round,
         }

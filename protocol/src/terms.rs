@@ -4,7 +4,7 @@
 //! times as Unix seconds.
 
 use alloy::{
-    primitives::{Address, B256, Bytes},
+    primitives::{Address, B256, Bytes, keccak256},
     sol_types::SolStruct,
 };
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct Terms {
     pub expiry: u64,
     /// keccak256 of the ascending device ids that may run it; zero: any.
     pub devices: B256,
+    /// keccak256 of the ascending `mr_system` values of the CVM images that may run it; zero: any that the registry lists.
+    pub systems: B256,
     /// The app's era that these terms are for.
     pub era: u32,
     /// Tells otherwise equal terms apart.
@@ -58,6 +60,7 @@ impl Terms {
             deltaBudget: self.delta_budget,
             expiry: self.expiry,
             devices: self.devices,
+            systems: self.systems,
             era: self.era,
             round: self.round,
         }
@@ -81,10 +84,18 @@ impl From<&abi::Terms> for Terms {
             delta_budget: terms.deltaBudget,
             expiry: terms.expiry,
             devices: terms.devices,
+            systems: terms.systems,
             era: terms.era,
             round: terms.round,
         }
     }
+}
+
+/// The `devices` or `systems` field of terms for a list of ids: keccak256 of the ids, 32 bytes each, concatenated.
+/// `None` unless the list names something and ascends strictly.
+pub fn id_list_hash(list: &[B256]) -> Option<B256> {
+    let ascends = list.iter().zip(list.iter().skip(1)).all(|(a, b)| a < b);
+    (ascends && !list.is_empty()).then(|| keccak256(list.iter().flat_map(|id| id.0).collect::<Vec<u8>>()))
 }
 
 /// A run that an analyst asks for (`RunRequest` in `IDstackApp.sol`), with the analyst's signature.

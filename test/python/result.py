@@ -17,7 +17,7 @@ FIELDS = set(
 )
 TERMS = parse_types(
     "Terms(bytes32 composeHash,bytes32 recipeHash,bytes32 outputSchemaHash,uint64 epsilonPerRun,uint64 deltaPerRun,"
-    "uint64 epsilonBudget,uint64 deltaBudget,uint64 expiry,bytes32 devices,uint32 era,uint32 round)"
+    "uint64 epsilonBudget,uint64 deltaBudget,uint64 expiry,bytes32 devices,bytes32 systems,uint32 era,uint32 round)"
 )
 RUN = parse_types("RunRequest(bytes32 proposalId,uint128 participants,address analyst,bytes32 nonce,uint64 deadline)")
 CERTIFICATE = parse_types("AgentCertificate(address agent,bytes32 composeHash,uint64 notAfter)")

@@ -87,6 +87,7 @@ def made() -> Json:
         "delta_budget": "0",
         "expiry": 1893456000,
         "devices": word(0),
+        "systems": word(0),
         "era": 0,
         "round": 1,
     }

@@ -51,6 +51,12 @@ def test_report_data() -> None:
     assert made["report_data"] == hashlib.sha512(prefixed).hexdigest()
 
 
+def test_id_lists() -> None:
+    made = vector("terms/id-list.json")
+    assert made["ids"] == sorted(made["ids"])
+    assert made["hash"] == tohex(typed_data.keccak256(b"".join(map(unhex, made["ids"]))))
+
+
 def test_compose_hashes() -> None:
     made = vector("compose/heart-disease.json")
     file = ROOT / made.pop("file")

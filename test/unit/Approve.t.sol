@@ -217,7 +217,7 @@ contract ApproveTest is BaseTest {
         vm.assume(change != 0);
         Terms memory t = _terms();
         bytes32 id = app.hashTerms(t);
-        field = uint8(bound(field, 0, 10));
+        field = uint8(bound(field, 0, 11));
         if (field == 0) t.composeHash ^= bytes32(uint256(change));
         else if (field == 1) t.recipeHash ^= bytes32(uint256(change));
         else if (field == 2) t.outputSchemaHash ^= bytes32(uint256(change));
@@ -227,7 +227,8 @@ contract ApproveTest is BaseTest {
         else if (field == 6) t.deltaBudget ^= change;
         else if (field == 7) t.expiry ^= change;
         else if (field == 8) t.devices ^= bytes32(uint256(change));
-        else if (field == 9) t.era ^= change;
+        else if (field == 9) t.systems ^= bytes32(uint256(change));
+        else if (field == 10) t.era ^= change;
         else t.round ^= change;
         assertNotEq(app.hashTerms(t), id);
         assertEq(app.hashTerms(t), _id(t));

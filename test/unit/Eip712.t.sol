@@ -141,6 +141,7 @@ contract Eip712Test is BaseTest {
         t.deltaBudget = uint64(_u(string.concat(at, "deltaBudget")));
         t.expiry = uint64(_u(string.concat(at, "expiry")));
         t.devices = _b32(string.concat(at, "devices"));
+        t.systems = _b32(string.concat(at, "systems"));
         t.era = uint32(_u(string.concat(at, "era")));
         t.round = uint32(_u(string.concat(at, "round")));
     }

@@ -7,7 +7,7 @@ import {AgentCertificate, Receipt, RunRequest, Terms} from "../../contracts/IDst
 /// library: a mistake in one does not hide in the other.
 library TypedDataTwin {
     string internal constant TERMS =
-        "Terms(bytes32 composeHash,bytes32 recipeHash,bytes32 outputSchemaHash,uint64 epsilonPerRun,uint64 deltaPerRun,uint64 epsilonBudget,uint64 deltaBudget,uint64 expiry,bytes32 devices,uint32 era,uint32 round)";
+        "Terms(bytes32 composeHash,bytes32 recipeHash,bytes32 outputSchemaHash,uint64 epsilonPerRun,uint64 deltaPerRun,uint64 epsilonBudget,uint64 deltaBudget,uint64 expiry,bytes32 devices,bytes32 systems,uint32 era,uint32 round)";
     string internal constant APPROVE = "Approve(address owner,Terms terms,uint64 deadline)";
     string internal constant REVOKE = "Revoke(address owner,bytes32 proposalId,uint64 deadline)";
     string internal constant REVOKE_ALL = "RevokeAll(address owner,uint32 era,uint64 deadline)";
@@ -30,7 +30,7 @@ library TypedDataTwin {
         bytes memory first = abi.encode(
             typeHash(TERMS), t.composeHash, t.recipeHash, t.outputSchemaHash, t.epsilonPerRun, t.deltaPerRun
         );
-        bytes memory second = abi.encode(t.epsilonBudget, t.deltaBudget, t.expiry, t.devices, t.era, t.round);
+        bytes memory second = abi.encode(t.epsilonBudget, t.deltaBudget, t.expiry, t.devices, t.systems, t.era, t.round);
         return keccak256(bytes.concat(first, second));
     }
 

@@ -246,17 +246,20 @@ fn report(settings: &Settings, what: &str, id: ProposalId, transaction: alloy::p
 }
 
 /// What is about to be approved, in words and as hashes.
-fn show(terms: &Terms, recipe: Option<&Recipe>) {
+fn show(wanted: &Terms, recipe: Option<&Recipe>) {
     match recipe {
         Some(recipe) => eprintln!("{}", recipe.explain()),
         None => eprintln!(
             "cohort: no app-compose file is given, so only hashes can be shown; --compose shows the recipe"
         ),
     }
-    eprintln!("proposal      {}", terms.proposal_id());
-    eprintln!("compose-hash  {}", terms.compose_hash);
-    eprintln!("privacy       epsilon {} per run, {} in all", terms.epsilon_per_run, terms.epsilon_budget);
-    eprintln!("ends          {}", date(terms.expiry));
+    eprintln!("proposal      {}", wanted.proposal_id());
+    eprintln!("compose-hash  {}", wanted.compose_hash);
+    eprintln!("privacy       epsilon {} per run, {} in all", wanted.epsilon_per_run, wanted.epsilon_budget);
+    for line in terms::limits(wanted) {
+        eprintln!("{line}");
+    }
+    eprintln!("ends          {}", date(wanted.expiry));
 }
 
 /// Unix seconds as people read them.

@@ -1,13 +1,18 @@
 //! `cohort terms`: what owners will be asked to approve, made from the app-compose file.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use alloy::primitives::B256;
 use clap::Args;
-use cohort_protocol::{compose::AppCompose, recipe::Recipe, terms::Terms};
+use cohort_protocol::{
+    compose::AppCompose,
+    recipe::Recipe,
+    terms::{Terms, id_list_hash},
+};
 
 use crate::{
     chain::App,
@@ -28,6 +33,13 @@ pub struct TermsArgs {
     /// Another number makes another proposal of the same terms, after a revocation say.
     #[arg(long, default_value_t = 0)]
     round: u32,
+    /// mr_system of a CVM image that may run it, `0x` and 64 hex digits; may be repeated. Without it: any image that
+    /// the registry of the KMS lists, now or later.
+    #[arg(long, value_name = "HASH")]
+    system: Vec<B256>,
+    /// Id of a device that may run it, likewise. Without it: any.
+    #[arg(long, value_name = "HASH")]
+    device: Vec<B256>,
 }
 
 /// Makes the terms for the app's current era.
@@ -45,7 +57,8 @@ pub async fn make(settings: &Settings, args: &TermsArgs) -> Outcome {
         epsilon_budget: recipe.privacy().epsilon_budget,
         delta_budget: 0,
         expiry: now()? + args.days * 86_400,
-        devices: B256::ZERO,
+        devices: id_list(&args.device),
+        systems: id_list(&args.system),
         era: config.era,
         round: args.round,
     };
@@ -56,9 +69,38 @@ pub async fn make(settings: &Settings, args: &TermsArgs) -> Outcome {
         println!("proposal      {}", terms.proposal_id());
         println!("compose-hash  {}", terms.compose_hash);
         println!("privacy       epsilon {} per run, {} in all", terms.epsilon_per_run, terms.epsilon_budget);
+        for line in limits(&terms) {
+            println!("{line}");
+        }
         println!("-> {}", args.out.display());
     }
     Ok(())
+}
+
+/// The ids in ascending order, each once, as a field of terms; zero for none.
+fn id_list(ids: &[B256]) -> B256 {
+    let ids: Vec<B256> = ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    id_list_hash(&ids).unwrap_or_default()
+}
+
+/// Where the terms may run, in words.
+pub fn limits(terms: &Terms) -> [String; 2] {
+    let limit = |name: &str, field: B256, any: &str, ids: &str| {
+        if field.is_zero() {
+            format!("{name:<12}  {any}")
+        } else {
+            format!("{name:<12}  only the {ids} with the list hash {field}")
+        }
+    };
+    [
+        limit(
+            "CVM images",
+            terms.systems,
+            "any that the KMS's registry lists, now or later",
+            "mr_system values",
+        ),
+        limit("devices", terms.devices, "any", "device ids"),
+    ]
 }
 
 /// The app-compose file and the recipe in it.

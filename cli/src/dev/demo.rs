@@ -111,7 +111,8 @@ async fn seal(stack: &Stack, transcript: &mut Transcript) -> Outcome {
 /// Two approvals by transaction, one by a relayed signature, one late. Returns the proposal's id.
 async fn approve(stack: &Stack, transcript: &mut Transcript) -> Outcome<String> {
     transcript.step("Owners approve: two by transaction, one by a signature that somebody else relays");
-    transcript.cohort(stack, &["terms", "--out", "terms.json"]).await?;
+    let image = stack.mr_system.to_string();
+    transcript.cohort(stack, &["terms", "--system", &image, "--out", "terms.json"]).await?;
     let terms: Terms = files::read_json(&stack.path("terms.json"), "terms")?;
     let [a, b, c, d] = [0, 1, 2, 3].map(|i| stack.owners.get(i).map(Person::key).unwrap_or_default());
     for (owner, key) in [("hospital-A", &a), ("hospital-B", &b)] {

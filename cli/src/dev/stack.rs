@@ -11,7 +11,7 @@ use std::{
 
 use alloy::{
     network::TransactionBuilder,
-    primitives::{Address, U256},
+    primitives::{Address, B256, U256},
     providers::{Provider, ProviderBuilder},
     rpc::types::TransactionRequest,
     signers::local::PrivateKeySigner,
@@ -101,6 +101,8 @@ pub struct Stack {
     pub app: Address,
     /// The KMS root.
     pub kms_root: Address,
+    /// What the development CVM's image measures as.
+    pub mr_system: B256,
     /// The agent's gas account.
     pub agent_account: Address,
     /// Owners in the study's order.
@@ -166,6 +168,7 @@ impl Stack {
             registry: Address::ZERO,
             app: Address::ZERO,
             kms_root: Address::ZERO,
+            mr_system: B256::ZERO,
             agent_account: Address::ZERO,
             owners: vec![a, b, c, d],
             deployer,
@@ -205,11 +208,11 @@ impl Stack {
         self.kms_root = statement.root;
         let seed_file = self.path("platform.seed");
         let seed = write_seed(&seed_file)?;
-        let mr_system = mr_system(&seed)?;
+        self.mr_system = mr_system(&seed)?;
         let kms = json!({
             "root": statement.root,
             "sealingKey": statement.sealing_key,
-            "mrSystems": [mr_system],
+            "mrSystems": [self.mr_system],
             "output": self.path("deployed-kms.json"),
         });
         self.registry = self.forge("DeployKms", &kms).await?.dstack_kms.unwrap_or_default();
@@ -548,8 +551,8 @@ fn platform(seed: &[u8; 32]) -> Outcome<DevPlatform> {
 }
 
 /// What every development guest of this platform measures as, whatever app it runs.
-fn mr_system(seed: &[u8; 32]) -> Outcome<String> {
+fn mr_system(seed: &[u8; 32]) -> Outcome<B256> {
     let guest = DevGuest::new(platform(seed)?, [0; 20].into(), "{}", &[0; 32])
         .map_err(|e| Failure::input(format!("development guest: {e}"), "report this"))?;
-    Ok(format!("0x{}", hex::encode(guest.mr_system().as_bytes())))
+    Ok(B256::from(guest.mr_system().0))
 }

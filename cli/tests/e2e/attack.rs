@@ -1,6 +1,9 @@
 //! An enemy with a CVM of its own talks to the real KMS: rules R1, R2, R4, R8, R10, R11, R14.
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    providers::{Provider, ProviderBuilder},
+};
 use cohort_agent::run::RunBody;
 use cohort_attestation::{
     Collateral, Evidence,
@@ -8,6 +11,7 @@ use cohort_attestation::{
 };
 use cohort_cli::dev::Stack;
 use cohort_protocol::{
+    abi::IDstackKms,
     hpke::{KeyPair, SecretBytes},
     ids::OwnerId,
     json::sha256,
@@ -60,6 +64,10 @@ impl<'a> Enemy<'a> {
             encryption_key_hash: sha256(self.key.public_key().as_bytes()),
             receipt_key: Address::repeat_byte(9),
         }
+    }
+
+    fn provider(&self) -> impl Provider + use<> {
+        ProviderBuilder::new().connect_http(self.stack.rpc_url.parse().unwrap())
     }
 
     fn platform(&self) -> DevPlatform {
@@ -160,6 +168,7 @@ async fn the_kms_opens_a_dataset_only_for_the_run_the_code_and_the_key_that_aske
     replays_are_refused(&enemy).await;
     other_keys_runs_and_owners_are_refused(&enemy).await;
     other_code_and_machines_are_refused(&enemy).await;
+    an_image_that_only_the_registry_lists_is_refused(&enemy).await;
     drop(enemy);
 
     // R8: the indexer is required; without it nothing is released, with it again everything goes on.
@@ -289,6 +298,26 @@ async fn other_code_and_machines_are_refused(enemy: &Enemy<'_>) {
     assert!(refusal.code.starts_with("evidence_"), "{refusal:?}");
 }
 
+/// R6: the registry's owner lists another CVM image after the owners have approved terms that name theirs.
+async fn an_image_that_only_the_registry_lists_is_refused(enemy: &Enemy<'_>) {
+    let request = enemy.honest().await;
+    let guest = enemy.guest(enemy.platform(), enemy.stack.app, &enemy.compose());
+    let mut other = guest.measurements().clone();
+    other.mrtd.0[0] ^= 1;
+    let mut evidence = enemy.evidence(&guest, &request.binding);
+    evidence.quote = enemy.platform().quote(&other, &request.binding.report_data()).unwrap();
+    let request = Request { evidence, ..request };
+
+    let [rtmr0, rtmr1, rtmr2, _] = other.rtmrs;
+    let registers = [other.mrtd, rtmr0, rtmr1, rtmr2].map(|register| register.0).concat();
+    let other = sha256(&[&registers[..], guest.identity().key_provider.digest()].concat());
+    let registry = IDstackKms::new(enemy.stack.registry, enemy.provider());
+    let listing = registry.addAgentSystem(other).from(enemy.stack.deployer.address);
+    assert!(listing.send().await.unwrap().get_receipt().await.unwrap().status());
+    assert!(registry.allowedAgentSystems(other).call().await.unwrap());
+    enemy.denied(&request, "system_not_in_terms").await;
+}
+
 /// R13: every decision is in the log, and the log holds together.
 async fn stack_log_is_whole(stack: &Stack) {
     let output = std::process::Command::new(stack.options.programs.join("cohort-kms"))
@@ -298,7 +327,13 @@ async fn stack_log_is_whole(stack: &Stack) {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let log = std::fs::read_to_string(stack.path("release-log.jsonl")).unwrap();
-    for code in ["owner_not_in_run", "dataset_unknown", "indexer_unreachable", "proposal_revoked"] {
+    for code in [
+        "owner_not_in_run",
+        "system_not_in_terms",
+        "dataset_unknown",
+        "indexer_unreachable",
+        "proposal_revoked",
+    ] {
         assert!(log.contains(code), "{code} is not in the release log");
     }
 }

@@ -68,9 +68,9 @@ async fn seal(stack: &Stack, index: usize) {
         .expect("it can be published");
 }
 
-/// Terms in `terms.json`, approved by the owners with these indexes.
+/// Terms in `terms.json` for the development CVM's image alone, approved by the owners with these indexes.
 pub(crate) async fn approve(stack: &Stack, owners: &[usize]) -> Terms {
-    ok(stack, &["terms", "--out", "terms.json"]).await;
+    ok(stack, &["terms", "--system", &stack.mr_system.to_string(), "--out", "terms.json"]).await;
     for index in owners {
         let (owner, key) = (HOSPITALS[*index].owner, stack.owners[*index].key());
         ok(stack, &["approve", "--terms", "terms.json", "--owner", owner, "--key-file", &key, "--yes"]).await;

@@ -59,6 +59,7 @@ pub(crate) fn terms(round: u32) -> abi::Terms {
         deltaBudget: 0,
         expiry: EXPIRY,
         devices: B256::ZERO,
+        systems: B256::ZERO,
         era: 0,
         round,
     }

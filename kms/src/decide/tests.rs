@@ -1,17 +1,17 @@
 //! Every reason for its cause, one broken thing at a time.
 
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::primitives::{Address, B256};
 use cohort_protocol::{
     decision::Decision,
     ids::{ComposeHash, RunId},
     release::{ReleaseAnswer, WrapKeys},
     sealed,
+    terms::id_list_hash,
 };
 
 use crate::{
     denial::Class,
     fixture::{CHAIN_ID, Case, NOW, PLAINTEXT, Sealed, app, seal},
-    policy::devices_hash,
     release_log::Logged,
     views::{EndpointFault, IndexerFault},
 };
@@ -74,34 +74,44 @@ fn the_evidence_must_be_about_this_request() {
             c.request.terms.compose_hash = ComposeHash(B256::ZERO);
             c.bind();
         }),
-        ("device_not_allowed", |c| {
-            c.request.terms.devices = keccak256(B256::ZERO);
-            c.bind();
-        }),
-        ("allow", |c| {
-            c.request.terms.devices = keccak256(c.claims.device_id);
-            c.bind();
-        }),
-        ("allow", |c| {
-            let list = vec![B256::repeat_byte(1), c.claims.device_id];
-            c.request.terms.devices = devices_hash(&list).unwrap();
-            c.policy.device_lists = vec![vec![B256::ZERO], list];
-            c.bind();
-        }),
-        ("device_not_allowed", |c| {
-            let list = vec![B256::repeat_byte(1), B256::repeat_byte(2)];
-            c.request.terms.devices = devices_hash(&list).unwrap();
-            c.policy.device_lists = vec![list];
-            c.bind();
-        }),
-        ("device_not_allowed", |c| {
-            let list = vec![B256::repeat_byte(1), c.claims.device_id];
-            c.request.terms.devices = devices_hash(&list).unwrap(); // not configured
-            c.bind();
-        }),
     ]);
-    assert_eq!(devices_hash(&[B256::repeat_byte(2), B256::repeat_byte(1)]), None);
-    assert_eq!(devices_hash(&[B256::repeat_byte(1); 2]), None);
+}
+
+/// What the terms limit, whatever the registry lists (R6): devices and CVM images.
+#[test]
+fn the_terms_may_limit_devices_and_images() {
+    type Limit = fn(&mut Case, B256);
+    let fields: [(&str, B256, Limit, fn(&mut Case, Vec<Vec<B256>>)); 2] = [
+        (
+            "device_not_allowed",
+            Case::allowed().claims.device_id,
+            |c, v| c.request.terms.devices = v,
+            |c, l| c.policy.device_lists = l,
+        ),
+        (
+            "system_not_in_terms",
+            Case::allowed().claims.mr_system,
+            |c, v| c.request.terms.systems = v,
+            |c, l| c.policy.system_lists = l,
+        ),
+    ];
+    for (want, own, limit, configure) in fields {
+        let [one, two] = [B256::repeat_byte(1), B256::repeat_byte(2)];
+        let outcome = |field: B256, known: Vec<Vec<B256>>| {
+            let mut case = Case::allowed();
+            limit(&mut case, field);
+            configure(&mut case, known);
+            case.bind();
+            code(&case)
+        };
+        let hash = |list: &[B256]| id_list_hash(list).unwrap();
+        assert_eq!(outcome(B256::ZERO, vec![]), "allow");
+        assert_eq!(outcome(hash(&[own]), vec![]), "allow");
+        assert_eq!(outcome(hash(&[one]), vec![]), want);
+        assert_eq!(outcome(hash(&[one, own]), vec![vec![two], vec![one, own]]), "allow");
+        assert_eq!(outcome(hash(&[one, own]), vec![]), want, "not configured");
+        assert_eq!(outcome(hash(&[one, two]), vec![vec![one, two]]), want);
+    }
 }
 
 /// R14, from the request's side: an envelope for anything but the attested facts is refused.

@@ -337,6 +337,7 @@ impl World {
                 max_head_age_seconds: 60,
                 certificate_seconds: 3600,
                 device_lists: Vec::new(),
+                system_lists: Vec::new(),
             },
             evidence_policy,
             roots,
@@ -376,6 +377,7 @@ impl World {
             delta_budget: 0,
             expiry: unix_now() + 86_400,
             devices: B256::ZERO,
+            systems: B256::ZERO,
             era: 0,
             round: 0,
         };

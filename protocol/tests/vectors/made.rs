@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use alloy::primitives::{Address, B256};
-use cohort_protocol::{compose::AppCompose, hpke::SecretBytes, ids::RunId, release::Binding, root::RootKeys};
+use cohort_protocol::{
+    compose::AppCompose, hpke::SecretBytes, ids::RunId, release::Binding, root::RootKeys, terms::id_list_hash,
+};
 use serde_json::{Value, json};
 
 /// All of them.
@@ -12,6 +14,7 @@ pub(crate) fn all(root: &Path) -> Vec<(&'static str, Value)> {
         ("kms-root/roots.json", roots()),
         ("release/report-data.json", report_data()),
         ("compose/heart-disease.json", compose(root)),
+        ("terms/id-list.json", id_list()),
     ]
 }
 
@@ -37,6 +40,12 @@ fn report_data() -> Value {
         receipt_key: Address::repeat_byte(0x66),
     };
     json!({ "binding": binding, "report_data": hex::encode(binding.report_data()) })
+}
+
+/// What `Terms.devices` and `Terms.systems` are for two ids.
+fn id_list() -> Value {
+    let ids = [B256::repeat_byte(0x11), B256::repeat_byte(0x22)];
+    json!({ "ids": ids, "hash": id_list_hash(&ids) })
 }
 
 /// The study's own app-compose file.

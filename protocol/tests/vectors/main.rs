@@ -1,5 +1,6 @@
 //! The committed vectors are what this code makes; Python checks them in its own words (`test/python`).
 
+mod eip712;
 mod made;
 
 #[test]
