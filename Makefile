@@ -14,6 +14,8 @@ demo: build
 ## Everything: Solidity, Rust, end to end, Python.
 test: build
 	$(FORGE) test
+	@echo "== scripts: each against a chain of its own, and every mistake"
+	@node --test test/script/scripts.test.js
 	cargo test --locked --workspace $(DEV)
 	@echo "== Python: the formats, by a second implementation"
 	script/python-tests
