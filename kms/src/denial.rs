@@ -283,6 +283,9 @@ pub enum Denial {
     /// The release log cannot be written.
     #[error("the release log cannot be written")]
     LogUnavailable,
+    /// dstack's guest agent makes no quote of this KMS.
+    #[error("dstack's guest agent makes no quote of this KMS")]
+    GuestUnavailable,
     /// Too many requests at once.
     #[error("too many requests at once")]
     Busy,
@@ -368,6 +371,7 @@ impl Denial {
             Self::RunNotReleased { .. } => "run_not_released",
             Self::ReceiptNotSeen { .. } => "receipt_not_seen",
             Self::LogUnavailable => "log_unavailable",
+            Self::GuestUnavailable => "guest_unavailable",
             Self::Timeout { .. } => "timeout",
             Self::Internal => "internal",
         }
@@ -387,6 +391,7 @@ impl Denial {
             | Self::EndpointsDisagree
             | Self::ChainTooShort { .. }
             | Self::LogUnavailable
+            | Self::GuestUnavailable
             | Self::Busy
             | Self::Timeout { .. } => Class::Unavailable,
             Self::Internal => Class::Internal,
@@ -450,6 +455,7 @@ impl Denial {
             Self::RunNotReleased { .. } => "ask for the run's keys first",
             Self::ReceiptNotSeen { .. } => "post the receipt, wait until it has aged, and ask again",
             Self::LogUnavailable => "the KMS operator frees disk space and starts the KMS again",
+            Self::GuestUnavailable => "the KMS operator looks after dstack's guest agent and its socket",
             Self::Timeout { .. } => "ask again; if it stays, the KMS operator looks after its dependencies",
             Self::Internal => "the KMS operator reads the service's own log",
         }
@@ -514,6 +520,7 @@ pub(crate) mod tests {
             Denial::RunNotReleased { run: RunId(word) },
             Denial::ReceiptNotSeen { endpoint: 1, run: RunId(word) },
             Denial::LogUnavailable,
+            Denial::GuestUnavailable,
             Denial::Busy,
             Denial::Timeout { seconds: 1 },
             Denial::Internal,

@@ -10,7 +10,7 @@ use cohort_attestation as attestation;
 use cohort_protocol::{
     eip712,
     release::{CHALLENGE_SECONDS, Challenge, ReceiptAnswer, ReceiptQuestion, ReleaseAnswer, ReleaseRequest},
-    root::RootStatement,
+    root::RootAnswer,
     sign_rpc::evidence_hash,
 };
 use tokio::sync::{Mutex, Semaphore};
@@ -22,6 +22,7 @@ use crate::{
     decide::{Release, ReleaseInputs, decide},
     denial::Denial,
     indexer::Indexer,
+    own_evidence::OwnEvidence,
     policy::Policy,
     question::{Checked, Question},
     release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog},
@@ -49,6 +50,8 @@ pub struct Parts {
     pub indexer: Indexer,
     /// The release log.
     pub log: ReleaseLog,
+    /// What shows where the root's keys are; `None` for a root from a file.
+    pub own_evidence: Option<OwnEvidence>,
 }
 
 /// The key service.
@@ -79,13 +82,18 @@ impl Kms {
         &self.parts.log
     }
 
-    /// Statement of the root to seal to: the latest epoch that this KMS has keys for and that the registry lists
-    /// and has not retired.
-    pub async fn root(&self) -> Result<RootStatement, Denial> {
+    /// Statement of the root to seal to, the latest epoch that this KMS has keys for and that the registry lists
+    /// and has not retired, with the evidence of the virtual machine that holds them.
+    pub async fn root(&self) -> Result<RootAnswer<attestation::KmsEvidence>, Denial> {
         let epoch = self.current_epoch().await?;
         let keys = self.parts.roots.epoch(epoch).ok_or(Denial::Internal)?;
         let Policy { chain_id, registry, .. } = self.parts.policy;
-        keys.statement(chain_id, registry).map_err(|_| Denial::Internal)
+        let statement = keys.statement(chain_id, registry).map_err(|_| Denial::Internal)?;
+        let evidence = match &self.parts.own_evidence {
+            Some(own) => Some(own.of(&statement).await?),
+            None => None,
+        };
+        Ok(RootAnswer { statement, evidence })
     }
 
     /// A fresh challenge.

@@ -224,6 +224,7 @@ impl Study {
             chain: Chain::new(vec![anvil.url.clone(); 2], registry, limit).unwrap(),
             indexer: Indexer::new(listen(indexer).await, limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
+            own_evidence: None,
         };
         let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()))).await;
         let http = reqwest::Client::new();

@@ -4,14 +4,14 @@
 mod world;
 
 use alloy::primitives::{Address, B256};
-use cohort_attestation::{TcbStatus, dev};
+use cohort_attestation::{KmsEvidence, TcbStatus, dev};
 use cohort_kms::release_log::{Outcome, Page};
 use cohort_protocol::{
     decision::Decision,
     eip712,
     hpke::SecretBytes,
     release::{ReleaseAnswer, WrapKeys},
-    root::RootStatement,
+    root::RootAnswer,
     sealed,
     sign_rpc::evidence_hash,
 };
@@ -187,7 +187,10 @@ async fn development_evidence_never_passes_a_production_configuration() {
 async fn other_requests_get_stable_answers() {
     let world = World::new(Options::default()).await;
     let url = |path: &str| world.url.join(path).unwrap();
-    let root: RootStatement = world.http.get(url("v1/root")).send().await.unwrap().json().await.unwrap();
+    let root: RootAnswer<KmsEvidence> =
+        world.http.get(url("v1/root")).send().await.unwrap().json().await.unwrap();
+    assert!(root.evidence.is_none());
+    let root = root.statement;
     assert!(root.verify().is_ok());
     assert_eq!((root.root, root.chain_id), (world.root, CHAIN_ID));
     for path in ["healthz", "readyz", "v1/log"] {

@@ -4,6 +4,7 @@
 
 mod attack;
 mod demo;
+mod kms;
 mod mistakes;
 mod proxy;
 mod reveal;

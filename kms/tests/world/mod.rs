@@ -344,6 +344,7 @@ impl World {
             chain: Chain::new(rpc_urls, REGISTRY, limit).unwrap(),
             indexer: Indexer::new(indexer_url, limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
+            own_evidence: None,
         };
         let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()))).await;
         let http = reqwest::Client::new();
