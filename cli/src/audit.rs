@@ -1,6 +1,8 @@
 //! `cohort audit`: one consortium's whole history from its contract's events, each event re-checked against the rules,
 //! and the sums compared with what the contract's views say at the same block. No service of ours takes part.
 
+use std::cmp::Reverse;
+
 use alloy::{
     eips::BlockId,
     primitives::{Address, B256, keccak256},
@@ -119,7 +121,7 @@ pub async fn audit(
     if let Some(url) = indexer {
         indexer::compare(url, app.address(), &entries, &history, &mut findings).await?;
     }
-    findings.sort_by(|a, b| b.severity.cmp(&a.severity));
+    findings.sort_by_key(|finding| Reverse(finding.severity));
     Ok(Audit {
         chain_id: app.chain_id,
         app: app.address(),

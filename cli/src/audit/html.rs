@@ -48,11 +48,11 @@ pub fn render(audit: &Audit) -> String {
     proposals(&mut page, audit);
     runs(&mut page, audit);
     timeline(&mut page, audit);
-    let _ = write!(
+    let _ = writeln!(
         page,
         "<h2>What this rests on</h2><p>The answers of the RPC endpoints at the block above: give several, since one \
          alone could leave out what changes no sum. The same block gives the same report. Code hash <code>{}</code>, pinned KMS root <code>{}</code>. \
-         It does not show that the CVMs were genuine: each result file does, with cohort verify.</p></body></html>\n",
+         It does not show that the CVMs were genuine: each result file does, with cohort verify.</p></body></html>",
         audit.code_hash, h.kms_root
     );
     page
