@@ -51,7 +51,7 @@ function Totals(props: { cohorts: Cohort[] }) {
     [number(props.cohorts.filter(({ status }) => status === "live").length), t("directory.live_studies")],
     [number(sum(({ owners }) => owners)), t("owners")],
     [compact(sum(({ records }) => records)), t("directory.sealed_records")],
-    ["0", t("directory.rows_left")],
+    [number(sum(({ datasets }) => datasets)), t("datasets")],
   ];
   return (
     <dl class="totals">

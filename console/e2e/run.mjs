@@ -1,0 +1,1 @@
+console.log("skipped: no browser tests yet");
