@@ -252,11 +252,13 @@ impl Serve {
         let (secret, guest) = self.root.secret().await?;
         let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Derive)?;
         drop(secret);
-        let own_evidence = guest.map(|guest| OwnEvidence::new(guest, self.collateral_file));
+        let own_evidence =
+            guest.map(|guest| OwnEvidence::new(guest, self.collateral_file, evidence_policy.clone()));
         let policy = Policy {
             chain_id: self.chain_id,
             registry: self.registry,
             roots: roots.identities(),
+            self_authorisation: own_evidence.is_some(),
             confirmations: self.confirmations,
             max_head_age_seconds: self.max_head_age_seconds,
             certificate_seconds: self.certificate_seconds,

@@ -211,6 +211,7 @@ impl Study {
                 chain_id: 31337,
                 registry,
                 roots: roots.identities(),
+                self_authorisation: false,
                 confirmations: CONFIRMATIONS,
                 // anvil puts each block at least a second after the one before, however fast it mines
                 max_head_age_seconds: 86_400,
@@ -335,6 +336,10 @@ impl Study {
     }
 }
 
+fn os_image() -> IDstackKms::addOsImageHashCall {
+    IDstackKms::addOsImageHashCall { osImageHash: B256::from(dev::DevGuest::os_image_hash().0) }
+}
+
 fn compose_hash() -> ComposeHash {
     ComposeHash(sha256(APP_COMPOSE.as_bytes()))
 }
@@ -377,6 +382,8 @@ async fn the_chain_decides_though_the_indexer_always_allows() {
     denied("system_not_allowed").await;
     let mr_system = B256::from(study.guest.mr_system().0);
     study.registry(IDstackKms::addAgentSystemCall { mrSystem: mr_system }).await;
+    denied("os_image_not_allowed").await;
+    study.registry(os_image()).await;
     denied("proposal_unknown").await;
     study.approve(1, &terms).await;
     denied("no_quorum").await;
@@ -412,6 +419,7 @@ async fn no_release_follows_a_revocation() {
     study.registry(IDstackKms::registerAppCall { appId: study.app }).await;
     let mr_system = B256::from(study.guest.mr_system().0);
     study.registry(IDstackKms::addAgentSystemCall { mrSystem: mr_system }).await;
+    study.registry(os_image()).await;
     study.register_dataset().await;
     let races = std::env::var("COHORT_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(RACES);
     let (mut released, mut late) = (0, Vec::new());

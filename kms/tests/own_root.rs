@@ -78,17 +78,19 @@ async fn its_quote_binds_the_statement_of_each_epoch() {
     let collateral = guest().platform().collateral(now).unwrap();
     let file = dir.path().join("collateral.json");
     std::fs::write(&file, serde_json::to_vec(&collateral).unwrap()).unwrap();
-    let own = OwnEvidence::new(agent, Some(file));
-    let roots = Roots::derive(&secret, &[0, 1]).unwrap();
-    let statement = |epoch| roots.epoch(epoch).unwrap().statement(31337, [9; 20].into()).unwrap();
     let root = guest().platform().root_certificate_der().unwrap();
     let policy = attestation::Policy::production().with_root(TrustedRoot::development(&root).unwrap());
+    let own = OwnEvidence::new(agent, Some(file), policy.clone());
+    let roots = Roots::derive(&secret, &[0, 1]).unwrap();
+    let statement = |epoch| roots.epoch(epoch).unwrap().statement(31337, [9; 20].into()).unwrap();
     for epoch in [0, 1] {
         let evidence = own.of(&statement(epoch)).await.unwrap();
         let kms = attestation::kms::verify(&statement(epoch), &evidence, None, &policy, now).unwrap();
         assert_eq!(kms.mr_aggregated(), guest().mr_aggregated());
         assert!(attestation::kms::verify(&statement(1 - epoch), &evidence, None, &policy, now).is_err());
         assert_eq!(own.of(&statement(epoch)).await.unwrap(), evidence);
+        let machine = own.machine(&statement(epoch)).await.unwrap();
+        assert_eq!(machine.mrAggregated.0, guest().mr_aggregated().0);
     }
 }
 

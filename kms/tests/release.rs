@@ -85,6 +85,8 @@ async fn whatever_an_endpoint_does_but_agree_is_a_denial() {
         (Endpoint::Unlisted, 403, "app_not_registered"),
         (Endpoint::Retired, 403, "root_retired"),
         (Endpoint::OtherSystem, 403, "system_not_allowed"),
+        (Endpoint::OtherImage, 403, "os_image_not_allowed"),
+        (Endpoint::OtherDevices, 403, "device_not_listed"),
     ];
     for (row, (mode, status, code)) in table.into_iter().enumerate() {
         let asked = world.request(|_| ()).await;
