@@ -20,6 +20,11 @@ use tokio::{
 };
 
 fn main() -> ExitCode {
+    // No core dump holds keys or rows, and no process of the same user may trace this one.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        eprintln!("error: cannot forbid core dumps: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(log_filter()).init();
     let done = match cli.command {
