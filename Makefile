@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench bench-races bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench bench-seal fuzz demo test build contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -14,35 +14,15 @@ demo: build
 ## Everything: Solidity, Rust, end to end, Python.
 test: build
 	$(FORGE) test
-	@echo "== scripts: each against a chain of its own, and every mistake"
-	@node --test test/script/scripts.test.js
 	cargo test --locked --workspace $(DEV)
 	@echo "== Python: the formats, by a second implementation"
 	script/python-tests
-	@$(MAKE) --no-print-directory test-console
 	@echo "== production build: no development root can be loaded"
 	cargo test --locked -p cohort-kms -p cohort-attestation
 
-## The console: formats against the vectors, then every way to approve, in a real browser against a real stack.
-test-console: build
-	@echo "== console: formats against the vectors"
-	@npm --prefix console test
-	@echo "== console: in Chromium, against the real stack"
-	@npm --prefix console run e2e
-
-build: contracts console
+build: contracts
 	@echo "== Rust: services and tools (the first time takes some minutes)"
 	cargo build --locked --workspace $(DEV)
-
-## Before the indexer, which has console/dist inside.
-console: console/node_modules/.package-lock.json
-	@echo "== console: web pages"
-	@npm --prefix console run --silent build
-
-console/node_modules/.package-lock.json: console/package.json console/package-lock.json | prerequisites
-	@echo "== npm: the console's tools, as locked"
-	@npm --prefix console ci --no-fund --no-audit
-	@touch $@
 
 contracts: node_modules/.package-lock.json
 	@echo "== Solidity: contracts"
@@ -77,10 +57,6 @@ bench: bench-seal
 bench-seal:
 	cargo build --locked --release -p cohort-protocol --example sealed_bench
 	@target/release/examples/sealed_bench
-
-## 1,000 revocations racing releases on anvil, with slow endpoints, a stopped indexer and reorganisations; some ten minutes.
-bench-races: contracts
-	COHORT_RACES=1000 cargo test --locked --workspace $(DEV) --test chain no_release -- --nocapture
 
 ## Coverage-guided fuzzing of the parsers; SECONDS for each of them.
 fuzz:

@@ -17,7 +17,6 @@ mod diagnosis;
 pub mod dstack;
 pub mod event_log;
 pub mod evidence;
-pub mod kms;
 pub mod policy;
 pub mod refusal;
 pub mod tdx;
@@ -27,7 +26,6 @@ pub use bytes::{AppId, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash
 pub use collateral::Collateral;
 pub use dcap_qvl::TcbStatus;
 pub use evidence::{Evidence, GuestEvidence};
-pub use kms::{KmsEvidence, KmsRefusal, VerifiedKms};
 pub use policy::{Platform, Policy, TrustedRoot};
 pub use refusal::Refusal;
 pub use tdx::{verify, verify_quote};

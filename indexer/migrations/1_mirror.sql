@@ -14,6 +14,15 @@ create table block (
   timestamp integer not null -- Unix seconds
 ) strict;
 
+-- Blocks that a reorganisation took back, and the newest block that was kept then (null: none). Not state of the
+-- chain: a stream that resumes at such a block learns from it how far to go back.
+create table orphan (
+  hash blob primary key constraint orphan_hash_length check (length(hash) = 32),
+  number integer not null,
+  kept_number integer,
+  kept_hash blob
+) strict;
+
 -- Every fact, append only. Anything that is asked "as of block N" is a fold over rows with block_number <= N, and a
 -- reorganisation only deletes rows; no other table could be left behind by it.
 create table event (

@@ -1,37 +1,56 @@
-//! HTTP answers (`docs/spec/indexer-api.md`). Every answer names the head and the confirmed block it holds at.
+//! HTTP answers (`docs/spec/indexer-api.md`, `docs/openapi/indexer.json`). Every answer names the head, the confirmed
+//! and the finalized block it holds at.
 
-mod answer;
+pub mod answer;
+mod assets;
+pub mod cohort;
 mod error;
 mod page;
 mod query;
+mod route;
+pub mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy::primitives::Address;
 use axum::{
-    Json, Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{Html, IntoResponse},
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::Response,
     routing::get,
 };
-use cohort_protocol::{chain::ReleaseDecisions, decision::decide_proposal};
-use serde_json::{Value, json};
-use tokio::sync::watch;
+use cohort_protocol::{
+    decision::{Decision, decide_proposal},
+    ids::ProposalId,
+};
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+use utoipa::{
+    OpenApi, ToSchema,
+    openapi::{OpenApi as Document, RefOr, Schema},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use self::answer::{app_json, dataset_json, proposal_json, run_json};
+pub(crate) use self::answer::{App, Dataset, Proposal, Readiness, Run};
 pub use self::error::ApiError;
 use self::{
-    answer::{Answer, page_json, receipt_json},
-    query::{Parameters, Segments, address, hash},
+    answer::Answer,
+    query::{Parameters, address},
 };
 use crate::{
-    decision::{Question, ReleaseRows},
     event::{AppEvent, RegistryEvent},
     follow::Health,
+    metrics::Counters,
+    schema,
     store::{By, Kinds, Recorded, Select, Snapshot, Stamp, Store},
-    view::{AppState, DatasetState, Positions, ProposalState, RegistryState, RunState},
+    view::{AppState, Positions, ProposalState},
 };
+
+/// Most streams of events at the same time.
+const MAX_STREAMS: usize = 1_000;
 
 /// What handlers need.
 #[derive(Debug, Clone)]
@@ -42,34 +61,130 @@ pub struct Api {
     pub confirmations: u64,
     /// How long the mirror may be behind and still be ready.
     pub max_lag: Duration,
+    /// Further origins that the console's pages may connect to, e.g. of an RPC endpoint.
+    pub console_connect: Vec<String>,
     /// How following goes.
     pub health: watch::Receiver<Health>,
+    /// Its sender goes away when the service stops.
+    pub stopping: watch::Receiver<()>,
+    /// What has happened since the start.
+    pub counters: Arc<Counters>,
+    /// One permit for each open stream.
+    pub streams: Arc<Semaphore>,
 }
 
-type Shared = State<Arc<Api>>;
-type Answered = Result<Json<Value>, ApiError>;
+/// The whole interface, `docs/openapi/indexer.json`.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cohort indexer",
+        version = "1",
+        description = "Mirror of one DstackKms and of every DstackApp registered in it. It decides nothing: check on \
+                       the chain what you act on. Prose: docs/spec/indexer-api.md.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(
+        schema::Hash,
+        schema::Address,
+        schema::HexBytes,
+        schema::Label,
+        schema::Jurisdiction,
+        schema::Epsilon,
+        schema::Delta,
+        schema::Cursor,
+        schema::StreamId,
+        schema::Refusal,
+        schema::Position,
+        answer::TermsSchema,
+        crate::event::DatasetInfo,
+        crate::event::Receipt,
+        crate::event::AppEvent,
+        crate::event::RegistryEvent,
+        stream::Streamed,
+        stream::Rewind,
+        stream::Head,
+    ))
+)]
+struct Interface;
+
+/// The OpenAPI document.
+pub fn openapi() -> Document {
+    documented().into_openapi()
+}
+
+fn documented() -> OpenApiRouter<Arc<Api>> {
+    let mut router = OpenApiRouter::with_openapi(Interface::openapi())
+        .routes(routes!(route::healthz))
+        .routes(routes!(route::readyz))
+        .routes(routes!(route::metrics))
+        .routes(routes!(route::openapi))
+        .routes(routes!(route::status))
+        .routes(routes!(route::kms))
+        .routes(routes!(route::cohorts))
+        .routes(routes!(route::apps))
+        .routes(routes!(route::app))
+        .routes(routes!(route::proposals))
+        .routes(routes!(route::proposal))
+        .routes(routes!(route::datasets))
+        .routes(routes!(route::runs))
+        .routes(routes!(route::run))
+        .routes(routes!(route::receipts))
+        .routes(routes!(route::timeline))
+        .routes(routes!(route::release_decision))
+        .routes(routes!(route::events));
+    let document = router.get_openapi_mut();
+    document.paths.paths.values_mut().for_each(error::document);
+    if let Some(components) = &mut document.components {
+        for (name, schema) in &mut components.schemas {
+            if name != "Refusal" {
+                complete(schema);
+            }
+        }
+    }
+    router
+}
+
+/// Answers have all their fields, empty ones as `null`.
+fn complete(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => object.required = object.properties.keys().cloned().collect(),
+        RefOr::T(Schema::AllOf(parts)) => parts.items.iter_mut().for_each(complete),
+        _ => {}
+    }
+}
 
 /// All routes.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/", get(page))
-        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
-        .route("/readyz", get(readyz))
-        .route("/v1/status", get(status))
-        .route("/v1/kms", get(kms))
-        .route("/v1/apps", get(apps))
-        .route("/v1/apps/{app}", get(app))
-        .route("/v1/apps/{app}/proposals", get(proposals))
-        .route("/v1/apps/{app}/proposals/{proposal}", get(proposal))
-        .route("/v1/apps/{app}/datasets", get(datasets))
-        .route("/v1/apps/{app}/runs", get(runs))
-        .route("/v1/apps/{app}/runs/{run}", get(run))
-        .route("/v1/apps/{app}/receipts", get(receipts))
-        .route("/v1/apps/{app}/timeline", get(timeline))
-        .route("/v1/apps/{app}/release-decision", get(release_decision))
-        .fallback(|| async { ApiError::RouteUnknown })
+    let (router, _) = documented().split_for_parts();
+    router
+        .route("/", get(route::index))
+        .fallback(route::asset)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(middleware::from_fn(unchanged))
         .with_state(Arc::new(api))
+}
+
+/// Answers 304 without a body to a request that already has these bytes.
+async fn unchanged(request: Request, next: Next) -> Response {
+    let known = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let mut response = next.run(request).await;
+    let tag = response.headers().get(header::ETAG);
+    if let (StatusCode::OK, Some(known), Some(tag)) = (response.status(), known, tag)
+        && names(&known, tag)
+    {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+}
+
+/// RFC 9110, section 13.1.2: weak comparison.
+fn names(known: &HeaderValue, tag: &HeaderValue) -> bool {
+    let (Ok(known), Ok(tag)) = (known.to_str(), tag.to_str()) else { return false };
+    let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    known.trim() == "*" || known.split(',').any(|one| strong(one) == strong(tag))
 }
 
 impl Api {
@@ -78,13 +193,37 @@ impl Api {
         self.health.borrow().caught_up.map(|at| at.elapsed())
     }
 
+    /// Room for event streams.
+    pub fn stream_permits() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_STREAMS))
+    }
+
+    pub(crate) fn open_streams(&self) -> u64 {
+        MAX_STREAMS.saturating_sub(self.streams.available_permits()) as u64
+    }
+
+    async fn readiness(&self) -> Result<Readiness, ApiError> {
+        let health = self.health.borrow().clone();
+        let head = self.store.head().await?.map(|head| head.number);
+        Ok(Readiness {
+            ready: self.synced(),
+            head,
+            chain_head: health.chain_head,
+            lag_blocks: health.chain_head.map(|chain| chain.saturating_sub(head.unwrap_or_default())),
+            lag_seconds: self.lag().map(|lag| lag.as_secs()),
+            heads_by: if health.websocket { "websocket" } else { "polling" },
+            last_error: health.last_error,
+        })
+    }
+
     fn synced(&self) -> bool {
         self.lag().is_some_and(|lag| lag <= self.max_lag)
     }
 
     async fn view(&self) -> Result<View, ApiError> {
         let mut snapshot = self.store.snapshot().await?;
-        let positions = Positions::of(&mut snapshot, self.confirmations).await?;
+        let finalized = self.health.borrow().finalized;
+        let positions = Positions::of(&mut snapshot, self.confirmations, finalized).await?;
         Ok(View { positions: positions.ok_or(ApiError::NotSynced)?, snapshot })
     }
 
@@ -108,8 +247,8 @@ impl View {
         self.positions.head.number
     }
 
-    fn answer(&self, body: Value) -> Json<Value> {
-        Json(Answer::new(&self.positions, body).into_value())
+    fn answer<T: Serialize + ToSchema>(&self, body: T) -> Answer<T> {
+        Answer::new(&self.positions, body)
     }
 
     async fn registration(&mut self, app: Address) -> Result<Option<Stamp>, ApiError> {
@@ -121,6 +260,29 @@ impl View {
         select.limit = Some(1);
         let rows: Vec<Recorded<RegistryEvent>> = self.snapshot.events(select).await?;
         Ok(rows.first().map(|row| row.stamp))
+    }
+
+    /// One page of registrations.
+    async fn registrations(&mut self, page: &Parameters) -> Result<Vec<Recorded<RegistryEvent>>, ApiError> {
+        let registry = self.positions.source.registry;
+        let select = Select::new(registry, By::Contract, Kinds::One("app_registered"), self.at());
+        Ok(self.snapshot.events(select.page(page.after()?, page.limit()?)).await?)
+    }
+
+    /// Those that are the first of their app.
+    async fn first_registrations(
+        &mut self,
+        rows: &[Recorded<RegistryEvent>],
+    ) -> Result<Vec<(Address, Stamp)>, ApiError> {
+        let mut first = Vec::new();
+        for row in rows {
+            if let RegistryEvent::AppRegistered { app } = row.event
+                && self.registration(app).await? == Some(row.stamp)
+            {
+                first.push((app, row.stamp));
+            }
+        }
+        Ok(first)
     }
 
     async fn page(
@@ -143,213 +305,57 @@ impl View {
         Ok(self.snapshot.events(select).await?)
     }
 
-    async fn app(&mut self, app: Address, registered: Stamp) -> Result<Value, ApiError> {
+    async fn app(&mut self, app: Address, registered: Stamp) -> Result<App, ApiError> {
         let state = self.app_state(app).await?;
         let datasets = self.all_datasets(app).await?;
-        Ok(app_json(app, registered, &state, &datasets))
+        Ok(App::of(app, registered, &state, &datasets))
     }
 
-    async fn proposal(
-        &mut self,
-        app: Address,
-        id: cohort_protocol::ids::ProposalId,
-    ) -> Result<Option<Value>, ApiError> {
+    async fn proposal(&mut self, app: Address, id: ProposalId) -> Result<Option<Proposal>, ApiError> {
         let state = self.app_state(app).await?;
         let at = self.at();
         let rows = ProposalState::rows(&mut self.snapshot, app, id, at).await?;
-        let [at_head, at_confirmed] = [self.positions.head, self.positions.confirmed].map(|at| {
-            let proposal = ProposalState::fold(id, &rows, at.number);
-            (at, proposal)
-        });
-        let confirmed_app = AppState::load(&mut self.snapshot, app, at_confirmed.0.number).await?;
-        let decisions = [
-            decide_proposal(&state.facts(at_head.0.timestamp), at_head.1.facts().as_ref()),
-            decide_proposal(&confirmed_app.facts(at_confirmed.0.timestamp), at_confirmed.1.facts().as_ref()),
-        ];
-        let (_, proposal) = at_head;
-        Ok(proposal.known().then(|| proposal_json(id, &state, &proposal, decisions)))
+        let proposal = ProposalState::fold(id, &rows, at);
+        let decisions = self.decisions(app, &state, &proposal, id, &rows).await?;
+        Ok(proposal.known().then(|| Proposal::of(id, &state, &proposal, decisions)))
     }
-}
 
-/// Most apps, and most proposals of each, on the page for people.
-const PAGE_ITEMS: u32 = 50;
+    /// `proposalDecision` at the head and at the confirmed position.
+    async fn decisions(
+        &mut self,
+        app: Address,
+        state: &AppState,
+        proposal: &ProposalState,
+        id: ProposalId,
+        rows: &[Recorded<AppEvent>],
+    ) -> Result<[Decision; 2], ApiError> {
+        let (head, confirmed) = (self.positions.head, self.positions.confirmed);
+        let app_then = AppState::load(&mut self.snapshot, app, confirmed.number).await?;
+        let proposal_then = ProposalState::fold(id, rows, confirmed.number);
+        Ok([
+            decide_proposal(&state.facts(head.timestamp), proposal.facts().as_ref()),
+            decide_proposal(&app_then.facts(confirmed.timestamp), proposal_then.facts().as_ref()),
+        ])
+    }
 
-async fn page(State(api): Shared) -> Result<impl IntoResponse, ApiError> {
-    let mut view = api.view().await?;
-    let registry = view.positions.source.registry;
-    let mut select = Select::new(registry, By::Contract, Kinds::One("app_registered"), view.at());
-    (select.newest_first, select.limit) = (true, Some(PAGE_ITEMS));
-    let registrations: Vec<Recorded<RegistryEvent>> = view.snapshot.events(select).await?;
-    let mut apps = Vec::new();
-    for row in registrations {
-        let RegistryEvent::AppRegistered { app } = row.event else { continue };
-        if view.registration(app).await? != Some(row.stamp) {
-            continue;
-        }
-        let mut select = Select::new(app, By::Contract, Kinds::One("proposal_created"), view.at());
-        (select.newest_first, select.limit) = (true, Some(PAGE_ITEMS));
-        let rows: Vec<Recorded<AppEvent>> = view.snapshot.events(select).await?;
-        let mut proposals = Vec::new();
+    /// Whether a proposal of the app is live at both positions. Only the newest activation for a compose hash can be.
+    async fn any_live(&mut self, app: Address, state: &AppState) -> Result<bool, ApiError> {
+        let at = self.at();
+        let select = Select::new(app, By::Contract, Kinds::One("proposal_activated"), at);
+        let rows: Vec<Recorded<AppEvent>> = self.snapshot.events(select).await?;
+        let mut newest = BTreeMap::new();
         for row in &rows {
-            if let AppEvent::ProposalCreated { proposal_id, .. } = row.event {
-                proposals.extend(view.proposal(app, proposal_id).await?);
+            if let AppEvent::ProposalActivated { proposal_id, compose_hash, .. } = row.event {
+                newest.insert(compose_hash, proposal_id);
             }
         }
-        apps.push((view.app(app, row.stamp).await?, proposals));
-    }
-    let html = page::render(&json!(view.positions.head), &apps);
-    let policy = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'");
-    Ok(([policy], Html(html)))
-}
-
-async fn readyz(State(api): Shared) -> Result<impl IntoResponse, ApiError> {
-    let health = api.health.borrow().clone();
-    let ready = api.synced();
-    let head = api.store.head().await?;
-    let body = json!({
-        "ready": ready,
-        "head": head.map(|head| head.number),
-        "chain_head": health.chain_head,
-        "lag_seconds": api.lag().map(|lag| lag.as_secs()),
-        "last_error": health.last_error,
-    });
-    Ok((if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body)))
-}
-
-async fn status(State(api): Shared) -> Answered {
-    let mut view = api.view().await?;
-    let (registry, at) = (view.positions.source.registry, view.at());
-    let apps = view.snapshot.registered_apps(registry, at).await?;
-    Ok(view.answer(json!({
-        "registry": registry,
-        "synced": api.synced(),
-        "lag_seconds": api.lag().map(|lag| lag.as_secs()),
-        "apps": apps.len(),
-    })))
-}
-
-async fn kms(State(api): Shared) -> Answered {
-    let mut view = api.view().await?;
-    let (registry, at) = (view.positions.source.registry, view.at());
-    let state = RegistryState::load(&mut view.snapshot, registry, at).await?;
-    Ok(view.answer(json!({ "registry": registry, "kms": state })))
-}
-
-async fn apps(State(api): Shared, page: Parameters) -> Answered {
-    let mut view = api.view().await?;
-    let registry = view.positions.source.registry;
-    let select = Select::new(registry, By::Contract, Kinds::One("app_registered"), view.at());
-    let rows: Vec<Recorded<RegistryEvent>> =
-        view.snapshot.events(select.page(page.after()?, page.limit()?)).await?;
-    let mut apps = Vec::new();
-    for row in &rows {
-        let RegistryEvent::AppRegistered { app } = row.event else { continue };
-        if view.registration(app).await? == Some(row.stamp) {
-            apps.push(view.app(app, row.stamp).await?);
+        for id in newest.into_values() {
+            let rows = ProposalState::rows(&mut self.snapshot, app, id, at).await?;
+            let proposal = ProposalState::fold(id, &rows, at);
+            if self.decisions(app, state, &proposal, id, &rows).await? == [Decision::Allow; 2] {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
-    Ok(view.answer(page_json("apps", apps, &rows, page.limit()?)))
-}
-
-async fn app(State(api): Shared, Segments(app): Segments<String>) -> Answered {
-    let (mut view, app, registered) = api.view_of(&app).await?;
-    let body = view.app(app, registered).await?;
-    Ok(view.answer(body))
-}
-
-async fn proposals(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let rows = view.page(app, Kinds::One("proposal_created"), &page).await?;
-    let mut proposals = Vec::new();
-    for row in &rows {
-        if let AppEvent::ProposalCreated { proposal_id, .. } = row.event {
-            proposals.extend(view.proposal(app, proposal_id).await?);
-        }
-    }
-    Ok(view.answer(page_json("proposals", proposals, &rows, page.limit()?)))
-}
-
-async fn proposal(State(api): Shared, Segments((app, id)): Segments<(String, String)>) -> Answered {
-    let id = hash("proposal", &id)?;
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let body = view.proposal(app, id).await?.ok_or(ApiError::ProposalUnknown(id))?;
-    Ok(view.answer(body))
-}
-
-async fn datasets(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let state = view.app_state(app).await?;
-    let rows = view.page(app, Kinds::One("dataset_registered"), &page).await?;
-    let mut datasets = Vec::new();
-    for row in &rows {
-        if let AppEvent::DatasetRegistered { dataset_id, .. } = row.event {
-            let events =
-                DatasetState::rows(&mut view.snapshot, app, dataset_id, view.positions.head.number).await?;
-            let dataset = DatasetState::fold(dataset_id, &events, view.at());
-            datasets.extend(dataset.map(|dataset| dataset_json(&state, &dataset)));
-        }
-    }
-    Ok(view.answer(page_json("datasets", datasets, &rows, page.limit()?)))
-}
-
-async fn runs(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let state = view.app_state(app).await?;
-    let rows = view.page(app, Kinds::One("run_opened"), &page).await?;
-    let mut runs = Vec::new();
-    for row in &rows {
-        if let AppEvent::RunOpened { run_id, .. } = row.event {
-            let run = RunState::load(&mut view.snapshot, app, run_id, view.positions.head.number).await?;
-            runs.extend(run.map(|run| run_json(&state, &run)));
-        }
-    }
-    Ok(view.answer(page_json("runs", runs, &rows, page.limit()?)))
-}
-
-async fn run(State(api): Shared, Segments((app, id)): Segments<(String, String)>) -> Answered {
-    let id = hash("run", &id)?;
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let state = view.app_state(app).await?;
-    let at = view.at();
-    let run = RunState::load(&mut view.snapshot, app, id, at).await?.ok_or(ApiError::RunUnknown(id))?;
-    Ok(view.answer(run_json(&state, &run)))
-}
-
-async fn receipts(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let rows = view.page(app, Kinds::One("receipt_posted"), &page).await?;
-    let receipts = rows.iter().filter_map(receipt_json).collect();
-    Ok(view.answer(page_json("receipts", receipts, &rows, page.limit()?)))
-}
-
-async fn timeline(State(api): Shared, Segments(app): Segments<String>, page: Parameters) -> Answered {
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let rows = view.page(app, Kinds::All, &page).await?;
-    let events = rows.iter().map(|row| json!(row)).collect();
-    Ok(view.answer(page_json("events", events, &rows, page.limit()?)))
-}
-
-async fn release_decision(
-    State(api): Shared,
-    Segments(app): Segments<String>,
-    query: Parameters,
-) -> Result<Json<ReleaseDecisions>, ApiError> {
-    let question = Question {
-        proposal: hash("proposal", query.required("proposal")?)?,
-        compose: hash("compose", query.required("compose")?)?,
-        owner: query::name("owner", query.required("owner")?)?,
-        dataset: hash("dataset", query.required("dataset")?)?,
-        run: hash("run", query.required("run")?)?,
-    };
-    address("app", &app)?;
-    if !api.synced() {
-        return Err(ApiError::NotSynced);
-    }
-    let (mut view, app, _) = api.view_of(&app).await?;
-    let at = view.at();
-    let rows = ReleaseRows::load(&mut view.snapshot, app, &question, at).await?;
-    if !rows.app(at).supported() {
-        return Err(ApiError::AppUnsupported(app));
-    }
-    Ok(Json(rows.decisions(&question, &view.positions)))
 }

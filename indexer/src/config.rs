@@ -28,6 +28,8 @@ pub struct Config {
     pub database: PathBuf,
     /// Address to serve HTTP on; port 0: any free one.
     pub listen: SocketAddr,
+    /// Further origins that the console's pages may connect to.
+    pub console_connect: Vec<String>,
     /// Blocks between head and confirmed position, at most [`MAX_CONFIRMATIONS`].
     pub confirmations: u64,
     /// No contract of interest was created below this block.

@@ -12,7 +12,7 @@ use cohort_protocol::{
 use serde_json::{Value, json};
 
 use crate::{
-    api::{app_json, dataset_json, proposal_json, run_json},
+    api::{App, Dataset, Proposal, Run},
     event::{AppEvent, RegistryEvent},
     store::{By, Kinds, Recorded, Select, Snapshot, Store, StoreError},
     view::{AppState, DatasetState, ProposalState, RegistryState, RunState},
@@ -66,7 +66,7 @@ pub async fn dump(store: &Store, out: &mut impl Write) -> Result<(), DumpError> 
             let state = AppState::fold(&events, at);
             let datasets: Vec<_> =
                 events.iter().filter(|row| row.event.kind() == "dataset_registered").cloned().collect();
-            line(out, json!({ "app": app_json(app, row.stamp, &state, &datasets) }))?;
+            line(out, json!({ "app": App::of(app, row.stamp, &state, &datasets) }))?;
             for value in parts(&mut snapshot, app, &state, &events, (at, head.timestamp)).await? {
                 line(out, value)?;
             }
@@ -94,19 +94,18 @@ async fn parts(
         if let Some(id) = keys.proposal_id.filter(|id| seen.insert(("proposal", *id))).map(ProposalId) {
             let proposal = ProposalState::load(snapshot, app, id, at).await?;
             let decision = decide_proposal(&state.facts(time), proposal.facts().as_ref());
-            values
-                .push(json!({ "app": app, "proposal": proposal_json(id, state, &proposal, [decision; 2]) }));
+            values.push(json!({ "app": app, "proposal": Proposal::of(id, state, &proposal, [decision; 2]) }));
         }
         if let Some(id) = keys.dataset_id.filter(|id| seen.insert(("dataset", *id))).map(DatasetId) {
             let rows = DatasetState::rows(snapshot, app, id, at).await?;
             let dataset = DatasetState::fold(id, &rows, at);
             values.extend(
-                dataset.map(|dataset| json!({ "app": app, "dataset": dataset_json(state, &dataset) })),
+                dataset.map(|dataset| json!({ "app": app, "dataset": Dataset::of(state, &dataset) })),
             );
         }
         if let Some(id) = keys.run_id.filter(|id| seen.insert(("run", *id))).map(RunId) {
             let run = RunState::load(snapshot, app, id, at).await?;
-            values.extend(run.map(|run| json!({ "app": app, "run": run_json(state, &run) })));
+            values.extend(run.map(|run| json!({ "app": app, "run": Run::of(state, &run) })));
         }
     }
     Ok(values)

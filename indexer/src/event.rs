@@ -17,6 +17,12 @@ use cohort_protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema, schema::OneOfBuilder},
+};
+
+use crate::schema::{self, Shape};
 use crate::value::{Delta, Jurisdiction, Name, OwnerSet, nonzero, some_address};
 
 macro_rules! events {
@@ -59,6 +65,17 @@ macro_rules! events {
                 serde_json::from_str(&serde_json::to_string(&TaggedRef { kind, args })?)
             }
         }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                OneOfBuilder::new()
+                    $(.item(schema::event($kind, &[$((stringify!($field), <$type as Shape>::shape())),*])))*
+                    $(.item(schema::event($other_kind, &[$((stringify!($other_field), <$other_type as Shape>::shape())),*])))*
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {}
 
         impl From<$abi> for $name {
             fn from(event: $abi) -> Self {
@@ -202,22 +219,26 @@ struct TaggedRef<'a> {
 }
 
 /// `DatasetInfo` of `IDstackApp.sol`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DatasetInfo {
     /// Commitment to envelope and ciphertext.
+    #[schema(value_type = schema::Hash)]
     pub dataset_id: DatasetId,
     /// What it is sealed for.
+    #[schema(value_type = schema::Hash)]
     pub compose_hash: ComposeHash,
     /// Public label, e.g. `EU-West`.
+    #[schema(value_type = schema::Label)]
     pub region: Name,
     /// Public label, e.g. `EHR`.
+    #[schema(value_type = schema::Label)]
     pub kind: Name,
     /// Number of records; 0: withheld.
     pub records: u64,
     /// Size of the sealed file in bytes.
     pub size_bytes: u64,
     /// The dataset that this one replaces.
+    #[schema(value_type = Option<schema::Hash>)]
     pub supersedes: Option<DatasetId>,
 }
 
@@ -236,20 +257,25 @@ impl From<&cohort_protocol::abi::DatasetInfo> for DatasetInfo {
 }
 
 /// `Receipt` of `IDstackApp.sol`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// The run it closes.
+    #[schema(value_type = schema::Hash)]
     pub run_id: RunId,
     /// SHA-256 of the RFC 8785 bytes of the output payload.
+    #[schema(value_type = schema::Hash)]
     pub output_hash: B256,
     /// keccak256 of the input dataset ids in ascending owner index.
+    #[schema(value_type = schema::Hash)]
     pub inputs_hash: B256,
     /// SHA-256 over the attestation evidence.
+    #[schema(value_type = schema::Hash)]
     pub evidence_hash: B256,
     /// Privacy loss.
+    #[schema(value_type = schema::Epsilon)]
     pub epsilon: Epsilon,
     /// Failure probability.
+    #[schema(value_type = schema::Delta)]
     pub delta: Delta,
     /// 0: declared by the recipe's author; 1: proved by the platform.
     pub privacy_proof: u8,

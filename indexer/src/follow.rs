@@ -65,6 +65,10 @@ pub struct Health {
     pub caught_up: Option<Instant>,
     /// Height of the newest block that the chain showed.
     pub chain_head: Option<u64>,
+    /// The newest block that the chain calls finalized.
+    pub finalized: Option<Header>,
+    /// New blocks are noticed over WebSocket, not by polling.
+    pub websocket: bool,
     /// The last failure since the mirror was last caught up.
     pub last_error: Option<String>,
 }

@@ -52,6 +52,9 @@ struct FollowArgs {
     /// Address to serve on; port 0 is any free one
     #[arg(long, value_name = "HOST:PORT", env = "COHORT_INDEXER_LISTEN", default_value = "127.0.0.1:8710", value_parser = listen)]
     listen: SocketAddr,
+    /// Further origin that the console's pages may connect to, e.g. of an RPC endpoint; repeat or separate by commas
+    #[arg(long, value_name = "ORIGIN", env = "COHORT_CONSOLE_CONNECT", value_delimiter = ',', value_parser = origin)]
+    console_connect: Vec<String>,
     /// Blocks between the head and the confirmed position
     #[arg(long, value_name = "BLOCKS", env = "COHORT_CONFIRMATIONS", default_value_t = DEFAULT_CONFIRMATIONS, value_parser = clap::value_parser!(u64).range(..=MAX_CONFIRMATIONS))]
     confirmations: u64,
@@ -77,6 +80,7 @@ impl FollowArgs {
             registry: self.registry.context("--registry is missing")?,
             database: self.database.context("--database is missing")?,
             listen: self.listen,
+            console_connect: self.console_connect,
             confirmations: self.confirmations,
             from_block: self.from_block,
             poll: Duration::from_millis(self.poll_ms),
@@ -91,6 +95,13 @@ fn rpc_url(text: &str) -> Result<reqwest::Url, String> {
         return Err("must start with http:// or https://".to_owned());
     }
     Ok(url)
+}
+
+/// An origin as a content security policy names it: nothing else may get into that header.
+fn origin(text: &str) -> Result<String, String> {
+    let url: Option<reqwest::Url> = text.parse().ok();
+    let origin = url.map(|url| url.origin().ascii_serialization()).filter(|origin| origin != "null");
+    origin.ok_or_else(|| "must be an origin; e.g. https://rpc.example.org".to_owned())
 }
 
 fn registry(text: &str) -> Result<Address, String> {

@@ -1,8 +1,8 @@
 //! The running indexer: database, follower and HTTP server together.
 
-use std::{future::Future, net::SocketAddr};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     api::{self, Api},
@@ -58,6 +58,7 @@ pub struct Indexer {
     store: Store,
     follower: Follower,
     api: Api,
+    stop: watch::Sender<()>,
 }
 
 impl Indexer {
@@ -77,13 +78,18 @@ impl Indexer {
         let failed = |source| RunError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let (stop, stopping) = watch::channel(());
         let api = Api {
             store: store.clone(),
             confirmations: config.confirmations,
             max_lag: config.max_lag,
+            console_connect: config.console_connect.clone(),
             health,
+            stopping,
+            counters: Arc::default(),
+            streams: Api::stream_permits(),
         };
-        Ok(Self { listener, address, store, follower, api })
+        Ok(Self { listener, address, store, follower, api, stop })
     }
 
     /// Where it serves.
@@ -93,11 +99,11 @@ impl Indexer {
 
     /// Follows and serves until `shutdown` resolves, or until following must stop.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { listener, store, follower, api, .. } = self;
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = axum::serve(listener, api::router(api)).with_graceful_shutdown(async {
-            // An error means that the sender is gone, which is also the end.
-            stopped.await.unwrap_or(());
+        let Self { listener, store, follower, api, stop, .. } = self;
+        let mut stopped = api.stopping.clone();
+        let server = axum::serve(listener, api::router(api)).with_graceful_shutdown(async move {
+            // Nothing is ever sent: an error means that the sender is gone, which is the end.
+            drop(stopped.changed().await);
         });
         let server = tokio::spawn(server.into_future());
         let result = tokio::select! {

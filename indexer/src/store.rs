@@ -3,6 +3,7 @@
 //! Invariants: every event's block is stored; the last [`crate::config::HEADER_WINDOW`] headers below the head have
 //! no gap; each write is one transaction, so a crash leaves the state of some applied range.
 
+mod feed;
 mod read;
 mod write;
 
@@ -16,9 +17,12 @@ use sqlx::{
 };
 
 pub use self::{
+    feed::{Fed, Feed, Page, Place, Within},
     read::{By, Cursor, Kinds, Recorded, Select, Snapshot, Stamp, Stored},
-    write::{Batch, Logged, NewEvent},
+    write::{Batch, ChainEvent, NewEvent},
 };
+use tokio::sync::watch;
+
 use crate::rpc::Header;
 
 /// Why the mirror could not be read or written.
@@ -90,6 +94,8 @@ pub struct Store {
     /// One connection: SQLite has one writer, and waiting for it here is fairer than in SQLite.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Counts applied ranges and rewinds, for those who wait for them.
+    changed: watch::Sender<u64>,
 }
 
 impl Store {
@@ -107,7 +113,7 @@ impl Store {
         migrator().run(&writer).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, changed: watch::Sender::default() })
     }
 
     /// Opens an existing database for reading only.
@@ -115,7 +121,7 @@ impl Store {
         let options =
             SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
         let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-        Ok(Self { writer: readers.clone(), readers })
+        Ok(Self { writer: readers.clone(), readers, changed: watch::Sender::default() })
     }
 
     /// What the database mirrors, once that is known.
@@ -146,6 +152,11 @@ impl Store {
     /// The newest mirrored block.
     pub async fn head(&self) -> Result<Option<Header>, StoreError> {
         self.snapshot().await?.head().await
+    }
+
+    /// Changes with every applied range and every rewind.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Closes all connections, which also empties the write-ahead log into the file.

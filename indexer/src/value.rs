@@ -43,13 +43,20 @@ impl<'de> Deserialize<'de> for Name {
 }
 
 /// ISO 3166-1 alpha-2 in ASCII; JSON: two capital letters, or `0x` hex where the bytes are none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Jurisdiction(pub FixedBytes<2>);
+
+impl Jurisdiction {
+    /// Whether it is two capital letters.
+    pub fn is_code(self) -> bool {
+        self.0.iter().all(u8::is_ascii_uppercase)
+    }
+}
 
 impl Serialize for Jurisdiction {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(self.0.as_slice()) {
-            Ok(text) if text.bytes().all(|b| b.is_ascii_uppercase()) => s.serialize_str(text),
+            Ok(text) if self.is_code() => s.serialize_str(text),
             _ => s.collect_str(&format_args!("0x{}", hex::encode(self.0))),
         }
     }
@@ -134,10 +141,42 @@ pub(crate) fn some_address(address: Address) -> Option<Address> {
     (!address.is_zero()).then_some(address)
 }
 
-/// Names of the compliance grades in a bit set, as `OwnerInfo.grades` defines them; unknown bits as `bit-N`.
+macro_rules! grades {
+    ($($(#[doc = $doc:literal])* $name:ident = $bit:literal, $text:literal;)*) => {
+        /// A compliance grade: one bit of `OwnerInfo.grades`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Grade { $($(#[doc = $doc])* $name = $bit,)* }
+
+        impl Grade {
+            /// Its bit.
+            pub const fn bit(self) -> u16 {
+                1 << self as u16
+            }
+        }
+
+        const GRADE_NAMES: &[&str] = &[$($text,)*];
+    };
+}
+
+grades! {
+    /// Health Insurance Portability and Accountability Act.
+    Hipaa = 0, "HIPAA";
+    /// General Data Protection Regulation.
+    Gdpr = 1, "GDPR";
+    /// The United Kingdom's own.
+    UkGdpr = 2, "UK-GDPR";
+    /// Payment Card Industry standards.
+    Pci = 3, "PCI";
+    /// SOC 2.
+    Soc2 = 4, "SOC2";
+    /// Federal Financial Institutions Examination Council.
+    Ffiec = 5, "FFIEC";
+}
+
+/// Names of the grades in a bit set; unknown bits as `bit-N`.
 pub(crate) fn grade_names(grades: u16) -> Vec<String> {
-    const NAMES: [&str; 6] = ["HIPAA", "GDPR", "UK-GDPR", "PCI", "SOC2", "FFIEC"];
-    let named = |bit: usize| NAMES.get(bit).map_or_else(|| format!("bit-{bit}"), |name| (*name).to_owned());
+    let named =
+        |bit: usize| GRADE_NAMES.get(bit).map_or_else(|| format!("bit-{bit}"), |name| (*name).to_owned());
     (0..16).filter(|bit| grades & (1 << bit) != 0).map(named).collect()
 }
 

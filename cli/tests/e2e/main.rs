@@ -3,9 +3,7 @@
 //! Each test starts a stack of its own under `target/e2e`. `make test` builds the programs and contracts first.
 
 mod attack;
-mod audit;
 mod demo;
-mod kms;
 mod mistakes;
 mod proxy;
 mod reveal;

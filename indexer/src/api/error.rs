@@ -11,6 +11,8 @@ use cohort_protocol::{
     release::Refusal,
 };
 
+use utoipa::openapi::{ContentBuilder, PathItem, Ref, ResponseBuilder};
+
 use crate::store::StoreError;
 
 /// Why a request has no answer.
@@ -39,6 +41,12 @@ pub enum ApiError {
     /// The mirror is not at the chain's head, or has not been seen to be lately.
     #[error("the mirror is behind the chain")]
     NotSynced,
+    /// No room for another stream.
+    #[error("too many event streams are open")]
+    TooManyStreams,
+    /// An answer has no JSON; our bug.
+    #[error("the answer could not be written")]
+    Unwritable(#[source] axum::Error),
     /// No such path.
     #[error("no such path")]
     RouteUnknown,
@@ -75,11 +83,31 @@ impl ApiError {
                 "not_synced",
                 Some("try again soon; GET /readyz tells the reason"),
             ),
+            Self::TooManyStreams => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_streams",
+                Some("try again later, or read /v1/apps/{app}/timeline page by page"),
+            ),
+            Self::Unwritable(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("see the indexer's log"))
+            }
             Self::RouteUnknown => {
                 (StatusCode::NOT_FOUND, "not_found", Some("paths are in docs/spec/indexer-api.md"))
             }
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None),
             Self::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("see the indexer's log")),
+        }
+    }
+}
+
+/// Adds the refusals to every operation of a path.
+pub(super) fn document(item: &mut PathItem) {
+    for (range, description) in [("4XX", "A refusal."), ("5XX", "Not now.")] {
+        if let Some(operation) = &mut item.get {
+            let refusal = ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal"))).build();
+            let response =
+                ResponseBuilder::new().description(description).content("application/json", refusal);
+            operation.responses.responses.entry(range.to_owned()).or_insert_with(|| response.build().into());
         }
     }
 }

@@ -1,6 +1,51 @@
 //! A plain page for people: the registered apps, and where each proposal's quorum stands.
 
-use serde_json::Value;
+use axum::{
+    http::header,
+    response::{Html, IntoResponse as _, Response},
+};
+use serde_json::{Value, json};
+
+use super::{Api, ApiError, Proposal};
+use crate::{
+    event::{AppEvent, RegistryEvent},
+    store::{By, Kinds, Recorded, Select},
+};
+
+/// Most apps, and most proposals of each, on the page for people.
+const PAGE_ITEMS: u32 = 50;
+
+/// The newest apps and their newest proposals.
+pub(super) async fn plain(api: &Api) -> Result<Response, ApiError> {
+    let mut view = api.view().await?;
+    let registry = view.positions.source.registry;
+    let mut select = Select::new(registry, By::Contract, Kinds::One("app_registered"), view.at());
+    (select.newest_first, select.limit) = (true, Some(PAGE_ITEMS));
+    let registrations: Vec<Recorded<RegistryEvent>> = view.snapshot.events(select).await?;
+    let mut apps = Vec::new();
+    for row in registrations {
+        let RegistryEvent::AppRegistered { app } = row.event else { continue };
+        if view.registration(app).await? != Some(row.stamp) {
+            continue;
+        }
+        let mut select = Select::new(app, By::Contract, Kinds::One("proposal_created"), view.at());
+        (select.newest_first, select.limit) = (true, Some(PAGE_ITEMS));
+        let rows: Vec<Recorded<AppEvent>> = view.snapshot.events(select).await?;
+        let mut proposals = Vec::new();
+        for row in &rows {
+            if let AppEvent::ProposalCreated { proposal_id, .. } = row.event {
+                proposals.extend(view.proposal(app, proposal_id).await?);
+            }
+        }
+        apps.push((
+            json!(view.app(app, row.stamp).await?),
+            proposals.into_iter().map(|it: Proposal| json!(it)).collect(),
+        ));
+    }
+    let html = render(&json!(view.positions.head), &apps);
+    let policy = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'");
+    Ok(([policy], Html(html)).into_response())
+}
 
 /// Text for HTML: contracts choose parts of it.
 fn text(value: &Value) -> String {
@@ -23,7 +68,7 @@ fn owners(list: &Value) -> String {
 }
 
 /// The page. `apps` are apps with their newest proposals, both in the JSON of the API.
-pub(super) fn render(head: &Value, apps: &[(Value, Vec<Value>)]) -> String {
+fn render(head: &Value, apps: &[(Value, Vec<Value>)]) -> String {
     let mut page = String::from(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Cohort indexer</title>\
          <style>body{font:15px/1.5 system-ui;margin:2rem}td,th{padding:.2rem .8rem;text-align:left}</style>\

@@ -8,7 +8,7 @@ use axum::{
     http::request::Parts,
 };
 use cohort_protocol::ids::IdError;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
 
 use super::ApiError;
 use crate::{store::Cursor, value::Name};
@@ -59,6 +59,24 @@ impl Parameters {
         self.0.get(name).map(String::as_str).ok_or_else(missing)
     }
 
+    /// A parameter that is one word of a few, if given.
+    pub(super) fn one_of<T: DeserializeOwned>(
+        &self,
+        name: &'static str,
+        words: &'static str,
+    ) -> Result<Option<T>, ApiError> {
+        let word = |text: &String| T::deserialize(text.as_str().into_deserializer());
+        let read = self.0.get(name).map(word).transpose();
+        read.map_err(|_: serde::de::value::Error| ApiError::BadRequest {
+            name,
+            reason: format!("must be one of {words}"),
+        })
+    }
+
+    pub(super) fn optional(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// `after`: only what comes after this place.
     pub(super) fn after(&self) -> Result<Option<Cursor>, ApiError> {
         self.0.get("after").map(|text| parsed("after", text)).transpose()
@@ -94,6 +112,6 @@ pub(super) fn name(name: &'static str, text: &str) -> Result<Name, ApiError> {
     parsed(name, text)
 }
 
-fn parsed<T: FromStr<Err = String>>(name: &'static str, text: &str) -> Result<T, ApiError> {
+pub(super) fn parsed<T: FromStr<Err = String>>(name: &'static str, text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|reason| ApiError::BadRequest { name, reason })
 }

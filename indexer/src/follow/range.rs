@@ -12,7 +12,7 @@ use super::check::{self, Contradiction, PlacedLog};
 use crate::{
     event::{AppEvent, RegistryEvent, UnknownRegistryEvent},
     rpc::{Endpoint, Header, LogFilter, RpcError},
-    store::{Logged, NewEvent},
+    store::{ChainEvent, NewEvent},
 };
 
 /// Blocks of the first `eth_getLogs`; doubled after each success, halved after each refusal.
@@ -171,9 +171,9 @@ fn decode(registry: Address, logs: &[PlacedLog]) -> Result<Vec<NewEvent>, FetchE
     let mut events = Vec::with_capacity(logs.len());
     for log in logs {
         let event = if log.address == registry {
-            Some(Logged::Registry(registry_event(log)?))
+            Some(ChainEvent::Registry(registry_event(log)?))
         } else {
-            AppEvent::decode(&log.topics, &log.data).map(|event| Logged::App(Box::new(event)))
+            AppEvent::decode(&log.topics, &log.data).map(|event| ChainEvent::App(Box::new(event)))
         };
         events.extend(event.map(|event| NewEvent {
             block_number: log.block_number,

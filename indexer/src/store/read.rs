@@ -1,14 +1,18 @@
 //! Reading events as of a block.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::{Address, B256};
 use cohort_protocol::chain::Position;
 use serde::{Serialize, Serializer};
 use sqlx::{QueryBuilder, Row, Sqlite, Transaction, sqlite::SqliteRow};
+use utoipa::ToSchema;
 
-use super::{Source, StoreError, address, header, integer, number, word};
+use super::{ChainEvent, Source, StoreError, address, header, integer, number, word};
 use crate::{
     event::{AppEvent, RegistryEvent},
     rpc::Header,
+    schema as s,
 };
 
 /// A place in the order of events; text and JSON `block:log_index`.
@@ -63,18 +67,21 @@ impl Stored for RegistryEvent {
 }
 
 /// When and where an event happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Stamp {
     /// Its place in the order of events.
+    #[schema(value_type = s::Cursor)]
     pub cursor: Cursor,
     /// Block that it is in.
+    #[schema(value_type = s::Position)]
     pub block: Position,
     /// Transaction that emitted it.
+    #[schema(value_type = s::Hash)]
     pub transaction_hash: B256,
 }
 
 /// An event and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Recorded<E> {
     /// When and where.
     #[serde(flatten)]
@@ -267,21 +274,113 @@ impl Snapshot {
 
     /// The apps registered as of a block, in the order of their registration.
     pub async fn registered_apps(&mut self, registry: Address, at: u64) -> Result<Vec<Address>, StoreError> {
+        Ok(self.registrations(registry, at).await?.into_iter().map(|(app, _)| app).collect())
+    }
+
+    /// The first registration of each app as of a block, in order.
+    pub(super) async fn registrations(
+        &mut self,
+        registry: Address,
+        at: u64,
+    ) -> Result<Vec<(Address, Cursor)>, StoreError> {
         let rows = sqlx::query(
-            "select app, min(block_number * 4294967296 + log_index) as place from event
+            "select app, block_number, log_index from event
              where address = ? and app is not null and app <> address and kind = 'app_registered' and block_number <= ?
-             group by app order by place",
+             order by block_number, log_index",
         )
         .bind(registry.to_vec())
         .bind(integer("block number", at)?)
         .fetch_all(&mut *self.tx)
         .await?;
-        rows.iter().map(|row| address(row, "app")).collect()
+        let mut seen = BTreeSet::new();
+        let mut registrations = Vec::new();
+        for row in &rows {
+            let app = address(row, "app")?;
+            if seen.insert(app) {
+                registrations.push((app, cursor(row)?));
+            }
+        }
+        Ok(registrations)
+    }
+
+    /// If this block was taken back: the block that was kept then, `None` where none was.
+    pub(super) async fn taken_back(&mut self, hash: B256) -> Result<Option<Option<(u64, B256)>>, StoreError> {
+        let row = sqlx::query("select kept_number, kept_hash from orphan where hash = ?")
+            .bind(hash.to_vec())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        row.map(|row| match row.try_get::<Option<i64>, _>("kept_number")? {
+            None => Ok(None),
+            Some(_) => Ok(Some((number(&row, "kept_number")?, word(&row, "kept_hash")?))),
+        })
+        .transpose()
+    }
+
+    /// Events of an app before a place, after another.
+    pub(super) async fn older_events(
+        &mut self,
+        app: Address,
+        before: Cursor,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Recorded<AppEvent>>, StoreError> {
+        let select = Select::new(app, By::Contract, Kinds::All, before.block_number).page(after, limit);
+        let mut rows = self.events(select).await?;
+        rows.retain(|row: &Recorded<AppEvent>| row.stamp.cursor < before);
+        Ok(rows)
+    }
+
+    /// Events of all contracts after a place.
+    pub(super) async fn all_events(
+        &mut self,
+        after: Option<Cursor>,
+        at: u64,
+        registry: Address,
+        limit: u32,
+    ) -> Result<Vec<(Address, Recorded<ChainEvent>)>, StoreError> {
+        let (block, log) = match after {
+            None => (-1, 0),
+            Some(after) => {
+                (integer("block number", after.block_number)?, integer("log index", after.log_index)?)
+            }
+        };
+        let rows = sqlx::query(
+            "select e.address, e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, b.timestamp
+             from event e join block b on b.number = e.block_number
+             where (e.block_number, e.log_index) > (?, ?) and e.block_number <= ?
+             order by e.block_number, e.log_index limit ?",
+        )
+        .bind(block)
+        .bind(log)
+        .bind(integer("block number", at)?)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let by = address(row, "address")?;
+            let event = match by == registry {
+                true => recorded::<RegistryEvent>(row)?.map(ChainEvent::Registry),
+                false => recorded::<AppEvent>(row)?.map(|event| ChainEvent::App(Box::new(event))),
+            };
+            events.push((by, event));
+        }
+        Ok(events)
     }
 }
 
+impl<E> Recorded<E> {
+    fn map<F>(self, event: impl FnOnce(E) -> F) -> Recorded<F> {
+        Recorded { stamp: self.stamp, event: event(self.event) }
+    }
+}
+
+fn cursor(row: &SqliteRow) -> Result<Cursor, StoreError> {
+    Ok(Cursor { block_number: number(row, "block_number")?, log_index: number(row, "log_index")? })
+}
+
 fn recorded<E: Stored>(row: &SqliteRow) -> Result<Recorded<E>, StoreError> {
-    let cursor = Cursor { block_number: number(row, "block_number")?, log_index: number(row, "log_index")? };
+    let cursor = cursor(row)?;
     let event = E::read(row.try_get("kind")?, row.try_get("args")?).map_err(|e| StoreError::Unreadable {
         block_number: cursor.block_number,
         log_index: cursor.log_index,

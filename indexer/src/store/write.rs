@@ -1,6 +1,7 @@
 //! Applying a range of blocks, and taking blocks back after a reorganisation.
 
 use alloy::primitives::{Address, B256};
+use serde::Serialize;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{Store, StoreError, header, integer};
@@ -14,15 +15,16 @@ use crate::{
 const ROWS_PER_INSERT: usize = 500;
 
 /// A decoded event of the registry or of an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Logged {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ChainEvent {
     /// By the registry.
     Registry(RegistryEvent),
     /// By an app.
     App(Box<AppEvent>),
 }
 
-impl Logged {
+impl ChainEvent {
     fn kind(&self) -> &'static str {
         match self {
             Self::Registry(event) => event.kind(),
@@ -57,7 +59,7 @@ pub struct NewEvent {
     /// Contract that emitted it.
     pub address: Address,
     /// What it says.
-    pub event: Logged,
+    pub event: ChainEvent,
 }
 
 /// A range of blocks, fetched and checked.
@@ -79,11 +81,13 @@ impl Store {
             return Err(StoreError::HeadMoved);
         }
         insert_headers(&mut tx, &batch.headers).await?;
+        reinstate(&mut tx, &batch.headers).await?;
         insert_events(&mut tx, &batch.events).await?;
         if let Some(head) = batch.headers.last() {
             prune(&mut tx, head.number).await?;
         }
         tx.commit().await?;
+        self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
         Ok(())
     }
 
@@ -92,6 +96,17 @@ impl Store {
     pub async fn rewind(&self, registry: Address, keep: Option<u64>) -> Result<(), StoreError> {
         let above = keep.map(|number| integer("block number", number)).transpose()?.unwrap_or(-1);
         let mut tx = self.writer.begin_with("begin immediate").await?;
+        // Streams resume by the hash of a block: of one that is gone, they must learn what was kept.
+        sqlx::query(
+            "insert into orphan (hash, number, kept_number, kept_hash)
+             select gone.hash, gone.number, kept.number, kept.hash
+             from block gone left join block kept on kept.number = ? where gone.number > ? and true
+             on conflict (hash) do update set kept_number = excluded.kept_number, kept_hash = excluded.kept_hash",
+        )
+        .bind(above)
+        .bind(above)
+        .execute(&mut *tx)
+        .await?;
         sqlx::query("delete from event where block_number > ?").bind(above).execute(&mut *tx).await?;
         sqlx::query(
             "delete from event where address <> ? and address not in
@@ -103,6 +118,7 @@ impl Store {
         .await?;
         sqlx::query("delete from block where number > ?").bind(above).execute(&mut *tx).await?;
         tx.commit().await?;
+        self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
         Ok(())
     }
 }
@@ -137,6 +153,21 @@ async fn insert_headers(tx: &mut SqliteConnection, headers: &[Header]) -> Result
                     .execute(&mut *tx)
                     .await?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// A block that was taken back and is there again is no orphan any more.
+async fn reinstate(tx: &mut SqliteConnection, headers: &[Header]) -> Result<(), StoreError> {
+    let any: Option<i64> =
+        sqlx::query_scalar("select number from orphan limit 1").fetch_optional(&mut *tx).await?;
+    if any.is_some() {
+        for header in headers {
+            sqlx::query("delete from orphan where hash = ?")
+                .bind(header.hash.to_vec())
+                .execute(&mut *tx)
+                .await?;
         }
     }
     Ok(())

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, Bytes};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::put;
 use crate::{
     event::RegistryEvent,
+    schema as s,
     store::{By, Kinds, Select, Snapshot, Stamp, StoreError},
 };
 
@@ -28,13 +30,15 @@ const KINDS: &[&str] = &[
 ];
 
 /// A KMS root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Root {
     /// Counts up from 0; the latest that is not retired is the one to seal to.
     pub epoch: u32,
     /// Address of the root's signing key.
+    #[schema(value_type = s::Address)]
     pub root: Address,
     /// X-Wing public key that owners seal to.
+    #[schema(value_type = s::HexBytes)]
     pub sealing_key: Bytes,
     /// When and where.
     pub registered: Stamp,
@@ -43,24 +47,32 @@ pub struct Root {
 }
 
 /// The registry as of a block.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Registry)]
 pub struct RegistryState {
     /// Who administers it.
+    #[schema(value_type = Option<s::Address>)]
     pub owner: Option<Address>,
     /// dstack's KMS public key, if set.
+    #[schema(value_type = Option<s::HexBytes>)]
     pub k256_pubkey: Option<Bytes>,
     /// dstack's gateway app, if set.
     pub gateway_app_id: Option<String>,
     /// Ascending by epoch.
     #[serde(serialize_with = "values")]
+    #[schema(value_type = Vec<Root>)]
     pub roots: BTreeMap<u32, Root>,
     /// mrSystem of CVMs whose agents may get keys.
+    #[schema(value_type = Vec<s::Hash>)]
     pub agent_systems: BTreeSet<B256>,
     /// Allowed OS images.
+    #[schema(value_type = Vec<s::Hash>)]
     pub os_images: BTreeSet<B256>,
     /// Allowed measurements of the KMS itself.
+    #[schema(value_type = Vec<s::Hash>)]
     pub kms_aggregated_mrs: BTreeSet<B256>,
     /// Devices that the KMS itself may run on.
+    #[schema(value_type = Vec<s::Hash>)]
     pub kms_devices: BTreeSet<B256>,
 }
 

@@ -12,7 +12,7 @@ use crate::{
     study::*,
 };
 
-async fn study() -> (Node, Running, tempfile::TempDir) {
+pub(crate) async fn study() -> (Node, Running, tempfile::TempDir) {
     let node = Node::start().await;
     let dir = tempfile::tempdir().unwrap();
     for logs in until_open_run() {

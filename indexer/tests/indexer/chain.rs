@@ -10,6 +10,16 @@ pub(crate) const CHAIN_ID: u64 = 31337;
 /// Timestamp of block 0; each block is one second later.
 pub(crate) const GENESIS_TIME: u64 = 1_700_000_000;
 
+/// Reproducible numbers.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Block {
     pub(crate) hash: B256,

@@ -22,6 +22,7 @@ pub(crate) fn config(nodes: &[&Node], database: PathBuf) -> Config {
         registry: REGISTRY,
         database,
         listen: "127.0.0.1:0".parse().unwrap(),
+        console_connect: Vec::new(),
         confirmations: 2,
         from_block: 0,
         poll: Duration::from_millis(5),
@@ -48,6 +49,32 @@ impl Running {
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let response = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// The entity tag of an answer.
+    pub(crate) async fn tag(&self, path: &str) -> Option<String> {
+        let response = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
+        response.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned())
+    }
+
+    /// The status for a client that has this already.
+    pub(crate) async fn status_with(&self, path: &str, tag: &str) -> u16 {
+        let request = self.client.get(format!("{}{path}", self.url)).header("if-none-match", tag);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        assert_eq!(response.text().await.unwrap().is_empty(), status == 304, "{path}");
+        status
+    }
+
+    /// An event stream.
+    pub(crate) async fn stream(&self, path: &str, last: Option<&str>) -> Stream {
+        let mut request = self.client.get(format!("{}{path}", self.url));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Stream { response, text: String::new() }
     }
 
     pub(crate) async fn text(&self, path: &str) -> String {
@@ -98,6 +125,35 @@ impl Running {
     pub(crate) async fn ends(self) -> RunError {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("it ends by itself").unwrap().expect_err("with a reason")
+    }
+}
+
+/// A client of server-sent events.
+pub(crate) struct Stream {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Stream {
+    /// Name, id and data of the next event.
+    pub(crate) async fn next(&mut self) -> Option<(String, Option<String>, Value)> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| {
+                    event
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+                        .map(str::to_owned)
+                };
+                let found = field("event").map(|kind| (kind, field("id"), field("data")));
+                self.text = rest.to_owned();
+                if let Some((kind, id, data)) = found {
+                    return Some((kind, id, serde_json::from_str(&data.unwrap()).unwrap()));
+                }
+            }
+            let chunk = self.response.chunk().await.ok()??;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
     }
 }
 

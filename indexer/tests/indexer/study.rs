@@ -6,11 +6,12 @@ use alloy::{
 };
 use cohort_protocol::{
     abi::{
-        self,
+        self, IDstackApp,
         IDstackApp::{
             AppCreated, DatasetRegistered, OwnerAdded, OwnerBudget, ProposalActivated, ProposalApproved,
             ProposalCreated, ProposalRevoked, ReceiptPosted, RunOpened,
         },
+        IDstackKms,
         IDstackKms::AppRegistered,
     },
     ids::Label,
@@ -176,6 +177,55 @@ pub(crate) fn receipt(run: B256) -> (Address, LogData) {
         receipt,
         digest,
     })
+}
+
+/// Events of the registry that the study itself does not have.
+pub(crate) fn registry_logs() -> Logs {
+    let root = Address::repeat_byte(9);
+    vec![
+        by_registry(IDstackKms::RootRegistered { epoch: 0, root, sealingKey: vec![7u8; 1216].into() }),
+        by_registry(IDstackKms::AgentSystemAdded { mrSystem: B256::repeat_byte(0x51) }),
+        by_registry(IDstackKms::KmsInfoSet { k256Pubkey: vec![2u8; 33].into() }),
+        by_registry(IDstackKms::GatewayAppIdSet { gatewayAppId: "gateway".to_owned() }),
+    ]
+}
+
+/// Events of the app that the study itself does not have, which end nothing.
+pub(crate) fn every_kind() -> Logs {
+    let (word, someone) = (B256::repeat_byte(5), Address::repeat_byte(0x5a));
+    vec![
+        by_app(IDstackApp::RevokerSet { ownerId: owner_word(0), revoker: someone }),
+        by_app(IDstackApp::OwnerRotationStarted {
+            ownerId: owner_word(1),
+            account: account(1),
+            newAccount: someone,
+        }),
+        by_app(IDstackApp::AnalystSet { analyst: someone, listed: true }),
+        by_app(IDstackApp::ProposalRejected {
+            proposalId: proposal_id(0),
+            ownerIndex: 3,
+            reason: "too small a cohort".to_owned(),
+        }),
+        by_app(IDstackApp::ReceiptEquivocation {
+            runId: RUN,
+            agent: someone,
+            firstDigest: word,
+            digest: word,
+        }),
+        by_app(IDstackApp::AgentRevoked { agent: someone, ownerIndex: 2 }),
+        by_app(IDstackApp::ActionApproved {
+            actionId: word,
+            ownerIndex: 0,
+            data: vec![1, 2].into(),
+            salt: word,
+        }),
+        by_app(IDstackApp::ActionScheduled { actionId: word, readyAt: GENESIS_TIME }),
+        by_app(IDstackApp::ComposeHashAdded { composeHash: word }),
+        by_app(IDstackApp::DeviceAdded { deviceId: word }),
+        by_app(IDstackApp::SuccessorAnnounced { successor: someone }),
+        dataset(0, B256::repeat_byte(0xda), dataset_id(0)),
+        revoked(1, 3),
+    ]
 }
 
 /// Blocks from the foundation to an open run of hospitals A and B under an approved proposal: the key of hospital A

@@ -1,1 +1,0 @@
-console.log("skipped: no browser tests yet");

@@ -1,1 +1,0 @@
-// filled when docs/openapi exists
