@@ -41,6 +41,8 @@ check: contracts
 	cargo fmt --all --check
 	$(FORGE) fmt --check
 	cargo clippy --locked --workspace --all-targets $(DEV) -- -D warnings
+	script/spelling
+	script/dependencies
 
 fmt: contracts
 	cargo fmt --all
