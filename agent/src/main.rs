@@ -8,11 +8,14 @@ use clap::Parser;
 use cohort_agent::{
     api,
     chain::Chain,
+    compute::Sandbox,
     guest::GuestAgent,
     kms::Kms,
     run::{Agent, Setup},
 };
 use tracing::info;
+#[cfg(feature = "dev")]
+use tracing::warn;
 
 /// Computes the approved recipe on sealed data and lets out only its guarded aggregate.
 #[derive(Parser)]
@@ -33,6 +36,16 @@ struct Args {
     /// TDX collateral of this machine, as JSON (dcap-qvl's QuoteCollateralV3).
     #[arg(long, env = "COHORT_COLLATERAL_FILE")]
     collateral_file: PathBuf,
+    /// Python interpreter with the package `cohort-sdk`, for Python recipes.
+    #[arg(long, env = "COHORT_PYTHON", default_value = "/opt/cohort/python/bin/python3")]
+    python: PathBuf,
+    /// Folder with scripts that recipes name by SHA-256.
+    #[arg(long, env = "COHORT_SCRIPTS", default_value = "/opt/cohort/scripts")]
+    scripts: PathBuf,
+    /// Run scripts with limits but unconfined; for a development machine whose kernel has no Landlock.
+    #[cfg(feature = "dev")]
+    #[arg(long)]
+    insecure_dev_unconfined_scripts: bool,
     /// Blocks that openings and receipts must have on top before they count.
     #[arg(long, env = "COHORT_CONFIRMATIONS", default_value_t = 2)]
     confirmations: u64,
@@ -51,6 +64,9 @@ async fn main() -> anyhow::Result<()> {
         Some(place) => eprintln!("panic at {}:{}", place.file(), place.line()),
         None => eprintln!("panic"),
     }));
+    // No core dump, and no other process of this account reads this one's memory.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context("cannot make this process undumpable")?;
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| "info".into()),
@@ -80,12 +96,20 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let collateral = serde_json::from_str(&text)
         .with_context(|| format!("{} is not collateral JSON (QuoteCollateralV3)", path.display()))?;
+    let mut sandbox = Sandbox::new(args.python.clone());
+    sandbox.scripts.clone_from(&args.scripts);
+    #[cfg(feature = "dev")]
+    if args.insecure_dev_unconfined_scripts {
+        warn!(target: "cohort::agent", "scripts run unconfined: rows can leave");
+        sandbox.insecure_dev_unconfined = true;
+    }
     Ok(Agent::new(Setup {
         chain,
         kms: Kms::new(args.kms_url.clone())?,
         guest,
         app_compose: identity.app_compose,
         sealed_folder: args.sealed.clone(),
+        sandbox,
         collateral,
     })?)
 }

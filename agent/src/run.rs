@@ -22,7 +22,7 @@ use cohort_protocol::{
     hpke::{self, KeyPair, SecretBytes},
     ids::{ComposeHash, OwnerId, ProposalId, RunId},
     json::sha256,
-    recipe::Recipe,
+    recipe::{Engine, Recipe},
     release::{Binding, Certificate, DatasetRequest, ReceiptQuestion, Refusal, ReleaseRequest, WrapKeys},
     sign_rpc::{self, Input, PrivacyProof, ResultFile, SignedReceipt},
     terms::{SignedRunRequest, Terms},
@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     chain::{Chain, ChainError, ListedOwner},
-    compute::{self, GuardedOutput},
+    compute::{self, GuardedOutput, Sandbox},
     guest::{GuestAgent, GuestError},
     kms::{Kms, KmsError},
     store::{self, Candidate, StoreError},
@@ -187,6 +187,7 @@ pub struct Agent {
     kms: Kms,
     guest: GuestAgent,
     sealed_folder: PathBuf,
+    sandbox: Option<Sandbox>,
     collateral: Collateral,
     receipt_key: PrivateKeySigner,
     runs: Mutex<BTreeMap<RunId, RunState>>,
@@ -207,6 +208,8 @@ pub struct Setup {
     pub app_compose: String,
     /// Folder of sealed files.
     pub sealed_folder: PathBuf,
+    /// Where a Python recipe's script runs.
+    pub sandbox: Sandbox,
     /// Intel's (or the development platform's) statements for this machine.
     pub collateral: Collateral,
 }
@@ -241,6 +244,16 @@ impl Agent {
         let compose = AppCompose::parse(setup.app_compose.as_bytes()).map_err(|e| bad(&e))?;
         let recipe = compose.recipe().map_err(|e| bad(&e))?;
         compute::preflight(&recipe).map_err(|e| bad(&e))?;
+        compute::account(&recipe).map_err(|e| bad(&e))?;
+        let sandbox = match recipe.engine() {
+            Engine::Declared => None,
+            Engine::Python(python) => {
+                // Nothing is debited for a script that cannot be confined.
+                setup.sandbox.has_script(python).map_err(|e| bad(&e))?;
+                setup.sandbox.check().map_err(|e| bad(&e))?;
+                Some(setup.sandbox)
+            }
+        };
         Ok(Self {
             compose_hash: compose.compose_hash(),
             recipe,
@@ -249,6 +262,7 @@ impl Agent {
             kms: setup.kms,
             guest: setup.guest,
             sealed_folder: setup.sealed_folder,
+            sandbox,
             collateral: setup.collateral,
             receipt_key: PrivateKeySigner::random(),
             runs: Mutex::new(BTreeMap::new()),
@@ -625,13 +639,13 @@ impl Agent {
             jobs.push((owner.id.clone(), candidate.clone(), key));
         }
         drop(keys);
-        let recipe = self.recipe.clone();
+        let (recipe, sandbox) = (self.recipe.clone(), self.sandbox.clone());
         tokio::task::spawn_blocking(move || {
             let mut data = Vec::with_capacity(jobs.len());
             for (owner, candidate, key) in &jobs {
                 data.push((owner.clone(), candidate.unseal(key)?));
             }
-            let output = compute::compute(&recipe, data)?;
+            let output = compute::compute(&recipe, data, sandbox.as_ref())?;
             Ok(compute::guard(&recipe, output.value())?)
         })
         .await
@@ -653,7 +667,7 @@ impl Agent {
             evidence_hash,
             epsilon: prepared.terms.epsilon_per_run,
             delta: prepared.terms.delta_per_run,
-            privacy_proof: PrivacyProof::Proved,
+            privacy_proof: self.privacy_proof(),
             produced_at: now(),
             signature: Bytes::new(),
         };
@@ -662,6 +676,14 @@ impl Agent {
             self.receipt_key.sign_hash_sync(&digest).map_err(|_| RunError::Internal("signing failed"))?;
         receipt.signature = signature.as_bytes().to_vec().into();
         Ok(receipt)
+    }
+
+    /// R18: what a script's numbers reveal of one person is its author's claim.
+    fn privacy_proof(&self) -> PrivacyProof {
+        match self.recipe.engine() {
+            Engine::Declared => PrivacyProof::Proved,
+            Engine::Python(_) => PrivacyProof::Declared,
+        }
     }
 
     fn domain(&self) -> alloy::sol_types::Eip712Domain {

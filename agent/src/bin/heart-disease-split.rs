@@ -218,7 +218,7 @@ mod tests {
             (owner.parse().unwrap(), Zeroizing::new(std::fs::read(path).unwrap()))
         };
         let inputs = split(&table()).unwrap().into_iter().map(input).collect();
-        let output = compute(&recipe, inputs).unwrap();
+        let output = compute(&recipe, inputs, None).unwrap();
         let guarded = guard(&recipe, output.value()).unwrap().into_value();
         // 286 men of 55 to 64, noise of scale 5: more than 100 away has probability 2e-9.
         let men = guarded["measures"][0]["cells"][5]["value"].as_i64().unwrap();

@@ -4,22 +4,47 @@ use std::collections::{BTreeSet, HashSet};
 
 use cohort_protocol::{
     ids::OwnerId,
-    recipe::{Bounds, Groups, Key, Literal, Measure, MeasureKind, Op, Predicate, Recipe},
+    recipe::{Feature, Groups, Key, Literal, Measure, MeasureKind, Op, Predicate, Recipe},
 };
 
 use super::{
-    ComputeError, Input,
-    statistic::{Statistic, centred, clamp, terms, units},
+    ComputeError, Input, moments,
+    quantile::{self, Candidates},
+    statistic::{Statistic, centred, clamp, feature, on_steps, terms, units, variance_steps},
     table::{self, Batch, Values},
 };
 
-/// The exact statistics of each measure over all datasets.
-pub(super) fn statistics(recipe: &Recipe, inputs: Vec<Input>) -> Result<Vec<Vec<Statistic>>, ComputeError> {
+/// Gets the rows that count as they are read, owner by owner.
+pub(super) trait Rows {
+    /// An owner's rows begin.
+    fn begin(&mut self, owner: &OwnerId);
+    /// Some of its rows.
+    fn rows(&mut self, batch: &Batch<'_>, rows: &[usize]);
+    /// That was the last.
+    fn end(&mut self);
+}
+
+/// Nobody.
+pub(super) struct Nobody;
+
+impl Rows for Nobody {
+    fn begin(&mut self, _owner: &OwnerId) {}
+    fn rows(&mut self, _batch: &Batch<'_>, _rows: &[usize]) {}
+    fn end(&mut self) {}
+}
+
+/// The exact statistics of each measure over all datasets; `reader` gets the rows too.
+pub(super) fn statistics(
+    recipe: &Recipe,
+    inputs: Vec<Input>,
+    reader: &mut impl Rows,
+) -> Result<Vec<Vec<Statistic>>, ComputeError> {
     check_owners(recipe, &inputs)?;
     let mut sums: Vec<Sums> = recipe.measures().iter().map(|measure| Sums::new(recipe, measure)).collect();
     for (owner, bytes) in inputs {
         // Persons are told apart within one owner only: the same id at two owners is two persons.
         let mut seen = Seen::default();
+        reader.begin(&owner);
         table::read(recipe, &owner, bytes, |batch| {
             let rows = seen.admit(recipe, batch);
             let groups: Vec<Vec<Option<usize>>> =
@@ -27,7 +52,9 @@ pub(super) fn statistics(recipe: &Recipe, inputs: Vec<Input>) -> Result<Vec<Vec<
             for sums in &mut sums {
                 sums.add(recipe, batch, &rows, &groups);
             }
+            reader.rows(batch, &rows);
         })?;
+        reader.end();
     }
     Ok(sums.into_iter().map(|sums| sums.finish(recipe)).collect())
 }
@@ -134,57 +161,80 @@ const fn ordered(op: Op, value: i64, edge: i64) -> bool {
 /// Running totals of one measure: one vector per statistic, wide enough never to overflow.
 struct Sums<'a> {
     measure: &'a Measure,
-    /// For each key of the measure its index and the number of cells that one group spans.
+    /// For each key of the measure its index and the number of groups that one of its groups spans.
     strides: Vec<(usize, usize)>,
+    candidates: Option<Candidates>,
+    /// Entries per group, for each statistic.
+    widths: Vec<usize>,
     totals: Vec<Vec<i128>>,
 }
 
 impl<'a> Sums<'a> {
     fn new(recipe: &Recipe, measure: &'a Measure) -> Self {
-        let cells = recipe.cell_count(measure);
-        let mut span = cells;
-        let strides = measure.by.iter().zip(recipe.axes(measure)).map(|(key, axis)| {
-            span /= axis.len().max(1);
+        let axes: Vec<usize> =
+            measure.by.iter().map(|key| recipe.keys().get(*key).map_or(1, |key| key.labels.len())).collect();
+        let groups: usize = axes.iter().product();
+        let mut span = groups;
+        let strides = measure.by.iter().zip(&axes).map(|(key, axis)| {
+            span /= (*axis).max(1);
             (*key, span)
         });
         let strides = strides.collect();
-        Self { measure, strides, totals: vec![vec![0; cells]; terms(recipe, measure).len()] }
+        let candidates = match &measure.kind {
+            MeasureKind::Quantile { column, bounds, .. } => {
+                Some(Candidates::new(measure.round_to, *bounds, units(recipe, *column)))
+            }
+            _ => None,
+        };
+        let width = |width: usize| candidates.as_ref().map_or(width, Candidates::places);
+        let widths: Vec<usize> = terms(recipe, measure).iter().map(|term| width(term.width)).collect();
+        let totals = widths.iter().map(|width| vec![0; groups * width]).collect();
+        Self { measure, strides, candidates, widths, totals }
     }
 
     fn add(&mut self, recipe: &Recipe, batch: &Batch<'_>, rows: &[usize], groups: &[Vec<Option<usize>>]) {
         for row in rows {
-            if let Some(cell) = self.cell(*row, groups) {
-                self.add_row(recipe, batch, *row, cell);
+            if let Some(group) = self.group(*row, groups) {
+                self.add_row(recipe, batch, *row, group);
             }
         }
     }
 
-    fn cell(&self, row: usize, groups: &[Vec<Option<usize>>]) -> Option<usize> {
-        self.strides.iter().try_fold(0, |cell, (key, span)| {
+    fn group(&self, row: usize, groups: &[Vec<Option<usize>>]) -> Option<usize> {
+        self.strides.iter().try_fold(0, |index, (key, span)| {
             let group = (*groups.get(*key)?.get(row)?)?;
-            Some(cell + group * span)
+            Some(index + group * span)
         })
     }
 
-    fn add_row(&mut self, recipe: &Recipe, batch: &Batch<'_>, row: usize, cell: usize) {
+    fn add_row(&mut self, recipe: &Recipe, batch: &Batch<'_>, row: usize, group: usize) {
         let number = |column: usize| batch.columns.get(column).and_then(|values| values.number(row));
         match &self.measure.kind {
-            MeasureKind::Count { .. } => self.bump(0, cell, 1),
+            MeasureKind::Count { .. } => self.bump(0, group, 0, 1),
             MeasureKind::Proportion { test, .. } => {
                 if passes(recipe, test, batch, row) {
-                    self.bump(0, cell, 1);
+                    self.bump(0, group, 0, 1);
                 }
             }
             MeasureKind::Mean { column, bounds, .. } => {
                 if let Some(value) = number(*column) {
-                    self.bump(0, cell, centred(value, *bounds, units(recipe, *column)));
-                    self.bump(1, cell, 1);
+                    self.bump(0, group, 0, centred(value, *bounds, units(recipe, *column)));
+                    self.bump(1, group, 0, 1);
+                }
+            }
+            MeasureKind::Variance { column, bounds, .. } => {
+                if let Some(value) = number(*column) {
+                    let units = units(recipe, *column);
+                    let steps = variance_steps(*bounds, units);
+                    let distance = on_steps(value, *bounds, units, steps);
+                    self.bump(0, group, 0, distance);
+                    self.bump(1, group, 0, 2 * distance * distance - steps * steps);
+                    self.bump(2, group, 0, 1);
                 }
             }
             MeasureKind::Sum { column, bounds, .. } => {
                 if let Some(value) = number(*column) {
-                    let bounds: Bounds = *bounds;
-                    self.bump(0, cell, clamp(value, bounds, units(recipe, *column)));
+                    self.bump(0, group, 0, clamp(value, *bounds, units(recipe, *column)));
                 }
             }
             MeasureKind::Histogram { column, edges, .. } => {
@@ -193,14 +243,57 @@ impl<'a> Sums<'a> {
                 if let Some(bin) =
                     above.and_then(|above| above.checked_sub(1)).filter(|bin| bin + 1 < edges.len())
                 {
-                    self.bump(0, cell + bin, 1);
+                    self.bump(0, group, bin, 1);
                 }
+            }
+            MeasureKind::Quantile { column, bounds, .. } => {
+                let value = number(*column).map(|value| clamp(value, *bounds, units(recipe, *column)));
+                let place = value.zip(self.candidates.as_ref()).map(|(value, among)| among.place(value));
+                if let Some(place) = place {
+                    self.bump(0, group, place, 1);
+                }
+            }
+            MeasureKind::LinearRegression { target, bounds, features, .. } => {
+                let target = number(*target)
+                    .map(|value| on_steps(value, *bounds, units(recipe, *target), moments::STEPS));
+                self.add_products(recipe, batch, row, group, features, target);
+            }
+            MeasureKind::LogisticRegression { test, features, .. } => {
+                let known = batch.columns.get(test.column).is_some_and(|values| values.is_known(row));
+                let sign = if passes(recipe, test, batch, row) { moments::STEPS } else { -moments::STEPS };
+                self.add_products(recipe, batch, row, group, features, known.then_some(sign));
+            }
+            // The script's numbers are put in when it has ended.
+            MeasureKind::Emitted { .. } => {}
+        }
+    }
+
+    /// A person takes part if all features and the target are known.
+    fn add_products(
+        &mut self,
+        recipe: &Recipe,
+        batch: &Batch<'_>,
+        row: usize,
+        group: usize,
+        features: &[Feature],
+        target: Option<i64>,
+    ) {
+        let value = |of: &Feature| {
+            let number = batch.columns.get(of.column)?.number(row)?;
+            Some(feature(recipe, of, number))
+        };
+        let values: Option<Vec<i64>> = features.iter().map(value).collect();
+        if let Some((values, target)) = values.zip(target) {
+            for (entry, product) in moments::products(&values, target).enumerate() {
+                self.bump(0, group, entry, product);
             }
         }
     }
 
-    fn bump(&mut self, statistic: usize, cell: usize, by: i64) {
-        if let Some(total) = self.totals.get_mut(statistic).and_then(|totals| totals.get_mut(cell)) {
+    fn bump(&mut self, statistic: usize, group: usize, entry: usize, by: i64) {
+        let Some(width) = self.widths.get(statistic) else { return };
+        let at = group * width + entry;
+        if let Some(total) = self.totals.get_mut(statistic).and_then(|totals| totals.get_mut(at)) {
             *total += i128::from(by);
         }
     }
@@ -208,11 +301,24 @@ impl<'a> Sums<'a> {
     /// Totals as 64-bit integers; saturating keeps the sensitivity, since it moves no two values apart.
     fn finish(self, recipe: &Recipe) -> Vec<Statistic> {
         let narrow = |total: i128| total.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-        let values = self.totals.into_iter().map(|totals| totals.into_iter().map(narrow).collect());
+        let values =
+            self.totals.into_iter().map(|totals| totals.into_iter().map(narrow).collect::<Vec<i64>>()).map(
+                |values| match (&self.measure.kind, &self.candidates) {
+                    (MeasureKind::Quantile { probability, .. }, Some(candidates)) => values
+                        .chunks_exact(candidates.places())
+                        .flat_map(|places| quantile::scores(places, *probability))
+                        .collect(),
+                    _ => values,
+                },
+            );
         let terms = terms(recipe, self.measure).into_iter();
-        terms
-            .zip(values)
-            .map(|((sensitivity, share), values)| Statistic { sensitivity, share, values })
-            .collect()
+        let statistic = |(term, values): (super::statistic::Term, Vec<i64>)| Statistic {
+            mechanism: term.mechanism,
+            sensitivity: term.sensitivity,
+            share: term.share,
+            width: term.width,
+            values,
+        };
+        terms.zip(values).map(statistic).collect()
     }
 }

@@ -8,7 +8,7 @@ use cohort_protocol::{
 use jsonschema::Draft;
 use serde_json::Value;
 
-use super::rounding::micros;
+use super::{rounding::micros, suppression};
 
 /// An output that may leave, in canonical form. Only [`guard`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,8 @@ pub enum GuardError {
     /// Not of the schema that the owners approved, or not of the one that the measures have.
     #[error("the output does not follow the recipe's output schema")]
     Schema,
-    /// Cells out of declared order, a number between rounding steps, or a withheld cell with a value.
+    /// Cells out of declared order, a number between rounding steps, a withheld cell with a value, or one that a total
+    /// gives away.
     #[error("the output does not follow the recipe's measures")]
     Measures,
 }
@@ -87,7 +88,9 @@ pub fn guard(recipe: &Recipe, output: &Value) -> Result<GuardedOutput, GuardErro
 
 fn follows_measures(recipe: &Recipe, output: &Value) -> bool {
     let measures = output.get("measures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    measures.len() == recipe.measures().len()
+    let shown = measures.iter().map(|measure| cells(measure).iter().map(is_shown).collect()).collect();
+    suppression::is_complementary(recipe, &shown)
+        && measures.len() == recipe.measures().len()
         && recipe
             .measures()
             .iter()
@@ -96,9 +99,17 @@ fn follows_measures(recipe: &Recipe, output: &Value) -> bool {
 }
 
 fn follows_measure(recipe: &Recipe, measure: &Measure, value: &Value) -> bool {
-    let cells = value.get("cells").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let cells = cells(value);
     let keys = recipe.cell_keys(measure);
     cells.len() == keys.len() && keys.iter().zip(cells).all(|(key, cell)| follows_cell(measure, key, cell))
+}
+
+fn cells(measure: &Value) -> &[Value] {
+    measure.get("cells").and_then(Value::as_array).map_or(&[][..], Vec::as_slice)
+}
+
+fn is_shown(cell: &Value) -> bool {
+    cell.get("suppressed") == Some(&Value::Bool(false))
 }
 
 fn follows_cell(measure: &Measure, key: &[&str], cell: &Value) -> bool {

@@ -6,14 +6,26 @@
 use cohort_protocol::recipe::Recipe;
 use serde_json::Value;
 
-use super::{ComputeError, Input, aggregate, release};
+use super::{
+    ComputeError, Input, aggregate, release,
+    statistic::{Mechanism, Statistic},
+};
 
 /// The exact table, in the shape of the noisy one. A cell is withheld only where nobody is in it.
 pub fn exact_table(recipe: &Recipe, inputs: Vec<Input>) -> Result<Value, ComputeError> {
-    let statistics = aggregate::statistics(recipe, inputs)?;
-    let values: Vec<Vec<Vec<i64>>> = statistics
-        .into_iter()
-        .map(|measure| measure.into_iter().map(|statistic| statistic.values).collect())
-        .collect();
+    let statistics = aggregate::statistics(recipe, inputs, &mut aggregate::Nobody)?;
+    let values: Vec<Vec<Vec<i64>>> =
+        statistics.into_iter().map(|measure| measure.into_iter().map(exact).collect()).collect();
     Ok(release::output(recipe, &values, 0))
+}
+
+fn exact(statistic: Statistic) -> Vec<i64> {
+    let least = |scores: &[i64]| {
+        let least = scores.iter().enumerate().min_by_key(|(_, score)| **score);
+        least.map_or(0, |(index, _)| index as i64)
+    };
+    match statistic.mechanism {
+        Mechanism::Laplace => statistic.values,
+        Mechanism::LeastScore => statistic.values.chunks_exact(statistic.width.max(1)).map(least).collect(),
+    }
 }

@@ -1,18 +1,23 @@
 //! The declared engine: owners' tables in, the recipe's noisy numbers out (docs/spec/recipe.md).
 //!
 //! Every released number is a function of *statistics*: vectors of integers whose sensitivity to one person
-//! follows from the recipe alone. Noise is added to statistics once, by OpenDP's discrete Laplace sampler on
-//! integers; everything after that is post-processing. No row can make a run fail: unusable values are missing,
+//! follows from the recipe alone. They are released once, by OpenDP's discrete Laplace sampler on integers or its
+//! selection of a least score; everything after that is post-processing. No row can make a run fail: unusable values are missing,
 //! and what is wrong with a file as a whole is one constant code.
 
 mod aggregate;
 mod guard;
 #[cfg(feature = "dev")]
 pub mod insecure_plain;
+mod moments;
 mod noise;
+mod python;
+mod quantile;
 mod release;
 mod rounding;
 mod statistic;
+mod suppression;
+pub mod synthetic;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -20,12 +25,14 @@ mod tests;
 use cohort_protocol::{
     ids::{Label, OwnerId},
     loss::Epsilon,
-    recipe::Recipe,
+    recipe::{Engine, Recipe},
 };
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 pub use guard::{GuardError, GuardedOutput, guard};
+pub use python::Sandbox;
+use statistic::Statistic;
 
 /// One owner's opened dataset: Parquet, or CSV with a header line.
 pub type Input = (OwnerId, Zeroizing<Vec<u8>>);
@@ -61,6 +68,21 @@ pub enum ComputeError {
     /// A dataset is not a readable file. Deliberately without detail.
     #[error("a dataset cannot be read")]
     InputUnusable,
+    /// Larger than the agent takes, or not read in time.
+    #[error("a dataset is larger than this agent takes: {limit}")]
+    InputTooLarge {
+        /// Which limit.
+        limit: &'static str,
+    },
+    /// The recipe has a script, and it cannot be confined or started here.
+    #[error("the recipe's script cannot be confined on this machine")]
+    Sandbox,
+    /// The script that the recipe names by hash is not here.
+    #[error("the recipe's script is not in the container image")]
+    Script,
+    /// OpenDP's accountant finds that the recipe's mechanisms cost more than the recipe declares.
+    #[error("the recipe's mechanisms cost more than it declares")]
+    Loss,
     /// The sampler refused or had no randomness.
     #[error("noise could not be drawn")]
     Noise,
@@ -73,7 +95,9 @@ impl ComputeError {
             Self::NoInput | Self::UnknownOwner { .. } | Self::RepeatedOwner { .. } => "input_owner",
             Self::Schema { .. } => "input_schema",
             Self::InputUnusable => "input_unusable",
-            Self::Noise => "noise_unavailable",
+            Self::InputTooLarge { .. } => "input_too_large",
+            Self::Sandbox | Self::Script => "script_unavailable",
+            Self::Loss | Self::Noise => "noise_unavailable",
         }
     }
 }
@@ -105,9 +129,67 @@ pub fn preflight(recipe: &Recipe) -> Result<(), GuardError> {
     guard(recipe, &release::output(recipe, &[], recipe.minimum_group_size())).map(drop)
 }
 
+/// What each measure costs by OpenDP's own accounting, and all of them composed: floats, rounded up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    /// Loss of each measure, in the recipe's order.
+    pub measures: Vec<f64>,
+    /// Loss of all of them together.
+    pub total: f64,
+}
+
+/// Asks OpenDP what a run costs: the privacy map of each mechanism at the sensitivity that follows from the recipe,
+/// composed.
+///
+/// Errors: [`ComputeError::Loss`] if that is more than the recipe declares.
+pub fn account(recipe: &Recipe) -> Result<Account, ComputeError> {
+    let terms: Vec<Vec<statistic::Term>> =
+        recipe.measures().iter().map(|measure| statistic::terms(recipe, measure)).collect();
+    let measures: Result<Vec<f64>, ComputeError> = terms.iter().map(|terms| noise::loss(terms)).collect();
+    let total = noise::loss(&terms.concat())?;
+    if total > recipe.epsilon_per_run().as_f64() {
+        return Err(ComputeError::Loss);
+    }
+    Ok(Account { measures: measures?, total })
+}
+
 /// Runs a recipe over the datasets of some or all of its owners. The datasets are wiped when it returns.
-pub fn compute(recipe: &Recipe, inputs: Vec<Input>) -> Result<Output, ComputeError> {
-    let statistics = aggregate::statistics(recipe, inputs)?;
+///
+/// `sandbox` is where a Python recipe's script runs; others need none.
+pub fn compute(
+    recipe: &Recipe,
+    inputs: Vec<Input>,
+    sandbox: Option<&Sandbox>,
+) -> Result<Output, ComputeError> {
+    let statistics = match recipe.engine() {
+        Engine::Declared => aggregate::statistics(recipe, inputs, &mut aggregate::Nobody)?,
+        Engine::Python(_) => {
+            let sandbox = sandbox.ok_or(ComputeError::Sandbox)?;
+            python::statistics(recipe, inputs, sandbox, python::Errors::Hidden)?.0
+        }
+    };
+    noisy(recipe, statistics)
+}
+
+/// Runs a recipe over synthetic rows that are made here, so that a script's error may be shown; with it, if any.
+pub fn rehearse(
+    recipe: &Recipe,
+    rows: synthetic::Rows,
+    sandbox: Option<&Sandbox>,
+) -> Result<(Output, Option<String>), ComputeError> {
+    let inputs = synthetic::inputs(recipe, rows);
+    let (statistics, error) = match recipe.engine() {
+        Engine::Declared => (aggregate::statistics(recipe, inputs, &mut aggregate::Nobody)?, None),
+        Engine::Python(_) => {
+            let sandbox = sandbox.ok_or(ComputeError::Sandbox)?;
+            python::statistics(recipe, inputs, sandbox, python::Errors::Shown)?
+        }
+    };
+    Ok((noisy(recipe, statistics)?, error))
+}
+
+fn noisy(recipe: &Recipe, statistics: Vec<Vec<Statistic>>) -> Result<Output, ComputeError> {
+    account(recipe)?;
     let mut epsilon = Epsilon(0);
     let mut noisy = Vec::with_capacity(statistics.len());
     for measure in statistics {

@@ -4,15 +4,19 @@ use cohort_protocol::recipe::{Bounds, Measure, MeasureKind, Recipe};
 use serde_json::{Value, json};
 
 use super::{
-    rounding::{MAX_SAFE, nearest},
-    statistic::units,
+    moments::{self, Moments},
+    rounding::{MAX_SAFE, nearest, nearest_to},
+    statistic::{terms, units, variance_steps, width},
+    suppression::{self, Shown},
 };
 
 /// The output: per measure its cells with key, value and whether the value is withheld.
 ///
 /// `noisy` holds the noisy vectors per measure; `least` is the noisy count below which a cell is withheld.
 pub(super) fn output(recipe: &Recipe, noisy: &[Vec<Vec<i64>>], least: u32) -> Value {
-    let release = Release { recipe, noisy, least: i64::from(least) };
+    let mut release = Release { recipe, noisy, shown: Vec::new() };
+    release.shown =
+        suppression::shown(recipe, |measure, cell| release.persons(measure, cell), i64::from(least));
     let measures: Vec<Value> = recipe
         .measures()
         .iter()
@@ -25,7 +29,7 @@ pub(super) fn output(recipe: &Recipe, noisy: &[Vec<Vec<i64>>], least: u32) -> Va
 struct Release<'a> {
     recipe: &'a Recipe,
     noisy: &'a [Vec<Vec<i64>>],
-    least: i64,
+    shown: Shown,
 }
 
 impl Release<'_> {
@@ -44,44 +48,99 @@ impl Release<'_> {
         }
     }
 
-    /// The rounded number of a cell, or null where it is withheld.
-    fn value(&self, index: usize, measure: &Measure, cell: usize) -> Value {
-        let step = measure.round_to;
-        let first = self.statistic(index, 0, cell);
+    /// The noisy number of persons that a cell is about.
+    fn persons(&self, index: usize, cell: usize) -> i64 {
+        let Some(measure) = self.recipe.measures().get(index) else { return 0 };
+        let group = cell / measure.kind.last_axis().len().max(1);
         match &measure.kind {
-            MeasureKind::Count { .. } | MeasureKind::Histogram { .. } => match self.enough(first) {
-                Some(count) => nearest(count, 1, step, 0, MAX_SAFE),
-                None => Value::Null,
-            },
-            MeasureKind::Proportion { over, .. } => match self.enough(self.statistic(*over, 0, cell)) {
-                Some(count) => nearest(first.max(0).into(), count, step, 0, 1),
-                None => Value::Null,
-            },
-            MeasureKind::Mean { column, bounds, .. } => match self.enough(self.statistic(index, 1, cell)) {
-                Some(count) => {
-                    let (numerator, denominator) = mean(first, count, *bounds, units(self.recipe, *column));
-                    nearest(numerator, denominator, step, bounds.lower, bounds.upper)
-                }
-                None => Value::Null,
-            },
-            MeasureKind::Sum { column, over, .. } => match self.enough(self.statistic(*over, 0, cell)) {
-                Some(_) => {
-                    nearest(first.into(), units(self.recipe, *column).into(), step, -MAX_SAFE, MAX_SAFE)
-                }
-                None => Value::Null,
-            },
+            MeasureKind::Count { .. } | MeasureKind::Histogram { .. } => self.statistic(index, 0, cell),
+            MeasureKind::Mean { .. } => self.statistic(index, 1, cell),
+            MeasureKind::Variance { .. } => self.statistic(index, 2, cell),
+            MeasureKind::LinearRegression { features, .. }
+            | MeasureKind::LogisticRegression { features, .. } => {
+                let first = group * moments::count(features.len());
+                self.statistic(index, 0, first) / (moments::STEPS * moments::STEPS)
+            }
+            MeasureKind::Proportion { over, .. }
+            | MeasureKind::Sum { over, .. }
+            | MeasureKind::Quantile { over, .. }
+            | MeasureKind::Emitted { over, .. } => self.statistic(*over, 0, group),
         }
     }
 
-    fn statistic(&self, measure: usize, which: usize, cell: usize) -> i64 {
-        let vector = self.noisy.get(measure).and_then(|vectors| vectors.get(which));
-        vector.and_then(|vector| vector.get(cell)).copied().unwrap_or(0)
+    /// The rounded number of a cell, or null where it is withheld.
+    fn value(&self, index: usize, measure: &Measure, cell: usize) -> Value {
+        let is_shown = self.shown.get(index).and_then(|cells| cells.get(cell)).copied().unwrap_or(false);
+        if !is_shown {
+            return Value::Null;
+        }
+        let step = measure.round_to;
+        // Shown cells have at least one person, so that their number can divide.
+        let persons = i128::from(self.persons(index, cell).max(1));
+        let first = self.statistic(index, 0, cell);
+        let (least, most) = self.recipe.range(measure);
+        match &measure.kind {
+            MeasureKind::Count { .. } | MeasureKind::Histogram { .. } => {
+                nearest(persons, 1, step, 0, MAX_SAFE)
+            }
+            MeasureKind::Proportion { .. } => nearest(first.max(0).into(), persons, step, 0, 1),
+            MeasureKind::Mean { column, bounds, .. } => {
+                let (numerator, denominator) = mean(first, persons, *bounds, units(self.recipe, *column));
+                nearest(numerator, denominator, step, least, most)
+            }
+            MeasureKind::Variance { column, bounds, .. } => {
+                let steps = variance_steps(*bounds, units(self.recipe, *column));
+                let value = variance(first, self.statistic(index, 1, cell), persons, steps);
+                nearest_to(value * (width(*bounds) as f64 / 2.0).powi(2), step, least, most)
+            }
+            MeasureKind::Sum { column, .. } => {
+                nearest(first.into(), units(self.recipe, *column).into(), step, least, most)
+            }
+            MeasureKind::Quantile { bounds, .. } => {
+                let steps = i128::from(step.ends(*bounds).0) + i128::from(first);
+                nearest(steps * i128::from(step.micros()), 1_000_000, step, least, most)
+            }
+            MeasureKind::Emitted { .. } => {
+                nearest(i128::from(first) * i128::from(step.micros()), 1_000_000, step, least, most)
+            }
+            MeasureKind::LinearRegression { .. } | MeasureKind::LogisticRegression { .. } => {
+                nearest_to(self.coefficient(index, measure, cell).unwrap_or(0.0), step, least, most)
+            }
+        }
     }
 
-    /// A noisy count that is large enough, and at least 1 so that it can divide.
-    fn enough(&self, count: i64) -> Option<i128> {
-        (count >= self.least.max(1)).then_some(count.into())
+    /// One coefficient in the columns' own units.
+    fn coefficient(&self, index: usize, measure: &Measure, cell: usize) -> Option<f64> {
+        let (features, target, outcome) = match &measure.kind {
+            MeasureKind::LinearRegression { bounds, features, .. } => (features, Some(*bounds), 1.0),
+            // The second-order expansion of the logistic loss around 0 has its least value at twice the least-squares
+            // solution for outcomes of plus and minus 1.
+            MeasureKind::LogisticRegression { features, .. } => (features, None, 2.0),
+            _ => return None,
+        };
+        let entries = moments::count(features.len());
+        let (group, term) = (cell / (features.len() + 1), cell % (features.len() + 1));
+        let vector = self.noisy.get(index)?.first()?;
+        let moments = Moments::read(vector.get(group * entries..(group + 1) * entries)?, features.len())?;
+        let share = terms(self.recipe, measure).first()?.share;
+        let scaled = moments.solve(entries as f64 / share.as_f64())?;
+        let scaled: Vec<f64> = scaled.iter().map(|beta| outcome * beta).collect();
+        let bounds: Vec<Bounds> = features.iter().map(|feature| feature.bounds).collect();
+        moments::in_units(&scaled, target, &bounds).get(term).copied()
     }
+
+    fn statistic(&self, measure: usize, which: usize, entry: usize) -> i64 {
+        let vector = self.noisy.get(measure).and_then(|vectors| vectors.get(which));
+        vector.and_then(|vector| vector.get(entry)).copied().unwrap_or(0)
+    }
+}
+
+/// Variance of values scaled to plus or minus 1, from the sums of `d` and of `2 d^2 - steps^2`.
+fn variance(sum: i64, squares: i64, persons: i128, steps: i64) -> f64 {
+    let (persons, steps) = (persons as f64, steps as f64);
+    let mean = sum as f64 / persons / steps;
+    let mean_of_squares = (squares as f64 / persons / (steps * steps) + 1.0) / 2.0;
+    mean_of_squares - mean * mean
 }
 
 /// Middle of the bounds plus half the mean of the centred values, as a fraction in whole units.

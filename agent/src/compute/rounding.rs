@@ -19,6 +19,13 @@ pub(super) fn nearest(numerator: i128, denominator: i128, step: Step, lower: i64
     number(steps.min(most).max(least) * step)
 }
 
+/// [`nearest`] for a number that post-processing computed in floating point; what is not finite counts as 0.
+pub(super) fn nearest_to(value: f64, step: Step, lower: i64, upper: i64) -> Value {
+    const LARGEST: f64 = 1e18;
+    let micros = if value.is_finite() { (value * ONE as f64).clamp(-LARGEST, LARGEST) } else { 0.0 };
+    nearest(micros as i128, ONE, step, lower, upper)
+}
+
 fn round_div(numerator: i128, denominator: i128) -> i128 {
     let (quotient, rest) = (numerator / denominator, numerator % denominator);
     let away = rest.unsigned_abs() >= denominator.unsigned_abs() - rest.unsigned_abs();

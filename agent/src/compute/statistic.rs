@@ -2,33 +2,97 @@
 
 use cohort_protocol::{
     loss::Epsilon,
-    recipe::{Bounds, Measure, MeasureKind, Recipe},
+    recipe::{Bounds, Feature, Measure, MeasureKind, Recipe},
 };
 
-/// A vector of exact integers, one per declared cell.
+use super::{moments, quantile};
+
+/// Values of a variance are read on this many steps on either side of the middle of their bounds: their squares
+/// then add up over 10^8 persons within 64 bits.
+pub(super) const VARIANCE_STEPS: i64 = 1 << 18;
+
+/// How a statistic is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    /// Discrete Laplace noise on every entry; `sensitivity` is in L1 over the whole vector.
+    Laplace,
+    /// For each cell the index of (nearly) the least score; `sensitivity` is that of each score, and one person's
+    /// row is in one cell.
+    LeastScore,
+}
+
+/// A vector of exact integers, `width` of them for each group of the measure's keys.
 ///
-/// Adding or removing all rows of one person changes one entry, by at most `sensitivity`: a person has one row,
-/// a row is in at most one cell. So `sensitivity` is also the L1 sensitivity of the whole vector, and cells
-/// compose in parallel.
+/// A person has one row, and a row is in at most one group: adding or removing a person changes entries of one group
+/// only. So what holds for one group holds for the whole vector, and groups compose in parallel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Statistic {
+    pub(super) mechanism: Mechanism,
     pub(super) sensitivity: i64,
     pub(super) share: Epsilon,
+    pub(super) width: usize,
     pub(super) values: Vec<i64>,
 }
 
-/// Sensitivity and share of each statistic of a measure, in the order in which [`super::release`] reads them.
-pub(super) fn terms(recipe: &Recipe, measure: &Measure) -> Vec<(i64, Epsilon)> {
+/// Everything about a statistic that follows from the recipe alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Term {
+    pub(super) mechanism: Mechanism,
+    pub(super) sensitivity: i64,
+    pub(super) share: Epsilon,
+    /// Entries per group.
+    pub(super) width: usize,
+}
+
+impl Term {
+    const fn noise(sensitivity: i64, share: Epsilon) -> Self {
+        Self { mechanism: Mechanism::Laplace, sensitivity, share, width: 1 }
+    }
+
+    const fn wide(self, width: usize) -> Self {
+        Self { width, ..self }
+    }
+}
+
+/// The statistics of a measure, in the order in which [`super::release`] reads them.
+pub(super) fn terms(recipe: &Recipe, measure: &Measure) -> Vec<Term> {
     match &measure.kind {
-        MeasureKind::Count { epsilon }
-        | MeasureKind::Proportion { epsilon, .. }
-        | MeasureKind::Histogram { epsilon, .. } => vec![(1, *epsilon)],
+        MeasureKind::Count { epsilon } | MeasureKind::Proportion { epsilon, .. } => {
+            vec![Term::noise(1, *epsilon)]
+        }
+        MeasureKind::Histogram { epsilon, bins, .. } => vec![Term::noise(1, *epsilon).wide(bins.len())],
         MeasureKind::Mean { column, bounds, epsilon_sum, epsilon_count } => {
-            vec![(width(*bounds) * units(recipe, *column), *epsilon_sum), (1, *epsilon_count)]
+            let reach = width(*bounds) * units(recipe, *column);
+            vec![Term::noise(reach, *epsilon_sum), Term::noise(1, *epsilon_count)]
+        }
+        MeasureKind::Variance { column, bounds, epsilon_sum, epsilon_squares, epsilon_count } => {
+            let steps = variance_steps(*bounds, units(recipe, *column));
+            vec![
+                Term::noise(steps, *epsilon_sum),
+                Term::noise(steps * steps, *epsilon_squares),
+                Term::noise(1, *epsilon_count),
+            ]
         }
         MeasureKind::Sum { column, bounds, epsilon, .. } => {
             let largest = bounds.lower.abs().max(bounds.upper.abs());
-            vec![(largest * units(recipe, *column), *epsilon)]
+            vec![Term::noise(largest * units(recipe, *column), *epsilon)]
+        }
+        MeasureKind::Quantile { bounds, probability, epsilon, .. } => vec![Term {
+            mechanism: Mechanism::LeastScore,
+            sensitivity: quantile::sensitivity(*probability),
+            share: *epsilon,
+            width: measure.round_to.multiples(*bounds),
+        }],
+        MeasureKind::LinearRegression { features, epsilon, .. }
+        | MeasureKind::LogisticRegression { features, epsilon, .. } => {
+            vec![
+                Term::noise(moments::sensitivity(features.len()), *epsilon)
+                    .wide(moments::count(features.len())),
+            ]
+        }
+        MeasureKind::Emitted { labels, sensitivity, epsilon, .. } => {
+            let sensitivity = i64::try_from(*sensitivity).unwrap_or(i64::MAX);
+            vec![Term::noise(sensitivity, *epsilon).wide(labels.len().max(1))]
         }
     }
 }
@@ -47,6 +111,24 @@ pub(super) fn clamp(value: i64, bounds: Bounds, units: i64) -> i64 {
 /// times `units`, which halves the sensitivity against summing values as they are.
 pub(super) fn centred(value: i64, bounds: Bounds, units: i64) -> i64 {
     2 * clamp(value, bounds, units) - (bounds.lower + bounds.upper) * units
+}
+
+/// [`centred`] on a coarser grid of `steps` either side of the middle: within plus or minus `steps`.
+pub(super) fn on_steps(value: i64, bounds: Bounds, units: i64, steps: i64) -> i64 {
+    let reach = i128::from(width(bounds) * units);
+    let scaled = i128::from(centred(value, bounds, units)) * i128::from(steps);
+    // Halves go up; the result is within plus or minus `steps`, so the cast is exact.
+    (2 * scaled + reach).div_euclid(2 * reach) as i64
+}
+
+/// The grid of a variance: the column's own where that is not finer.
+pub(super) fn variance_steps(bounds: Bounds, units: i64) -> i64 {
+    (width(bounds) * units).min(VARIANCE_STEPS)
+}
+
+/// A feature's value on the grid of regressions.
+pub(super) fn feature(recipe: &Recipe, feature: &Feature, value: i64) -> i64 {
+    on_steps(value, feature.bounds, units(recipe, feature.column), moments::STEPS)
 }
 
 /// Width of the bounds in whole units.

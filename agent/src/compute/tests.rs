@@ -3,6 +3,7 @@
 mod accuracy;
 mod engine;
 mod hostile;
+mod measures;
 mod privacy;
 
 use cohort_protocol::{compose::AppCompose, recipe::Recipe};
@@ -53,7 +54,7 @@ fn rows(lines: &[&str]) -> Input {
 }
 
 fn exact(recipe: &Recipe, inputs: Vec<Input>) -> Vec<Vec<Statistic>> {
-    aggregate::statistics(recipe, inputs).unwrap()
+    aggregate::statistics(recipe, inputs, &mut aggregate::Nobody).unwrap()
 }
 
 /// The exact vector of one statistic of the study's measures.
@@ -63,9 +64,16 @@ fn vector(recipe: &Recipe, inputs: Vec<Input>, measure: usize, statistic: usize)
 
 /// A recipe with every measure and column type, over `id,group,amount,flag`.
 fn every_kind() -> Recipe {
+    let mut section = every_kind_section();
+    let schema = Recipe::parse(&section).unwrap().derived_output_schema();
+    section["output_schema"] = schema;
+    Recipe::parse(&section).unwrap()
+}
+
+fn every_kind_section() -> Value {
     let key = json!([{ "name": "group", "column": "group", "categories": ["x", "y"] },
                      { "name": "flag", "column": "flag", "categories": [true, false] }]);
-    let mut section = json!({
+    json!({
         "version": 1, "title": "every kind", "engine": "declared",
         "datasets": { "owners": ["a", "b"], "columns": [
             { "name": "id", "type": "utf8", "nullable": false },
@@ -73,7 +81,7 @@ fn every_kind() -> Recipe {
             { "name": "amount", "type": "float64", "decimals": 2, "nullable": true, "missing_values": [-1] },
             { "name": "flag", "type": "bool", "nullable": true }
         ] },
-        "privacy": { "unit": "id", "epsilon_per_run": "5", "epsilon_budget": "5", "delta": "0" },
+        "privacy": { "unit": "id", "epsilon_per_run": "9", "epsilon_budget": "9", "delta": "0" },
         "keys": key,
         "measures": [
             { "name": "n", "kind": "count", "by": ["group"], "round_to": "1", "epsilon": "1" },
@@ -83,13 +91,31 @@ fn every_kind() -> Recipe {
               "round_to": "0.01", "epsilon_sum": "0.5", "epsilon_count": "0.5" },
             { "name": "s", "kind": "sum", "by": ["group"], "column": "amount", "lower": -3, "upper": 4, "over": "n",
               "round_to": "1", "epsilon": "1" },
+            { "name": "v", "kind": "variance", "by": ["flag"], "column": "amount", "lower": -3, "upper": 4,
+              "round_to": "0.01", "epsilon_sum": "0.25", "epsilon_squares": "0.5", "epsilon_count": "0.25" },
+            { "name": "q", "kind": "quantile", "by": ["group"], "column": "amount", "lower": -3, "upper": 4,
+              "probability": "0.75", "over": "n", "round_to": "0.5", "epsilon": "1" },
+            { "name": "r", "kind": "linear_regression", "by": ["group"], "column": "amount", "lower": -3, "upper": 4,
+              "features": [{ "column": "amount", "lower": -2, "upper": 2 }], "limit": 10, "round_to": "0.01", "epsilon": "1" },
+            { "name": "l", "kind": "logistic_regression", "by": [], "where": { "column": "flag", "op": "=", "value": true },
+              "features": [{ "column": "amount", "lower": -3, "upper": 4 }], "limit": 10, "round_to": "0.01", "epsilon": "1" },
             { "name": "h", "kind": "histogram", "by": ["flag"], "column": "amount", "edges": [-2, 0, 2],
               "round_to": "1", "epsilon": "1" }
         ],
         "minimum_group_size": 1,
         "output_schema": { "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object" }
-    });
-    let schema = Recipe::parse(&section).unwrap().derived_output_schema();
-    section["output_schema"] = schema;
+    })
+}
+
+/// [`every_kind`] with some of its measures only.
+fn every_kind_with(names: &[&str]) -> Recipe {
+    let all = every_kind();
+    let kept: Vec<&cohort_protocol::recipe::Measure> =
+        all.measures().iter().filter(|measure| names.contains(&measure.name.as_str())).collect();
+    let epsilon: u64 = kept.iter().map(|measure| measure.kind.epsilon().unwrap().0).sum();
+    let mut section = every_kind_section();
+    let measures = section["measures"].as_array_mut().unwrap();
+    measures.retain(|measure| names.contains(&measure["name"].as_str().unwrap()));
+    section["privacy"]["epsilon_per_run"] = json!(cohort_protocol::loss::Epsilon(epsilon));
     Recipe::parse(&section).unwrap()
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use cohort_protocol::{
     abi, eip712,
     ids::{OwnerId, ProposalId},
-    recipe::Recipe,
+    recipe::{Language, Recipe},
     terms::Terms,
 };
 use serde::{Deserialize, Serialize};
@@ -248,7 +248,7 @@ fn report(settings: &Settings, what: &str, id: ProposalId, transaction: alloy::p
 /// What is about to be approved, in words and as hashes.
 fn show(wanted: &Terms, recipe: Option<&Recipe>) {
     match recipe {
-        Some(recipe) => eprintln!("{}", recipe.explain()),
+        Some(recipe) => eprintln!("{}", recipe.explain(Language::English)),
         None => eprintln!(
             "cohort: no app-compose file is given, so only hashes can be shown; --compose shows the recipe"
         ),

@@ -1,6 +1,7 @@
 //! `cohort recipe`: what an app-compose file would do, and its hashes.
 
 use clap::Subcommand;
+use cohort_protocol::recipe::Language;
 
 use super::terms;
 use crate::{
@@ -13,7 +14,11 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum RecipeCommand {
     /// In plain words: which data, what leaves, at what privacy cost.
-    Explain,
+    Explain {
+        /// Language: en or tr.
+        #[arg(long, default_value = "en", value_parser = language)]
+        lang: Language,
+    },
     /// The compose hash (SHA-256 of the exact bytes, as dstack measures it), recipe and output-schema hash.
     Hash,
     /// What should not be approved: mutable images, host mounts, public logs.
@@ -23,14 +28,18 @@ pub enum RecipeCommand {
 /// Runs one of them.
 pub fn run(settings: &Settings, command: &RecipeCommand) -> Outcome {
     match command {
-        RecipeCommand::Explain => {
+        RecipeCommand::Explain { lang } => {
             let (_, recipe) = terms::read_recipe(settings.compose()?)?;
-            println!("{}", recipe.explain());
+            println!("{}", recipe.explain(*lang));
             Ok(())
         }
         RecipeCommand::Hash => hash(settings),
         RecipeCommand::Lint => lint(settings),
     }
+}
+
+fn language(code: &str) -> Result<Language, String> {
+    Language::parse(code).ok_or_else(|| "en and tr are there".to_owned())
 }
 
 fn hash(settings: &Settings) -> Outcome {

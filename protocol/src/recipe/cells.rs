@@ -1,14 +1,15 @@
 //! The declared cells of a measure: fixed by the recipe alone, in a fixed order.
 
-use super::{Measure, MeasureKind, Recipe};
+use super::{Measure, Recipe};
 
 impl Recipe {
-    /// The group names of each axis of a measure: its keys in order, then a histogram's bins.
+    /// The group names of each axis of a measure: its keys in order, then bins, coefficients or labels.
     pub fn axes<'a>(&'a self, measure: &'a Measure) -> Vec<&'a [String]> {
         let keys = measure.by.iter().filter_map(|key| self.keys.get(*key));
         let mut axes: Vec<&[String]> = keys.map(|key| key.labels.as_slice()).collect();
-        if let MeasureKind::Histogram { bins, .. } = &measure.kind {
-            axes.push(bins);
+        let last = measure.kind.last_axis();
+        if !last.is_empty() {
+            axes.push(last);
         }
         axes
     }

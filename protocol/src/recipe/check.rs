@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use alloy::primitives::B256;
 use serde_json::{Value, json};
 
 use super::{
-    Bounds, Column, ColumnType, Groups, Key, Literal, MAX_CELLS, MAX_OUTPUT_BYTES, Measure, MeasureKind, Op,
-    Predicate, Privacy, Recipe, RecipeError, Step,
+    Bounds, Column, ColumnType, Engine, Feature, Fraction, Groups, Key, Literal, MAX_CANDIDATES, MAX_CELLS,
+    MAX_OUTPUT_BYTES, Measure, MeasureKind, Op, Predicate, Privacy, Python, Recipe, RecipeError, Script,
+    Step,
     grammar::{
-        RawColumn, RawKey, RawLiteral, RawMeasure, RawOp, RawPredicate, RawPrivacy, RawRecipe, RawType,
+        RawColumn, RawFeature, RawKey, RawLiteral, RawMeasure, RawOp, RawPredicate, RawPrivacy, RawPython,
+        RawRecipe, RawType,
     },
     model::{band_labels, bin_labels},
     schema,
@@ -37,6 +40,15 @@ const BY: (usize, usize) = (0, 4);
 const BANDS: (usize, usize) = (1, 64);
 const CATEGORIES: (usize, usize) = (1, 256);
 const EDGES: (usize, usize) = (2, 257);
+const FEATURES: (usize, usize) = (1, 8);
+const LABELS: (usize, usize) = (0, 1024);
+/// Seconds that a script's release slot may last.
+const SECONDS: std::ops::RangeInclusive<u32> = 1..=3600;
+/// Address space that a script may have.
+const MEMORY_MIB: std::ops::RangeInclusive<u32> = 256..=262_144;
+const MAX_SCRIPT: usize = 64 * 1024;
+/// Name of a regression's constant term among its coefficients.
+const INTERCEPT: &str = "intercept";
 
 /// Refuses numbers that another JSON reader would round or cannot hold.
 pub(super) fn numbers(value: &Value, at: &str) -> Result<(), RecipeError> {
@@ -68,9 +80,7 @@ pub(super) fn recipe(
     if raw.version != 1 {
         return Err(RecipeError::Version(raw.version));
     }
-    if raw.engine != "declared" {
-        return Err(RecipeError::Engine(raw.engine));
-    }
+    let engine = engine(raw.engine, raw.python)?;
     text("title", &raw.title, MAX_TITLE)?;
     if !(1..=MAX_GROUP_SIZE).contains(&raw.minimum_group_size) {
         return Err(RecipeError::MinimumGroup { limit: MAX_GROUP_SIZE });
@@ -83,6 +93,7 @@ pub(super) fn recipe(
     schema::check(&raw.output_schema).map_err(RecipeError::OutputSchema)?;
     let recipe = Recipe {
         title: raw.title,
+        engine,
         owners,
         columns,
         privacy,
@@ -93,10 +104,56 @@ pub(super) fn recipe(
         recipe_hash,
         output_schema_hash,
     };
+    engine_fits(&recipe)?;
     cell_limits(&recipe)?;
     output_limit(&recipe)?;
     shares(&recipe)?;
     Ok(recipe)
+}
+
+fn engine(name: String, python: Option<RawPython>) -> Result<Engine, RecipeError> {
+    match (name.as_str(), python) {
+        ("declared", None) => Ok(Engine::Declared),
+        ("declared", Some(_)) => Err(RecipeError::Python("belongs to engine \"python\" only")),
+        ("python", Some(raw)) => Ok(Engine::Python(python_of(raw)?)),
+        ("python", None) => Err(RecipeError::Python("is missing; engine \"python\" needs it")),
+        _ => Err(RecipeError::Engine(name)),
+    }
+}
+
+fn python_of(raw: RawPython) -> Result<Python, RecipeError> {
+    let script = match (raw.script, raw.script_sha256) {
+        (Some(text), None) if (1..=MAX_SCRIPT).contains(&text.len()) => Script::Text(text),
+        (Some(_), None) => return Err(RecipeError::Python("script must be 1 to 65536 bytes")),
+        (None, Some(hash)) => Script::Sha256(script_hash(&hash)?),
+        _ => return Err(RecipeError::Python("must have either script or script_sha256")),
+    };
+    if !SECONDS.contains(&raw.seconds) {
+        return Err(RecipeError::Python("seconds must be 1 to 3600"));
+    }
+    if !MEMORY_MIB.contains(&raw.memory_mib) {
+        return Err(RecipeError::Python("memory_mib must be 256 to 262144"));
+    }
+    Ok(Python { script, seconds: raw.seconds, memory_mib: raw.memory_mib })
+}
+
+fn script_hash(text: &str) -> Result<B256, RecipeError> {
+    let lower = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 64 && digits.bytes().all(lower));
+    let hash = digits.and_then(|digits| digits.parse().ok());
+    hash.ok_or(RecipeError::Python("script_sha256 must be 0x and 64 lower-case hex digits"))
+}
+
+/// A script's numbers are in a Python recipe, and in no other.
+fn engine_fits(recipe: &Recipe) -> Result<(), RecipeError> {
+    let emits = recipe.measures.iter().any(|measure| matches!(measure.kind, MeasureKind::Emitted { .. }));
+    match (&recipe.engine, emits) {
+        (Engine::Declared, true) => {
+            Err(RecipeError::Python("is missing; emitted measures need engine \"python\""))
+        }
+        (Engine::Python(_), false) => Err(RecipeError::Python("needs at least one emitted measure")),
+        _ => Ok(()),
+    }
 }
 
 fn text(at: &str, text: &str, limit: usize) -> Result<(), RecipeError> {
@@ -317,8 +374,113 @@ impl Measures<'_> {
                 let bins = bin_labels(&edges, kind);
                 (Common { name, by, round_to, unit }, MeasureKind::Histogram { column, edges, bins, epsilon })
             }
+            RawMeasure::Variance {
+                name,
+                by,
+                round_to,
+                column,
+                lower,
+                upper,
+                unit,
+                epsilon_sum,
+                epsilon_squares,
+                epsilon_count,
+            } => {
+                let column = self.number(&name, &column)?;
+                let bounds = bounds(&name, lower, upper)?;
+                let kind =
+                    MeasureKind::Variance { column, bounds, epsilon_sum, epsilon_squares, epsilon_count };
+                (Common { name, by, round_to, unit }, kind)
+            }
+            RawMeasure::Quantile {
+                name,
+                by,
+                round_to,
+                column,
+                lower,
+                upper,
+                unit,
+                probability,
+                over,
+                epsilon,
+            } => {
+                let column = self.number(&name, &column)?;
+                let bounds = bounds(&name, lower, upper)?;
+                let unknown = || RecipeError::Probability { measure: name.to_string() };
+                let probability = Fraction::parse(&probability).ok_or_else(unknown)?;
+                let over = find_over(&name, &over, &by, counts)?;
+                let kind = MeasureKind::Quantile { column, bounds, probability, over, epsilon };
+                (Common { name, by, round_to, unit }, kind)
+            }
+            RawMeasure::LinearRegression {
+                name,
+                by,
+                round_to,
+                column,
+                lower,
+                upper,
+                features,
+                limit,
+                epsilon,
+            } => {
+                let target = self.number(&name, &column)?;
+                let bounds = bounds(&name, lower, upper)?;
+                let (features, terms) = self.features(&name, features)?;
+                let limit = coefficient_limit(&name, limit)?;
+                let kind = MeasureKind::LinearRegression { target, bounds, features, terms, limit, epsilon };
+                (Common { name, by, round_to, unit: None }, kind)
+            }
+            RawMeasure::LogisticRegression { name, by, round_to, test, features, limit, epsilon } => {
+                let test = self.predicate(&name, test)?;
+                let (features, terms) = self.features(&name, features)?;
+                let limit = coefficient_limit(&name, limit)?;
+                let kind = MeasureKind::LogisticRegression { test, features, terms, limit, epsilon };
+                (Common { name, by, round_to, unit: None }, kind)
+            }
+            RawMeasure::Emitted {
+                name,
+                by,
+                round_to,
+                lower,
+                upper,
+                unit,
+                labels,
+                sensitivity,
+                over,
+                epsilon,
+            } => {
+                let at = format!("measure {name}");
+                length(&at, by.len(), (0, 0))?;
+                let bounds = bounds(&name, lower, upper)?;
+                length(&format!("{at} labels"), labels.len(), LABELS)?;
+                distinct(&format!("{at} labels"), &labels)?;
+                let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+                let over = find_over(&name, &over, &by, counts)?;
+                let sensitivity = sensitivity_steps(&name, sensitivity, &round_to, bounds, labels.len())?;
+                let kind = MeasureKind::Emitted { bounds, labels, sensitivity, over, epsilon };
+                (Common { name, by, round_to, unit }, kind)
+            }
         };
         self.finish(common, kind)
+    }
+
+    /// The features of a regression and the names of its coefficients.
+    fn features(
+        &self,
+        measure: &Label,
+        raw: Vec<RawFeature>,
+    ) -> Result<(Vec<Feature>, Vec<String>), RecipeError> {
+        let at = format!("measure {measure} features");
+        length(&at, raw.len(), FEATURES)?;
+        let names = raw.iter().map(|feature| feature.column.to_string());
+        let terms: Vec<String> = [INTERCEPT.to_owned()].into_iter().chain(names).collect();
+        distinct(&at, &terms)?;
+        let feature = |raw: RawFeature| {
+            let column = self.number(measure, &raw.column)?;
+            Ok(Feature { column, bounds: bounds(measure, raw.lower, raw.upper)? })
+        };
+        let features: Result<Vec<Feature>, RecipeError> = raw.into_iter().map(feature).collect();
+        Ok((features?, terms))
     }
 
     fn finish(&self, common: Common, kind: MeasureKind) -> Result<Measure, RecipeError> {
@@ -386,8 +548,48 @@ fn step_fits(step: Step, kind: &MeasureKind) -> bool {
             step.is_whole()
         }
         MeasureKind::Proportion { .. } => at_most(1),
-        MeasureKind::Mean { bounds, .. } => at_most(bounds.upper - bounds.lower),
+        MeasureKind::Mean { bounds, .. } | MeasureKind::Emitted { bounds, .. } => {
+            at_most(bounds.upper - bounds.lower)
+        }
+        // A fraction needs at most 15 digits in all, which doubles keep.
+        MeasureKind::Variance { bounds, .. } => {
+            let most = schema::largest_variance(*bounds);
+            at_most(most) && (step.is_whole() || most < MAX_VALUE)
+        }
+        MeasureKind::Quantile { bounds, .. } => {
+            at_most(bounds.upper - bounds.lower) && (2..=MAX_CANDIDATES).contains(&step.multiples(*bounds))
+        }
+        MeasureKind::LinearRegression { limit, .. } | MeasureKind::LogisticRegression { limit, .. } => {
+            at_most(*limit)
+        }
     }
+}
+
+fn coefficient_limit(measure: &Label, limit: i64) -> Result<i64, RecipeError> {
+    if (1..=MAX_VALUE).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(RecipeError::Bounds { at: format!("measure {measure} limit") })
+}
+
+/// How many rounding steps all numbers of an emitted measure together move with one person: the declared distance,
+/// and for each number one step that rounding adds; never more than from bound to bound, which needs no declaration.
+fn sensitivity_steps(
+    measure: &Label,
+    declared: Option<String>,
+    round_to: &str,
+    bounds: Bounds,
+    labels: usize,
+) -> Result<u64, RecipeError> {
+    let at = format!("measure {measure}");
+    let step = Step::parse(round_to)
+        .ok_or_else(|| RecipeError::Round { at: at.clone(), text: round_to.to_owned() })?;
+    let numbers = labels.max(1) as u64;
+    let width = (bounds.upper - bounds.lower).unsigned_abs().saturating_mul(Step::ONE);
+    let most = width.div_ceil(step.micros()).saturating_mul(numbers);
+    let Some(text) = declared else { return Ok(most) };
+    let distance = Step::parse(&text).ok_or(RecipeError::Sensitivity { at, text })?;
+    Ok(distance.micros().div_ceil(step.micros()).saturating_add(numbers).min(most))
 }
 
 const fn op(raw: RawOp) -> Op {
@@ -442,10 +644,7 @@ fn output_limit(recipe: &Recipe) -> Result<(), RecipeError> {
 fn shares(recipe: &Recipe) -> Result<(), RecipeError> {
     let mut sum = Epsilon(0);
     for measure in &recipe.measures {
-        let least = match measure.kind {
-            MeasureKind::Mean { epsilon_sum, epsilon_count, .. } => epsilon_sum.min(epsilon_count),
-            _ => measure.kind.epsilon().unwrap_or_default(),
-        };
+        let least = measure.kind.shares().into_iter().min().unwrap_or_default();
         if least < LEAST_SHARE {
             return Err(RecipeError::Share { measure: measure.name.to_string(), least: LEAST_SHARE });
         }

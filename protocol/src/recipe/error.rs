@@ -30,7 +30,7 @@ pub enum RecipeError {
     #[error("recipe version {0} is not known, this program reads version 1")]
     Version(u64),
     /// Another engine.
-    #[error("engine {0:?} is not known, this program runs \"declared\"")]
+    #[error("engine {0:?} is not known, this program runs \"declared\" and \"python\"")]
     Engine(String),
     /// Text that people will read is empty, too long or has control characters.
     #[error("{at} must be 1 to {limit} printable characters")]
@@ -177,7 +177,7 @@ pub enum RecipeError {
     /// A rounding step that is no positive decimal, fractional where the measure is whole, or wider than its range.
     #[error(
         "{at}: round_to must be a positive decimal with at most 6 places, whole for count, histogram and sum, \
-         no wider than the range of proportion and mean (got {text:?})"
+         no wider than the range of the others, and for a quantile with 2 to 4096 multiples in it (got {text:?})"
     )]
     Round {
         /// Which measure.
@@ -190,6 +190,23 @@ pub enum RecipeError {
     MinimumGroup {
         /// Largest allowed.
         limit: u32,
+    },
+    /// The section `python`, or its absence.
+    #[error("python {0}")]
+    Python(&'static str),
+    /// A quantile that is none.
+    #[error("measure {measure:?}: probability must be a decimal between 0 and 1 with at most 3 places")]
+    Probability {
+        /// Which measure.
+        measure: String,
+    },
+    /// A declared sensitivity that is no positive decimal.
+    #[error("{at}: sensitivity must be a positive decimal with at most 6 places (got {text:?})")]
+    Sensitivity {
+        /// Which measure.
+        at: String,
+        /// What was given.
+        text: String,
     },
     /// The output schema is not usable.
     #[error("output_schema {0}")]

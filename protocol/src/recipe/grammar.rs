@@ -11,12 +11,30 @@ pub(super) struct RawRecipe {
     pub(super) version: u64,
     pub(super) title: String,
     pub(super) engine: String,
+    pub(super) python: Option<RawPython>,
     pub(super) datasets: RawDatasets,
     pub(super) privacy: RawPrivacy,
     pub(super) keys: Vec<RawKey>,
     pub(super) measures: Vec<RawMeasure>,
     pub(super) minimum_group_size: u32,
     pub(super) output_schema: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPython {
+    pub(super) script: Option<String>,
+    pub(super) script_sha256: Option<String>,
+    pub(super) seconds: u32,
+    pub(super) memory_mib: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFeature {
+    pub(super) column: Label,
+    pub(super) lower: i64,
+    pub(super) upper: i64,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +116,7 @@ pub(super) enum RawOp {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum RawMeasure {
     Count {
         name: Label,
@@ -144,6 +162,64 @@ pub(super) enum RawMeasure {
         column: Label,
         edges: Vec<i64>,
         unit: Option<String>,
+        epsilon: Epsilon,
+    },
+    Variance {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        column: Label,
+        lower: i64,
+        upper: i64,
+        unit: Option<String>,
+        epsilon_sum: Epsilon,
+        epsilon_squares: Epsilon,
+        epsilon_count: Epsilon,
+    },
+    Quantile {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        column: Label,
+        lower: i64,
+        upper: i64,
+        unit: Option<String>,
+        probability: String,
+        over: Label,
+        epsilon: Epsilon,
+    },
+    LinearRegression {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        column: Label,
+        lower: i64,
+        upper: i64,
+        features: Vec<RawFeature>,
+        limit: i64,
+        epsilon: Epsilon,
+    },
+    LogisticRegression {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        #[serde(rename = "where")]
+        test: RawPredicate,
+        features: Vec<RawFeature>,
+        limit: i64,
+        epsilon: Epsilon,
+    },
+    Emitted {
+        name: Label,
+        by: Vec<Label>,
+        round_to: String,
+        lower: i64,
+        upper: i64,
+        unit: Option<String>,
+        #[serde(default)]
+        labels: Vec<Label>,
+        sensitivity: Option<String>,
+        over: Label,
         epsilon: Epsilon,
     },
 }

@@ -22,8 +22,10 @@ use crate::{
 };
 
 pub use error::RecipeError;
+pub use explain::Language;
 pub use model::{
-    Bounds, Column, ColumnType, Groups, Key, Literal, Measure, MeasureKind, Op, Predicate, Privacy, Step,
+    Bounds, Column, ColumnType, Engine, Feature, Fraction, Groups, Key, Literal, Measure, MeasureKind, Op,
+    Predicate, Privacy, Python, Script, Step,
 };
 
 /// Largest recipe, in bytes of its canonical form.
@@ -35,10 +37,14 @@ pub const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 /// Most cells of one measure.
 pub const MAX_CELLS: usize = 1024;
 
-/// A checked recipe of the declared engine.
+/// Most numbers that a quantile is chosen from.
+pub const MAX_CANDIDATES: usize = 4096;
+
+/// A checked recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
     pub(super) title: String,
+    pub(super) engine: Engine,
     pub(super) owners: Vec<OwnerId>,
     pub(super) columns: Vec<Column>,
     pub(super) privacy: Privacy,
@@ -79,6 +85,11 @@ impl Recipe {
     /// What the study is called.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// What computes the measures.
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Owners whose data the recipe may read; a run names some or all of them.

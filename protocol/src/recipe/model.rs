@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use alloy::primitives::B256;
+
 use crate::{ids::Label, loss::Epsilon};
 
 /// Type of a column, the same in every owner's file.
@@ -176,6 +178,20 @@ impl Step {
         self.micros
     }
 
+    /// How many multiples lie within bounds; saturates.
+    pub fn multiples(self, bounds: Bounds) -> usize {
+        let (first, last) = self.ends(bounds);
+        usize::try_from(last.saturating_sub(first).saturating_add(1)).unwrap_or(0)
+    }
+
+    /// The least and the greatest multiple within bounds, as numbers of steps.
+    pub fn ends(self, bounds: Bounds) -> (i64, i64) {
+        let step = i128::from(self.micros.max(1));
+        let micros = |whole: i64| i128::from(whole) * i128::from(Self::ONE);
+        let narrow = |steps: i128| steps.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        (narrow(-(-micros(bounds.lower)).div_euclid(step)), narrow(micros(bounds.upper).div_euclid(step)))
+    }
+
     /// Whether every multiple is a whole number.
     pub const fn is_whole(self) -> bool {
         self.micros.is_multiple_of(Self::ONE)
@@ -195,6 +211,84 @@ pub struct Bounds {
     pub lower: i64,
     /// Greatest value.
     pub upper: i64,
+}
+
+/// A column that a regression uses, with its declared bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// Index of the column.
+    pub column: usize,
+    /// Declared bounds.
+    pub bounds: Bounds,
+}
+
+/// A number strictly between 0 and 1 with at most three decimal places, in lowest terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction {
+    numerator: u16,
+    denominator: u16,
+}
+
+impl Fraction {
+    /// Reads a decimal such as `0.5` or `0.975`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let nanos = text.parse::<Epsilon>().ok()?.0;
+        let thousandths = u16::try_from(nanos / 1_000_000).ok()?;
+        if !nanos.is_multiple_of(1_000_000) || !(1..1000).contains(&thousandths) {
+            return None;
+        }
+        let shared = gcd(thousandths, 1000);
+        Some(Self { numerator: thousandths / shared, denominator: 1000 / shared })
+    }
+
+    /// Above the line.
+    pub const fn numerator(self) -> u16 {
+        self.numerator
+    }
+
+    /// Below the line.
+    pub const fn denominator(self) -> u16 {
+        self.denominator
+    }
+}
+
+impl fmt::Display for Fraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Epsilon(u64::from(self.numerator) * 1_000_000_000 / u64::from(self.denominator)).fmt(f)
+    }
+}
+
+const fn gcd(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// What computes the measures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// The platform, from declared measures alone.
+    Declared,
+    /// A script, whose numbers the platform clamps, rounds and adds noise to.
+    Python(Python),
+}
+
+/// A script and its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// What runs.
+    pub script: Script,
+    /// Seconds from the start of the script to the release, whatever the script does.
+    pub seconds: u32,
+    /// Address space of the script's process, in MiB.
+    pub memory_mib: u32,
+}
+
+/// Where a script comes from; either way its bytes are pinned by the compose hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Script {
+    /// It stands in the recipe.
+    Text(String),
+    /// It is in the container image, and its bytes have this SHA-256.
+    Sha256(B256),
 }
 
 /// One number per cell of the keys in `by`.
@@ -251,6 +345,73 @@ pub enum MeasureKind {
         /// Share of the run's epsilon.
         epsilon: Epsilon,
     },
+    /// Population variance of a column over the persons for whom it is known, in squared units.
+    Variance {
+        /// Index of the column.
+        column: usize,
+        /// Declared bounds.
+        bounds: Bounds,
+        /// Share for the sum of distances from the middle of the bounds.
+        epsilon_sum: Epsilon,
+        /// Share for the sum of the squares of those distances.
+        epsilon_squares: Epsilon,
+        /// Share for the number of persons for whom the column is known.
+        epsilon_count: Epsilon,
+    },
+    /// Quantile of a column: one of the multiples of the rounding step within the bounds.
+    Quantile {
+        /// Index of the column.
+        column: usize,
+        /// Declared bounds.
+        bounds: Bounds,
+        /// Which quantile, e.g. 1/2 for the median.
+        probability: Fraction,
+        /// Index of the count measure that decides about small groups.
+        over: usize,
+        /// Share of the run's epsilon.
+        epsilon: Epsilon,
+    },
+    /// Ridge regression of a column on others: an intercept and one coefficient for each feature.
+    LinearRegression {
+        /// Index of the target column.
+        target: usize,
+        /// Declared bounds of the target.
+        bounds: Bounds,
+        /// What it is regressed on.
+        features: Vec<Feature>,
+        /// Names of the coefficients in the output.
+        terms: Vec<String>,
+        /// Largest magnitude of a released coefficient.
+        limit: i64,
+        /// Share of the run's epsilon.
+        epsilon: Epsilon,
+    },
+    /// Logistic regression of a test on columns: log-odds, an intercept and one coefficient for each feature.
+    LogisticRegression {
+        /// The outcome; persons for whom its column is not known do not take part.
+        test: Predicate,
+        /// What it is regressed on.
+        features: Vec<Feature>,
+        /// Names of the coefficients in the output.
+        terms: Vec<String>,
+        /// Largest magnitude of a released coefficient.
+        limit: i64,
+        /// Share of the run's epsilon.
+        epsilon: Epsilon,
+    },
+    /// Numbers that a Python script emits: clamped to the bounds, noise by the declared sensitivity.
+    Emitted {
+        /// Declared bounds of each number.
+        bounds: Bounds,
+        /// Names of the numbers; none for a single one.
+        labels: Vec<String>,
+        /// How far all numbers together move (L1) with one person, in units of the rounding step.
+        sensitivity: u64,
+        /// Index of the count measure that decides about small groups.
+        over: usize,
+        /// Share of the run's epsilon.
+        epsilon: Epsilon,
+    },
     /// Number of persons per bin of a column, within each cell of `by`.
     Histogram {
         /// Index of the column.
@@ -273,17 +434,57 @@ impl MeasureKind {
             Self::Mean { .. } => "mean",
             Self::Sum { .. } => "sum",
             Self::Histogram { .. } => "histogram",
+            Self::Variance { .. } => "variance",
+            Self::Quantile { .. } => "quantile",
+            Self::LinearRegression { .. } => "linear_regression",
+            Self::LogisticRegression { .. } => "logistic_regression",
+            Self::Emitted { .. } => "emitted",
         }
     }
 
     /// What the measure spends of the run's epsilon, exactly; `None` where the sum does not fit.
     pub fn epsilon(&self) -> Option<Epsilon> {
+        let mut shares = self.shares().into_iter();
+        let first = shares.next()?;
+        shares.try_fold(first, Epsilon::checked_add)
+    }
+
+    /// The shares of its mechanisms, in the order in which they stand in the recipe.
+    pub fn shares(&self) -> Vec<Epsilon> {
         match self {
             Self::Count { epsilon }
             | Self::Proportion { epsilon, .. }
             | Self::Sum { epsilon, .. }
-            | Self::Histogram { epsilon, .. } => Some(*epsilon),
-            Self::Mean { epsilon_sum, epsilon_count, .. } => epsilon_sum.checked_add(*epsilon_count),
+            | Self::Histogram { epsilon, .. }
+            | Self::Quantile { epsilon, .. }
+            | Self::LinearRegression { epsilon, .. }
+            | Self::LogisticRegression { epsilon, .. }
+            | Self::Emitted { epsilon, .. } => vec![*epsilon],
+            Self::Mean { epsilon_sum, epsilon_count, .. } => vec![*epsilon_sum, *epsilon_count],
+            Self::Variance { epsilon_sum, epsilon_squares, epsilon_count, .. } => {
+                vec![*epsilon_sum, *epsilon_squares, *epsilon_count]
+            }
+        }
+    }
+
+    /// Index of the count measure that decides about small groups, where that is another measure.
+    pub const fn over(&self) -> Option<usize> {
+        match self {
+            Self::Proportion { over, .. }
+            | Self::Sum { over, .. }
+            | Self::Quantile { over, .. }
+            | Self::Emitted { over, .. } => Some(*over),
+            _ => None,
+        }
+    }
+
+    /// Names of the last axis of its cells, beside the keys; empty where there is none.
+    pub fn last_axis(&self) -> &[String] {
+        match self {
+            Self::Histogram { bins, .. } => bins,
+            Self::LinearRegression { terms, .. } | Self::LogisticRegression { terms, .. } => terms,
+            Self::Emitted { labels, .. } => labels,
+            _ => &[],
         }
     }
 }

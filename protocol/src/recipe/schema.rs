@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Measure, MeasureKind, Recipe, check::MAX_SAFE};
+use super::{Bounds, Measure, MeasureKind, Recipe, check::MAX_SAFE};
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -33,6 +33,13 @@ fn closed(schema: &Value) -> Result<(), &'static str> {
         Value::Array(items) => items.iter().try_for_each(closed),
         _ => Ok(()),
     }
+}
+
+/// Greatest variance of values within bounds: a quarter of the squared width, rounded up to a whole number.
+pub(super) const fn largest_variance(bounds: Bounds) -> i64 {
+    let width = (bounds.upper - bounds.lower) as i128;
+    let quarter = (width * width + 3) / 4;
+    if quarter > MAX_SAFE as i128 { MAX_SAFE } else { quarter as i64 }
 }
 
 impl Recipe {
@@ -89,12 +96,18 @@ impl Recipe {
         schema
     }
 
-    /// Least and greatest value that a released cell can have.
-    fn range(&self, measure: &Measure) -> (i64, i64) {
+    /// Least and greatest value that a released cell can have, in whole units.
+    pub fn range(&self, measure: &Measure) -> (i64, i64) {
         match &measure.kind {
             MeasureKind::Count { .. } | MeasureKind::Histogram { .. } => (0, MAX_SAFE),
             MeasureKind::Proportion { .. } => (0, 1),
-            MeasureKind::Mean { bounds, .. } => (bounds.lower, bounds.upper),
+            MeasureKind::Mean { bounds, .. }
+            | MeasureKind::Quantile { bounds, .. }
+            | MeasureKind::Emitted { bounds, .. } => (bounds.lower, bounds.upper),
+            MeasureKind::Variance { bounds, .. } => (0, largest_variance(*bounds)),
+            MeasureKind::LinearRegression { limit, .. } | MeasureKind::LogisticRegression { limit, .. } => {
+                (-limit, *limit)
+            }
             MeasureKind::Sum { .. } => (-MAX_SAFE, MAX_SAFE),
         }
     }

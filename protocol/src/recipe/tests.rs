@@ -46,7 +46,8 @@ fn the_study_is_a_recipe_and_says_what_it_costs() {
 #[test]
 fn a_recipe_of_another_version_engine_or_shape_is_refused() {
     refuses!("/version", 2, RecipeError::Version(2));
-    refuses!("/engine", "python", RecipeError::Engine(_));
+    refuses!("/engine", "r", RecipeError::Engine(_));
+    refuses!("/engine", "python", RecipeError::Python(_));
     refuses!("/title", "", RecipeError::Text { .. });
     refuses!("/title", "two\nlines", RecipeError::Text { .. });
     refuses!("/title", null, RecipeError::Grammar(_));
@@ -186,7 +187,7 @@ fn cells_are_declared_and_in_order() {
 
 #[test]
 fn the_explanation_names_data_numbers_and_cost() {
-    let text = Recipe::parse(&study()).unwrap().explain();
+    let text = Recipe::parse(&study()).unwrap().explain(Language::English);
     for part in [
         "hospital-A, hospital-B, hospital-C, hospital-D",
         "chol (int64), may be missing, 0 means missing",
@@ -197,6 +198,136 @@ fn the_explanation_names_data_numbers_and_cost() {
     ] {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
+}
+
+#[test]
+fn the_explanation_is_there_in_turkish() {
+    let text = Recipe::parse(&study()).unwrap().explain(Language::Turkish);
+    for part in [
+        "Yalnızca gizli sanal makinenin içinde okunanlar (hospital-A, hospital-B, hospital-C, hospital-D):",
+        "chol (tam sayı), boş olabilir, 0 boş demektir",
+        "prevalence: patients içinde num >= 1 olanların oranı, age_band ve sex gruplarına göre; 8 sayı",
+        "10 kişiden azını (gürültülü sayımla) kapsayan sayılar gizlenir.",
+        "Bir çalıştırmanın bedeli epsilon 1.5, tüm çalıştırmaların toplamı en çok 4.5",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+/// The study with its last measure replaced.
+fn with_measure(measure: Value) -> Result<Recipe, RecipeError> {
+    let mut recipe = study();
+    recipe["measures"][4] = measure;
+    Recipe::parse(&recipe)
+}
+
+#[test]
+fn the_measures_beyond_counts_are_checked() {
+    let quantile = json!({ "name": "q", "kind": "quantile", "by": ["age_band", "sex"], "column": "age", "lower": 20,
+        "upper": 90, "probability": "0.5", "over": "patients", "round_to": "1", "epsilon": "0.15" });
+    let regression = json!({ "name": "r", "kind": "linear_regression", "by": [], "column": "trestbps", "lower": 80,
+        "upper": 200, "features": [{ "column": "age", "lower": 20, "upper": 90 }], "limit": 200, "round_to": "0.01",
+        "epsilon": "0.15" });
+    let variance = json!({ "name": "v", "kind": "variance", "by": [], "column": "age", "lower": 20, "upper": 90,
+        "round_to": "0.1", "epsilon_sum": "0.05", "epsilon_squares": "0.05", "epsilon_count": "0.05" });
+    let logistic = json!({ "name": "l", "kind": "logistic_regression", "by": ["sex"],
+        "where": { "column": "num", "op": ">=", "value": 1 }, "limit": 20, "round_to": "0.001", "epsilon": "0.15",
+        "features": [{ "column": "age", "lower": 20, "upper": 90 }, { "column": "chol", "lower": 100, "upper": 400 }] });
+    let recipe = with_measure(quantile.clone()).unwrap();
+    assert_eq!(recipe.cell_count(&recipe.measures()[4]), 8);
+    with_measure(variance.clone()).unwrap();
+    with_measure(regression.clone()).unwrap();
+    let recipe = with_measure(logistic).unwrap();
+    let keys = recipe.cell_keys(&recipe.measures()[4]);
+    assert_eq!(keys[3..], [["Male", "intercept"], ["Male", "age"], ["Male", "chol"]]);
+
+    let refused = |mut measure: Value, pointer: &str, value: Value| {
+        *measure.pointer_mut(pointer).unwrap() = value;
+        with_measure(measure).unwrap_err()
+    };
+    for text in ["0", "1", "1.5", "0.0001", "half"] {
+        assert!(matches!(
+            refused(quantile.clone(), "/probability", json!(text)),
+            RecipeError::Probability { .. }
+        ));
+    }
+    assert!(matches!(refused(quantile.clone(), "/round_to", json!("0.001")), RecipeError::Round { .. }));
+    assert!(matches!(refused(quantile.clone(), "/round_to", json!("80")), RecipeError::Round { .. }));
+    assert!(matches!(refused(quantile, "/over", json!("prevalence")), RecipeError::Over { .. }));
+    assert!(matches!(refused(regression.clone(), "/limit", json!(0)), RecipeError::Bounds { .. }));
+    assert!(matches!(refused(regression.clone(), "/features", json!([])), RecipeError::Length { .. }));
+    assert!(matches!(refused(regression, "/features/0/column", json!("sex")), RecipeError::Type { .. }));
+    assert!(matches!(refused(variance.clone(), "/round_to", json!("10000")), RecipeError::Round { .. }));
+    let wide = |step: &str| {
+        let mut measure = variance.clone();
+        measure["lower"] = json!(0);
+        measure["upper"] = json!(1_000_000);
+        measure["round_to"] = json!(step);
+        with_measure(measure)
+    };
+    assert!(wide("1").is_ok() && matches!(wide("0.1"), Err(RecipeError::Round { .. })));
+}
+
+#[test]
+fn a_python_recipe_has_a_pinned_script_and_declared_numbers() {
+    let python = |change: fn(&mut Value)| {
+        let mut recipe = study();
+        recipe["engine"] = json!("python");
+        recipe["python"] = json!({ "script": "pass", "seconds": 60, "memory_mib": 1024 });
+        recipe["measures"][4] = json!({ "name": "risk", "kind": "emitted", "by": [], "over": "all", "lower": 0,
+            "upper": 1, "round_to": "0.01", "sensitivity": "0.001", "labels": ["low", "high"], "epsilon": "0.1" });
+        recipe["measures"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "all", "kind": "count", "by": [], "round_to": "1", "epsilon": "0.05" }));
+        change(&mut recipe);
+        Recipe::parse(&recipe)
+    };
+    let sensitivity = |recipe: Recipe| match &recipe.measures()[4].kind {
+        MeasureKind::Emitted { sensitivity, .. } => *sensitivity,
+        _ => 0,
+    };
+    let recipe = python(|_| ()).unwrap();
+    assert!(
+        matches!(recipe.engine(), Engine::Python(python) if python.script == Script::Text("pass".into()))
+    );
+    // A tenth of a step, rounded up, and one step for the rounding of each number.
+    assert_eq!(sensitivity(recipe), 3);
+    // Without a declared sensitivity each number may move from bound to bound.
+    assert_eq!(
+        sensitivity(
+            python(|recipe| drop(recipe["measures"][4].as_object_mut().unwrap().remove("sensitivity")))
+                .unwrap()
+        ),
+        200
+    );
+    assert_eq!(python(|_| ()).unwrap().hidden_bits(), 14);
+    let explained = python(|_| ()).unwrap().explain(Language::English);
+    assert!(explained.contains("a hostile one could hide at most 14 bits"), "{explained}");
+
+    let refused = |change: fn(&mut Value)| python(change).unwrap_err();
+    assert!(matches!(refused(|recipe| recipe["engine"] = json!("declared")), RecipeError::Python(_)));
+    assert!(matches!(refused(|recipe| recipe["python"]["script"] = json!("")), RecipeError::Python(_)));
+    assert!(matches!(
+        refused(|recipe| recipe["python"]["script_sha256"] = json!("0x00")),
+        RecipeError::Python(_)
+    ));
+    assert!(matches!(refused(|recipe| recipe["python"]["seconds"] = json!(0)), RecipeError::Python(_)));
+    assert!(matches!(refused(|recipe| recipe["python"]["memory_mib"] = json!(1)), RecipeError::Python(_)));
+    assert!(matches!(refused(|recipe| recipe["python"]["network"] = json!(true)), RecipeError::Grammar(_)));
+    assert!(matches!(
+        refused(|recipe| recipe["measures"][4]["by"] = json!(["sex"])),
+        RecipeError::Length { .. }
+    ));
+    assert!(matches!(
+        refused(|recipe| recipe["measures"][4]["sensitivity"] = json!("0")),
+        RecipeError::Sensitivity { .. }
+    ));
+    let hashed = python(|recipe| {
+        recipe["python"] =
+            json!({ "script_sha256": format!("0x{}", "ab".repeat(32)), "seconds": 1, "memory_mib": 256 });
+    });
+    assert!(matches!(hashed.unwrap().engine(), Engine::Python(Python { script: Script::Sha256(_), .. })));
 }
 
 /// Any JSON, often with words that the grammar knows.
@@ -249,7 +380,7 @@ proptest! {
         if let Ok(recipe) = Recipe::parse(&recipe) {
             let sum: u64 = recipe.measures().iter().map(|measure| measure.kind.epsilon().unwrap().0).sum();
             prop_assert_eq!(sum, recipe.epsilon_per_run().0);
-            prop_assert!(recipe.explain().contains(recipe.title()));
+            prop_assert!(recipe.explain(Language::English).contains(recipe.title()));
             for measure in recipe.measures() {
                 prop_assert_eq!(recipe.cell_keys(measure).len(), recipe.cell_count(measure));
             }

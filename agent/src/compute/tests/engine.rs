@@ -41,7 +41,7 @@ fn two_patients(sex: ArrayRef, id: ArrayRef) -> Input {
 #[test]
 fn the_study_runs_and_spends_exactly_what_it_declares() {
     let recipe = study();
-    let output: Output = compute(&recipe, patients()).unwrap();
+    let output: Output = compute(&recipe, patients(), None).unwrap();
     assert_eq!(output.epsilon(), Epsilon(1_500_000_000));
     assert_eq!(output.epsilon(), recipe.epsilon_per_run());
     let guarded = guard(&recipe, output.value()).unwrap();
@@ -124,7 +124,7 @@ fn narrower_parquet_types_are_read_and_other_types_refused() {
     assert_eq!(exact(&study(), vec![two_patients(dictionary, narrow)]), expected);
 
     let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
-    let error = compute(&study(), vec![two_patients(plain, floats)]).unwrap_err();
+    let error = compute(&study(), vec![two_patients(plain, floats)], None).unwrap_err();
     assert!(
         matches!(error, ComputeError::Schema { ref column, needed: "int64", .. } if column.as_str() == "id")
     );
@@ -143,20 +143,24 @@ fn every_measure_and_column_type_is_computed() {
     assert_eq!(vector(&recipe, data(), 2, 0), [2 * 126 - 100, -2 * 300 - 100, 2 * 350 - 100, 2 * 400 - 100]);
     assert_eq!(vector(&recipe, data(), 3, 0), [126 - 300, 350 + 400]);
     // true: [-2,0) none, [0,2) p1 and p5; false: none inside.
-    assert_eq!(vector(&recipe, data(), 4, 0), [0, 2, 0, 0]);
-    let output = compute(&recipe, data()).unwrap();
+    assert_eq!(vector(&recipe, data(), 8, 0), [0, 2, 0, 0]);
+    let output = compute(&recipe, data(), None).unwrap();
     guard(&recipe, output.value()).unwrap();
 }
 
 #[test]
 fn owners_must_be_named_by_the_recipe_and_come_once() {
     let recipe = study();
-    assert_eq!(compute(&recipe, vec![]), Err(ComputeError::NoInput));
-    let stranger = compute(&recipe, vec![csv("hospital-X", |_| true)]).unwrap_err();
+    assert_eq!(compute(&recipe, vec![], None), Err(ComputeError::NoInput));
+    let stranger = compute(&recipe, vec![csv("hospital-X", |_| true)], None).unwrap_err();
     assert_eq!(stranger.code(), "input_owner");
-    let twice = compute(&recipe, vec![csv("hospital-A", |_| true), csv("hospital-A", |_| true)]).unwrap_err();
+    let twice =
+        compute(&recipe, vec![csv("hospital-A", |_| true), csv("hospital-A", |_| true)], None).unwrap_err();
     assert!(matches!(twice, ComputeError::RepeatedOwner { .. }));
-    assert!(compute(&recipe, vec![csv("hospital-A", |_| true)]).is_ok(), "a run may have some of the owners");
+    assert!(
+        compute(&recipe, vec![csv("hospital-A", |_| true)], None).is_ok(),
+        "a run may have some of the owners"
+    );
 }
 
 #[cfg(feature = "dev")]

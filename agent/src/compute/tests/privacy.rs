@@ -4,12 +4,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::compute::{
     compute,
-    noise::{mechanism, release},
-    statistic::terms,
+    noise::{laplace, release},
+    statistic::{Mechanism, Term, terms},
 };
 
 fn draws(sensitivity: i64, share: &str, count: usize) -> Vec<i64> {
-    release(Statistic { sensitivity, share: share.parse().unwrap(), values: vec![0; count] }).unwrap()
+    around(0, sensitivity, share, count)
+}
+
+fn around(value: i64, sensitivity: i64, share: &str, count: usize) -> Vec<i64> {
+    let (mechanism, share) = (Mechanism::Laplace, share.parse().unwrap());
+    release(Statistic { mechanism, sensitivity, share, width: 1, values: vec![value; count] }).unwrap()
 }
 
 /// Mean, variance and shape of the sampler against the discrete Laplace distribution with parameter
@@ -64,7 +69,7 @@ fn opendp_agrees_that_each_mechanism_stays_within_its_share() {
     for share in shares {
         let share: Epsilon = share.parse().unwrap();
         for sensitivity in [1, 3, 70, 200, 1_000_000_007, 2_000_000_000_000_000] {
-            let loss = mechanism(sensitivity, share).unwrap().map(&sensitivity).unwrap();
+            let loss = laplace(sensitivity, share).unwrap().map(&sensitivity).unwrap();
             // Below the double nearest to the share means at most the exact decimal share.
             assert!(loss < share.as_f64(), "{loss} for {share}");
             assert!(loss > share.as_f64() * 0.999_999, "{loss} wastes {share}");
@@ -73,23 +78,100 @@ fn opendp_agrees_that_each_mechanism_stays_within_its_share() {
 }
 
 #[test]
-fn the_studys_mechanisms_add_up_to_its_epsilon() {
-    let recipe = study();
-    let mut nano = 0;
-    let mut loss = 0.0;
-    for statistic in exact(&recipe, patients()).into_iter().flatten() {
-        nano += statistic.share.0;
-        loss +=
-            mechanism(statistic.sensitivity, statistic.share).unwrap().map(&statistic.sensitivity).unwrap();
+fn opendp_s_accountant_agrees_with_what_the_recipe_declares() {
+    for recipe in [study(), every_kind()] {
+        let account = crate::compute::account(&recipe).unwrap();
+        let declared = recipe.epsilon_per_run().as_f64();
+        assert!(account.total <= declared && account.total > declared * 0.999_999, "{account:?}");
+        for (loss, measure) in account.measures.iter().zip(recipe.measures()) {
+            let share = measure.kind.epsilon().unwrap().as_f64();
+            assert!(*loss <= share && *loss > share * 0.999_999, "{}: {loss} of {share}", measure.name);
+        }
     }
-    assert_eq!(nano, 1_500_000_000);
-    assert!(loss <= 1.5, "{loss}");
+}
+
+/// Mironov's attack reads the low bits of a noisy double: some outputs are possible for one of two neighbours only.
+/// On integers every output near either is possible for both, and far from 0 nothing is rounded away.
+#[test]
+fn no_low_bit_tells_neighbours_apart() {
+    let (zero, one) = (around(0, 1, "0.5", 4000), around(1, 1, "0.5", 4000));
+    for value in -4..=5 {
+        assert!(zero.contains(&value) && one.contains(&value), "{value} is an output of one of them only");
+    }
+    // As doubles, numbers near 2^60 are multiples of 256.
+    let large = around(1 << 60, 1, "0.5", 4000);
+    let odd = large.iter().filter(|value| *value % 2 != 0).count() as f64;
+    // P(odd) = 2a / (1+a)^2 with a = exp(-0.5), six standard errors of 4000 draws.
+    let a = (-0.5f64).exp();
+    let expected = 4000.0 * 2.0 * a / (1.0 + a).powi(2);
+    assert!((odd - expected).abs() < 6.0 * (4000.0f64 / 4.0).sqrt(), "{odd}, expected {expected}");
+    // A wide scale leaves no output out either: every residue comes, evenly (chi-square, 69 degrees of freedom).
+    let wide = around(0, 70, "0.2", 14_000);
+    let mut residues = [0.0f64; 70];
+    wide.iter().for_each(|value| residues[value.rem_euclid(70) as usize] += 1.0);
+    let chi: f64 = residues.iter().map(|seen| (seen - 200.0).powi(2) / 200.0).sum();
+    assert!(chi < 150.0, "chi-square {chi}");
+}
+
+/// Two candidates whose scores differ by d: with exponential noise of scale b the worse one wins with probability
+/// exp(-d / b) / 2.
+#[test]
+fn the_selection_follows_its_distribution() {
+    const DRAWS: usize = 8000;
+    for gap in [0, 1, 2, 4] {
+        let scores: Vec<i64> = [0, gap].repeat(DRAWS);
+        let (mechanism, share) = (Mechanism::LeastScore, "1".parse().unwrap());
+        let picked =
+            release(Statistic { mechanism, sensitivity: 1, share, width: 2, values: scores }).unwrap();
+        let worse = picked.iter().filter(|index| **index == 1).count() as f64;
+        let expected = DRAWS as f64 * (-gap as f64 / 2.0).exp() / 2.0;
+        assert!(
+            (worse - expected).abs() < 6.0 * (DRAWS as f64 / 4.0).sqrt(),
+            "gap {gap}: {worse}, {expected}"
+        );
+    }
+}
+
+/// What an attacker who knows everybody else sees: whether one person is in the data. For each event the frequency
+/// with the person is at most e^epsilon times that without, and the other way round, up to sampling error.
+#[test]
+fn membership_shows_no_more_than_epsilon_allows() {
+    const RUNS: usize = 3000;
+    let recipe = every_kind_with(&["n", "q"]);
+    let epsilon = recipe.epsilon_per_run().as_f64();
+    let others: String = (0..30).map(|id| format!("p{id},x,{},true\n", f64::from(id) / 10.0)).collect();
+    let table = |rows: &str| vec![input("a", &format!("id,group,amount,flag\n{rows}"))];
+    let with = exact(&recipe, table(&format!("{others}victim,x,4,true\n")));
+    let without = exact(&recipe, table(&others));
+    let outputs = |statistics: &[Vec<Statistic>]| -> Vec<Vec<i64>> {
+        let all = |statistics: Vec<Vec<Statistic>>| -> Vec<i64> {
+            statistics.into_iter().flatten().flat_map(|statistic| release(statistic).unwrap()).collect()
+        };
+        (0..RUNS).map(|_| all(statistics.to_vec())).collect()
+    };
+    let (with, without) = (outputs(&with), outputs(&without));
+    let mut largest = 0.0f64;
+    for threshold in 28..34 {
+        for quantile in 8..14 {
+            let event = |output: &&Vec<i64>| output[0] >= threshold && output[2] >= quantile;
+            let frequency = |outputs: &[Vec<i64>]| outputs.iter().filter(event).count() as f64 / RUNS as f64;
+            let (p, q) = (frequency(&with), frequency(&without));
+            let slack = 5.0 * (0.25 / RUNS as f64).sqrt();
+            for (p, q) in [(p, q), (q, p), (1.0 - p, 1.0 - q), (1.0 - q, 1.0 - p)] {
+                assert!(p <= epsilon.exp() * q + slack * (1.0 + epsilon.exp()), "{p} against {q}");
+                largest = largest.max(p / q.max(0.01));
+            }
+        }
+    }
+    // The attack is no straw man: it does see a difference.
+    assert!(largest > 1.1, "{largest}");
 }
 
 #[test]
 fn two_runs_on_the_same_data_differ() {
     let recipe = study();
-    let outputs: Vec<_> = (0..2).map(|_| compute(&recipe, patients()).unwrap().value().clone()).collect();
+    let outputs: Vec<_> =
+        (0..2).map(|_| compute(&recipe, patients(), None).unwrap().value().clone()).collect();
     assert_ne!(outputs[0], outputs[1]);
 }
 
@@ -111,10 +193,10 @@ fn row() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// What [`Statistic`] claims and all accounting rests on: without one person's rows, one cell of each
-    /// statistic changes, by at most the sensitivity.
+    /// What [`Statistic`] claims and all accounting rests on: without one person's rows, one group of each statistic
+    /// changes, by at most the sensitivity.
     #[test]
-    fn one_person_changes_one_cell_by_at_most_the_sensitivity(
+    fn one_person_changes_one_group_by_at_most_the_sensitivity(
         rows in prop::collection::vec(row(), 0..40),
         person in 0..12u8,
     ) {
@@ -127,13 +209,19 @@ proptest! {
         let with = exact(&recipe, table(&|_| true));
         let without = exact(&recipe, table(&|row| !row.starts_with(&prefix)));
         for ((with, without), measure) in with.iter().zip(&without).zip(recipe.measures()) {
-            let declared: Vec<_> = with.iter().map(|statistic| (statistic.sensitivity, statistic.share)).collect();
+            let declared: Vec<_> = with.iter().map(|of| Term {
+                mechanism: of.mechanism, sensitivity: of.sensitivity, share: of.share, width: of.width,
+            }).collect();
             prop_assert_eq!(declared, terms(&recipe, measure));
             for (with, without) in with.iter().zip(without) {
                 let changes: Vec<i64> = with.values.iter().zip(&without.values).map(|(a, b)| (a - b).abs()).collect();
-                let l1: i64 = changes.iter().sum();
-                prop_assert!(l1 <= with.sensitivity, "{} changes {changes:?}", measure.name);
-                prop_assert!(changes.iter().filter(|change| **change > 0).count() <= 1);
+                let groups = changes.chunks(with.width).filter(|group| group.iter().any(|change| *change > 0));
+                prop_assert!(groups.count() <= 1, "{} changes {changes:?}", measure.name);
+                let moved: i64 = match with.mechanism {
+                    Mechanism::Laplace => changes.iter().sum(),
+                    Mechanism::LeastScore => changes.iter().copied().max().unwrap_or(0),
+                };
+                prop_assert!(moved <= with.sensitivity, "{} changes {changes:?}", measure.name);
             }
         }
     }

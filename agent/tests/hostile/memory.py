@@ -1,0 +1,11 @@
+from cohort import emit_signed, unwrap
+
+secret = unwrap("a", into="arrow")["v"][0].as_py()
+blocks = []
+try:
+    while True:
+        blocks.append(bytearray(64 << 20))
+except MemoryError:
+    mebibytes = len(blocks) * 64
+    blocks.clear()
+    emit_signed({"x": 1 if mebibytes > 4096 else 0})
