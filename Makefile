@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench bench-seal fuzz demo test build contracts check fmt mutants prerequisites
+.PHONY: bench bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -18,12 +18,30 @@ test: build
 	cargo test --locked --workspace $(DEV)
 	@echo "== Python: the formats, by a second implementation"
 	script/python-tests
+	@$(MAKE) --no-print-directory test-console
 	@echo "== production build: no development root can be loaded"
 	cargo test --locked -p cohort-kms -p cohort-attestation
 
-build: contracts
+## The console: formats against the vectors, then every way to approve, in a real browser against a real stack.
+test-console: build
+	@echo "== console: formats against the vectors"
+	@npm --prefix console test
+	@echo "== console: in Chromium, against the real stack"
+	@npm --prefix console run e2e
+
+build: contracts console
 	@echo "== Rust: services and tools (the first time takes some minutes)"
 	cargo build --locked --workspace $(DEV)
+
+## Before the indexer, which has console/dist inside.
+console: console/node_modules/.package-lock.json
+	@echo "== console: web pages"
+	@npm --prefix console run --silent build
+
+console/node_modules/.package-lock.json: console/package.json console/package-lock.json | prerequisites
+	@echo "== npm: the console's tools, as locked"
+	@npm --prefix console ci --no-fund --no-audit
+	@touch $@
 
 contracts: node_modules/.package-lock.json
 	@echo "== Solidity: contracts"

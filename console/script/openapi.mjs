@@ -1,0 +1,1 @@
+// filled when docs/openapi exists

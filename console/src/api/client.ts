@@ -1,0 +1,80 @@
+// The indexer, on the page's own origin and below the page's own path.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { live } from "./live";
+import { useStore } from "../store";
+
+/** The folder that the page is in; the API stands beside it. */
+export const base = new URL("./", document.baseURI);
+
+export const apiUrl = (path: string): string => new URL(path, base).pathname + new URL(path, base).search;
+
+/** A refusal of the indexer, or silence. */
+export class ApiError extends Error {
+  constructor(
+    /** Stable code of the answer; `unreachable` when there was none. */
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export async function get<T>(path: string): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(new URL(path, base), { headers: { accept: "application/json" } });
+  } catch {
+    throw new ApiError("unreachable", "the indexer does not answer");
+  }
+  let body: unknown;
+  try {
+    body = await answer.json();
+  } catch {
+    throw new ApiError("unreachable", `the indexer answered ${answer.status} without JSON`);
+  }
+  if (!answer.ok) {
+    const refusal = body as { code?: string; message?: string };
+    throw new ApiError(refusal.code ?? "unreachable", refusal.message ?? String(answer.status));
+  }
+  return body as T;
+}
+
+/** All pages of a list. */
+export async function all<T>(path: string, name: string): Promise<T[]> {
+  const items: T[] = [];
+  let after: string | null = null;
+  do {
+    const query: string = `limit=500${after ? `&after=${encodeURIComponent(after)}` : ""}`;
+    const page: Record<string, unknown> = await get(`${path}?${query}`);
+    items.push(...((page[name] ?? []) as T[]));
+    after = (page["next"] as string | null) ?? null;
+  } while (after);
+  return items;
+}
+
+export interface Loaded<T> {
+  value: T | null;
+  error: ApiError | null;
+}
+
+/** Loads, and loads again whenever the chain's head has moved. Keeps showing the last value while it does. */
+export function useLoaded<T>(key: string, load: () => Promise<T>): Loaded<T> {
+  const head = useStore(live).change;
+  const [loaded, set] = useState<Loaded<T> & { key: string }>({ key, value: null, error: null });
+  const newest = useRef(0);
+  useEffect(() => {
+    newest.current += 1;
+    const mine = newest.current;
+    load().then(
+      (value) => mine === newest.current && set({ key, value, error: null }),
+      (error: unknown) =>
+        mine === newest.current &&
+        set((last) => ({
+          key,
+          value: last.key === key ? last.value : null,
+          error: error instanceof ApiError ? error : new ApiError("internal", String(error)),
+        })),
+    );
+  }, [key, head]);
+  return loaded.key === key ? loaded : { value: null, error: null };
+}

@@ -1,0 +1,61 @@
+// What a recipe does, in words for the people who sign it, in their language.
+import { t } from "../i18n";
+import { decimal } from "../ui/text";
+import { epsilonText } from "./loss";
+import type { Column, Compose, Measure, Recipe } from "./recipe";
+
+export interface Words {
+  reads: string[];
+  person: string;
+  groups: string[];
+  leaves: { name: string; text: string; epsilon: bigint; cells: number }[];
+  withheld: string;
+}
+
+function column(it: Column): string {
+  const missing = it.missing.length ? t("words.missing", { values: it.missing.join(", ") }) : "";
+  return `${it.name} (${it.type})${it.nullable ? t("words.nullable") : ""}${missing}`;
+}
+
+function what(measure: Measure): string {
+  const unit = measure.unit && ` ${measure.unit}`;
+  const [lower = "", upper = ""] = measure.bounds ?? [];
+  const { column, test, over } = measure;
+  return t(`words.${measure.kind}`, { column, test, over, unit, lower, upper, bins: measure.bins.join(", ") });
+}
+
+function leaves(measure: Measure): string {
+  const by = measure.by.length ? t("words.by", { keys: measure.by.join(" \u00d7 ") }) : "";
+  return `${what(measure)}${by}; ${t("words.cells", { cells: measure.cells, round: decimal(measure.roundTo) })}`;
+}
+
+export function words(recipe: Recipe): Words {
+  return {
+    reads: recipe.columns.map(column),
+    person: t("words.person", { unit: recipe.unit }),
+    groups: recipe.keys.map((key) => `${key.name} (${key.column}): ${key.labels.join(", ")}`),
+    leaves: recipe.measures.map((measure) => ({
+      name: measure.name, text: leaves(measure), epsilon: measure.epsilon, cells: measure.cells,
+    })),
+    withheld: t("words.withheld", { least: recipe.minimumGroup }),
+  };
+}
+
+/** One line for each statement, to compare two recipes by. */
+export function lines(compose: Compose): string[] {
+  const containers = compose.containers.split("\n").map((line) => line.trim()).filter(Boolean);
+  const run = containers.map((line) => `${t("words.container")}: ${line}`);
+  const { recipe } = compose;
+  if (!recipe) return [...compose.source.split("\n").map((line) => line.trim()), ...run];
+  const said = words(recipe);
+  return [
+    recipe.title,
+    `${t("owners")}: ${recipe.owners.join(", ")}`,
+    ...said.reads.map((line) => `${t("words.reads")}: ${line}`),
+    said.person,
+    ...said.groups,
+    ...said.leaves.map(({ name, text, epsilon }) => `${name}: ${text}, \u03b5 ${decimal(epsilonText(epsilon))}`),
+    said.withheld,
+    ...run,
+  ];
+}

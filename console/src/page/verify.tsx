@@ -1,0 +1,168 @@
+// A result file, re-checked in this browser.
+import { useState } from "preact/hooks";
+import { endpoint, troubleOf, type Trouble } from "../chain/provider";
+import { parseResult, type ResultFile } from "../format/result";
+import { epsilonText } from "../format/loss";
+import { t, tAny } from "../i18n";
+import { link } from "../route";
+import { useStore } from "../store";
+import { troubleText } from "../ui/action";
+import { Card, Facts, FileDrop, Hex, Notice, Pill } from "../ui/basics";
+import { Payload } from "../ui/payload";
+import { dateTime, decimal } from "../ui/text";
+import { Choose } from "../ui/wallet";
+import { offline } from "../verify/offline";
+import { online } from "../verify/online";
+import { Report, type Check, type Verdict } from "../verify/report";
+import { session } from "../wallet/wallets";
+
+export interface Verified {
+  file: ResultFile;
+  checks: Check[];
+  /** Why the chain could not be asked. */
+  trouble: Trouble | null;
+  /** Through what the chain was asked. */
+  through: string | null;
+}
+
+export function VerifyPage() {
+  const [source, give] = useState<string | null>(null);
+  const [problem, fail] = useState<string | null>(null);
+  const [verified, set] = useState<Verified | null>(null);
+  const [busy, work] = useState(false);
+  const current = useStore(session);
+  const [url, type] = useState("");
+
+  const check = async (text: string, through: "wallet" | "endpoint" | null) => {
+    work(true);
+    fail(null);
+    try {
+      set(await verify(text, through === "endpoint" ? url : null, through === "wallet" ? current : null));
+    } catch (error) {
+      set(null);
+      fail((error as Error).message);
+    }
+    work(false);
+  };
+
+  return (
+    <>
+      <div class="page-head">
+        <h1>{t("verify")}</h1>
+        <p class="lead">{t("verify.lead")}</p>
+      </div>
+      <FileDrop
+        label={t(verified ? "verify.give_other" : "verify.give")}
+        onFiles={async ([file]) => {
+          if (!file) return;
+          const text = await file.text();
+          give(text);
+          await check(text, current ? "wallet" : null);
+        }}
+      />
+      {problem && <Notice tone="bad" alert title={t("verify.unusable")}><span class="mono small">{problem}</span></Notice>}
+      <div aria-live="polite">{busy && <p class="busy"><span class="spin" aria-hidden="true" />{t("verify.busy")}</p>}</div>
+      {verified && source && (
+        <>
+          <Summary verified={verified} />
+          <div class="columns verify">
+            <Card title={t("verify.checks")} note={verified.through ?? t("verify.offline")}>
+              <Checks checks={verified.checks} />
+              {verified.trouble && <Notice tone="bad" alert title={t("verify.chain_failed")}>{troubleText(verified.trouble)}</Notice>}
+              <div class="ask">
+                <h3>{t("verify.ask_chain")}</h3>
+                <p class="quiet">{t("verify.ask_chain_text")}</p>
+                {current ? (
+                  <p class="actions"><button type="button" class="button" onClick={() => check(source, "wallet")}>{t("verify.by_wallet", { name: current.wallet.info.name })}</button></p>
+                ) : <Choose />}
+                <form class="row" onSubmit={(event) => (event.preventDefault(), void check(source, "endpoint"))}>
+                  <label class="field"><span>{t("verify.endpoint")}</span><input type="url" value={url} placeholder="https://" onInput={(event) => type(event.currentTarget.value)} /></label>
+                  <button type="submit" class="button" disabled={!url}>{t("verify.by_endpoint")}</button>
+                </form>
+              </div>
+            </Card>
+            <div>
+              <Card title={t("verify.result")}><Payload payload={verified.file.payload} /></Card>
+              <About file={verified.file} />
+            </div>
+          </div>
+        </>
+      )}
+    </>
+  );
+}
+
+async function verify(text: string, url: string | null, current: ReturnType<typeof session.get>): Promise<Verified> {
+  const file = parseResult(text);
+  const report = new Report();
+  await offline(file, report);
+  const provider = url ? endpoint(url) : current?.wallet.provider;
+  if (!provider) return { file, checks: report.checks, trouble: null, through: null };
+  const before = report.checks.length;
+  try {
+    await online(provider, file, report);
+    return { file, checks: report.checks, trouble: null, through: url ?? current?.wallet.info.name ?? null };
+  } catch (error) {
+    report.checks.length = before; // half an answer of the chain is none
+    return { file, checks: report.checks, trouble: troubleOf(error), through: null };
+  }
+}
+
+function Summary(props: { verified: Verified }) {
+  const { checks, through, file } = props.verified;
+  const count = (verdict: Verdict) => checks.filter((check) => check.verdict === verdict).length;
+  const failed = count("failed");
+  const values = { ok: count("ok"), failed, skipped: count("skipped") };
+  const tone = failed ? "bad" : through ? "good" : "wait";
+  return (
+    <Notice tone={tone} alert title={t(failed ? "verify.bad" : through ? "verify.good" : "verify.self")}>
+      <p>{t("verify.count", values)}</p>
+      {!failed && !through && <p>{t("verify.self_text")}</p>}
+      {!failed && through && <p>{t("verify.app_text")} <Hex value={file.place.app} ends={6} label={t("contract")} /></p>}
+      {file.attestation === "development" && <p>{t("verify.development")}</p>}
+    </Notice>
+  );
+}
+
+export function Checks(props: { checks: Check[] }) {
+  return (
+    <ol class="checks">
+      {props.checks.map((check, index) => (
+        <li key={index} class={check.verdict}>
+          <span class="verdict">{t(`verdict.${check.verdict}`)}</span>
+          <div>
+            <strong>{tAny(`check.${check.name}`)}</strong>
+            <p>{tAny(`check.${check.name}.${check.verdict === "skipped" ? "skipped" : "text"}`)}</p>
+            <Detail text={check.detail} />
+          </div>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+function Detail(props: { text: string }) {
+  return /^0x[0-9a-f]{40,}$/.test(props.text) ? <Hex value={props.text} ends={8} /> : <span class="mono small">{props.text}</span>;
+}
+
+function About(props: { file: ResultFile }) {
+  const { file } = props;
+  return (
+    <Card title={t("verify.about")}>
+      <Facts
+        rows={[
+          [t("contract"), <a class="mono" href={link.study(file.place.app)}>{file.place.app.slice(0, 14)}{"\u2026"}</a>],
+          [t("chain"), <span class="num">{file.place.chainId}</span>],
+          [t("run"), <Hex value={file.receipt.runId} ends={6} label={t("run")} />],
+          [t("proposal"), <a class="mono" href={link.proposal(file.place.app, file.run.proposalId)}>{file.run.proposalId.slice(0, 14)}{"\u2026"}</a>],
+          ["\u03b5", <span class="num">{decimal(epsilonText(file.receipt.epsilon))}</span>],
+          [t("privacy_proof"), t(file.receipt.privacyProof ? "proof.proved" : "proof.declared")],
+          [t("verify.produced"), dateTime(Number(file.receipt.producedAt))],
+          [t("verify.attestation"), <Pill tone={file.attestation === "intel" ? "good" : "wait"}>{file.attestation}</Pill>],
+          [t("verify.inputs"), file.inputs.map(({ owner }) => owner).join(", ")],
+          [t("receipt"), <span><span class="num">#{file.position.blockNumber}</span> <Hex value={file.position.transaction} label={t("transaction")} /></span>],
+        ]}
+      />
+    </Card>
+  );
+}

@@ -1,0 +1,52 @@
+// Re-checks a result file, line by line, as `cohort verify` does and under the same names.
+export type Verdict = "ok" | "failed" | "skipped";
+
+export interface Check {
+  /** Stable short name; its words are in the dictionaries under `check.<name>`. */
+  name: CheckName;
+  verdict: Verdict;
+  /** What was compared: hashes, addresses, numbers. */
+  detail: string;
+}
+
+export type CheckName =
+  | "payload"
+  | "compose_hash"
+  | "recipe"
+  | "output_schema"
+  | "privacy_loss"
+  | "receipt_signature"
+  | "certificate"
+  | "evidence"
+  | "quote_binding"
+  | "tdx_quote"
+  | "run"
+  | "request_signature"
+  | "inputs"
+  | "contract"
+  | "chain"
+  | "receipt_on_chain"
+  | "run_on_chain"
+  | "kms_root"
+  | "agent_key"
+  | "quorum"
+  | "own_approval"
+  | "datasets"
+  | "analyst"
+  | "budget";
+
+export class Report {
+  readonly checks: Check[] = [];
+
+  check(name: CheckName, holds: boolean, detail: string): void {
+    this.checks.push({ name, verdict: holds ? "ok" : "failed", detail });
+  }
+
+  skip(name: CheckName, detail: string): void {
+    this.checks.push({ name, verdict: "skipped", detail });
+  }
+
+  get failures(): number {
+    return this.checks.filter(({ verdict }) => verdict === "failed").length;
+  }
+}

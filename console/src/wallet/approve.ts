@@ -1,0 +1,73 @@
+// An owner's approval: by signature in the wallet, by a signature made elsewhere, or by transaction. All of them take
+// `Reviewed`, which only `review` makes, and that only from bytes that hash to the approved compose hash.
+import type { Hex } from "viem";
+import { abiTerms, App } from "../chain/app";
+import { ChainError } from "../chain/provider";
+import type { Approval } from "../format/approval";
+import type { Compose } from "../format/recipe";
+import { proposalId } from "../format/terms";
+import { digest, recover, typedData, type Message, type Place, type Terms } from "../format/typed";
+import type { Session } from "./wallets";
+
+/** Terms whose recipe the person has before them. */
+export interface Reviewed {
+  readonly terms: Terms;
+  readonly compose: Compose;
+  readonly proven: typeof proof;
+}
+const proof = Symbol("reviewed");
+
+export type Mismatch = "compose_hash" | "recipe_hash" | "output_schema_hash" | "epsilon" | "proposal_id";
+
+/** Compares the bytes with the terms; the first thing that differs, or the reviewed terms. */
+export function review(id: Hex, terms: Terms, compose: Compose): Reviewed | Mismatch {
+  if (proposalId(terms) !== id) return "proposal_id";
+  if (compose.composeHash !== terms.composeHash) return "compose_hash";
+  if (compose.recipeHash !== terms.recipeHash) return "recipe_hash";
+  if (compose.outputSchemaHash !== terms.outputSchemaHash) return "output_schema_hash";
+  const { recipe } = compose;
+  if (recipe && (recipe.epsilonPerRun !== terms.epsilonPerRun || recipe.epsilonBudget !== terms.epsilonBudget)) {
+    return "epsilon";
+  }
+  return { terms, compose, proven: proof };
+}
+
+/** Hours for which a signature may be submitted, as `cohort approve` has it. */
+const HOURS = 72;
+
+export function approveMessage(reviewed: Reviewed, owner: Hex): Message<"Approve"> {
+  const deadline = BigInt(Math.floor(Date.now() / 1000) + HOURS * 3600);
+  return { owner, terms: reviewed.terms, deadline };
+}
+
+/** The signature of an owner's key, or one that the owner's contract takes; refuses any other before it goes anywhere. */
+export async function accept(
+  app: App | null,
+  place: Place,
+  message: Message<"Approve">,
+  signature: Hex,
+): Promise<Approval> {
+  const signer = await recover(digest(place, "Approve", message), signature);
+  if (signer !== message.owner) {
+    if (!app) throw new ChainError({ kind: "reverted", name: "DstackApp_BadSignature", args: [message.owner] });
+    const { owner, terms, deadline } = message;
+    await app.simulate("approveBySig", [abiTerms(terms), [{ owner, deadline, signature }]]);
+  }
+  const { owner, terms, deadline } = message;
+  return { place, terms, owner, deadline: Number(deadline), signature };
+}
+
+export async function sign(session: Session, place: Place, reviewed: Reviewed): Promise<Approval> {
+  const message = approveMessage(reviewed, session.account);
+  const params = [session.account, typedData(place, "Approve", message)];
+  const signature = (await session.wallet.provider.request({ method: "eth_signTypedData_v4", params })) as Hex;
+  return accept(new App(session.wallet.provider, place.app), place, message, signature);
+}
+
+/** Submits owners' signatures in one transaction, which `from` pays for. */
+export function relay(app: App, approvals: Approval[], from: Hex): Promise<Hex> {
+  const batch = approvals.map(({ owner, deadline, signature }) => ({ owner, deadline: BigInt(deadline), signature }));
+  const [first] = approvals;
+  if (!first) throw new Error("no approval to relay");
+  return app.send("approveBySig", [abiTerms(first.terms), batch], from);
+}

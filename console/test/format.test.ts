@@ -1,0 +1,109 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { canonical, FormatError, parseJson } from "../src/format/json";
+import { epsilon, epsilonText } from "../src/format/loss";
+import { parseCompose } from "../src/format/recipe";
+import { parseTerms, proposalId, termsJson } from "../src/format/terms";
+import { sha256Hex } from "../src/format/hash";
+
+const file = (path: string) => new Uint8Array(readFileSync(new URL(`../../test/${path}`, import.meta.url)));
+const utf8 = (text: string) => new TextEncoder().encode(text);
+
+describe("JSON", () => {
+  it.each([
+    ['{"a":1,"a":2}', "a key twice"],
+    ['{"a":1,"\\u0061":2}', "a key twice, spelled with an escape"],
+    ['{"a":{"b":[{"c":1,"c":1}]}}', "a key twice, deep inside"],
+    ["01", "a leading zero"],
+    ["1e999", "a number beyond doubles"],
+    ['"\\ud800"', "half a surrogate pair"],
+    ["[1,]", "a trailing comma"],
+    ["{} {}", "two values"],
+    ["\ufeff{}", "a byte order mark"],
+    ["NaN", "no number"],
+    ["[".repeat(100) + "]".repeat(100), "nesting beyond the limit"],
+    ["", "nothing"],
+  ])("refuses %s (%s)", (text) => expect(() => parseJson(text)).toThrow(FormatError));
+
+  it("reads what JSON.parse reads", () => {
+    const text = ' { "b" : [1, -0.5, 1e3, "\\u00fc\\n", true, null], "__proto__" : {} , "a" : {} } ';
+    expect(canonical(parseJson(text))).toBe('{"__proto__":{},"a":{},"b":[1,-0.5,1000,"\u00fc\\n",true,null]}');
+  });
+
+  // RFC 8785, section 3.2.3 and appendix B.
+  it("sorts by UTF-16 code units and writes numbers as RFC 8785 does", () => {
+    const keys = { "\u20ac": 1, "\r": 2, "\ufb33": 3, "1": 4, "\ud83d\ude00": 5, "\u0080": 6, "\u00f6": 7 };
+    expect(Object.values(parseJson(canonical(keys)) as object)).toEqual([4, 2, 6, 7, 1, 5, 3]);
+    expect(canonical([333333333.33333329, 1e30, 4.5, 2e-3, 1e-27, -0])).toBe(
+      "[333333333.3333333,1e+30,4.5,0.002,1e-27,0]",
+    );
+  });
+});
+
+describe("epsilon", () => {
+  it.each([["1.5", 1_500_000_000n], ["0", 0n], ["0.000000001", 1n], ["18446744073.709551615", (1n << 64n) - 1n]])(
+    "%s",
+    (text, nano) => {
+      expect(epsilon(text, "e")).toBe(nano);
+      expect(epsilonText(nano)).toBe(text);
+    },
+  );
+  it.each(["", "1.", ".5", "01", "1.0000000001", "-1", "1e3", "18446744073.709551616", 1.5])("refuses %s", (text) =>
+    expect(() => epsilon(text, "e")).toThrow(FormatError),
+  );
+});
+
+describe("the compose file", () => {
+  const vector = JSON.parse(new TextDecoder().decode(file("vectors/compose/heart-disease.json")));
+
+  it("has the hashes of the vector", () => {
+    const compose = parseCompose(file("data/heart-disease/app-compose.json"));
+    expect([compose.composeHash, compose.recipeHash, compose.outputSchemaHash]).toEqual([
+      vector.compose_hash, vector.recipe_hash, vector.output_schema_hash,
+    ]);
+  });
+
+  it("is read in full", () => {
+    const recipe = parseCompose(file("data/heart-disease/app-compose.json")).recipe;
+    expect(recipe?.measures.map(({ name, cells }) => [name, cells])).toEqual([
+      ["patients", 8], ["prevalence", 8], ["resting_blood_pressure", 8], ["cholesterol", 8], ["age", 6],
+    ]);
+    expect(recipe?.keys[0]?.labels).toEqual(["<45", "45-54", "55-64", ">=65"]);
+    expect(recipe?.measures.reduce((sum, { epsilon }) => sum + epsilon, 0n)).toBe(recipe?.epsilonPerRun);
+  });
+
+  it("has another hash with another space", () => {
+    const bytes = file("data/heart-disease/app-compose.json");
+    expect(parseCompose(new Uint8Array([...bytes, 32])).composeHash).not.toBe(vector.compose_hash);
+    expect(parseCompose(new Uint8Array([...bytes, 32])).recipeHash).toBe(vector.recipe_hash);
+  });
+
+  it("gives the hash of docs/spec/compose.md", () => {
+    const text = '{"manifest_version":2,"name":"a","runner":"docker-compose","docker_compose_file":"x"}';
+    expect(sha256Hex(utf8(text))).toBe("0x85e9af0a6c799bb4ac657e8c9befea1bc4bd0eb0c54c8f54608eabc42b010e0f");
+  });
+
+  it("is refused with a field that could not be shown", () => {
+    const text = new TextDecoder().decode(file("data/heart-disease/app-compose.json"));
+    expect(() => parseCompose(utf8(text.replace('"version": 1,', '"version": 1, "extra": 1,')))).toThrow(/extra/);
+    expect(() => parseCompose(utf8(text.replace('"kind": "count",', '"kind": "rows",')))).toThrow(/rows/);
+  });
+});
+
+describe("terms", () => {
+  const vector = JSON.parse(new TextDecoder().decode(file("vectors/eip712/terms.json")));
+
+  it("in JSON give the proposal id", () => {
+    const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    const json = Object.fromEntries(
+      Object.entries<string>(vector.message).map(([name, value]) => {
+        if (name.startsWith("epsilon")) return [snake(name), epsilonText(BigInt(value))];
+        return [snake(name), /^(expiry|era|round)$/.test(name) ? Number(value) : value];
+      }),
+    );
+    const terms = parseTerms(json);
+    expect(proposalId(terms)).toBe(vector.structHash);
+    expect(termsJson(terms)).toEqual(json);
+    expect(() => parseTerms({ ...json, extra: 1 })).toThrow(FormatError);
+  });
+});
