@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 /// Long enough for an interpreter under load to start, short enough for a test.
-const SLOT: Duration = Duration::from_secs(10);
+const SLOT: Duration = Duration::from_secs(12);
 
 /// What scripts run in, or `None` with a visible note on a machine that has no Python environment.
 fn sandbox() -> Option<Sandbox> {
@@ -51,7 +51,7 @@ fn recipe(script: &str, seconds: u64, emitted: Value) -> Recipe {
     let total = (1000 + shares).to_string();
     Recipe::parse(&json!({
         "version": 1, "title": "a script", "engine": "python",
-        "python": { "script": script, "seconds": seconds, "memory_mib": 4096 },
+        "python": { "script": script, "seconds": seconds, "memory_mib": 1024 },
         "datasets": { "owners": ["a", "hospital-B"], "columns": [
             { "name": "id", "type": "int64", "nullable": false },
             { "name": "v", "type": "int64", "nullable": true }
