@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench bench-races bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -14,6 +14,8 @@ demo: build
 ## Everything: Solidity, Rust, end to end, Python.
 test: build
 	$(FORGE) test
+	@echo "== scripts: each against a chain of its own, and every mistake"
+	@node --test test/script/scripts.test.js
 	@script/python-env || [ $$? = 3 ]
 	cargo test --locked --workspace $(DEV)
 	@echo "== Python: the formats, by a second implementation"
@@ -78,6 +80,10 @@ bench: bench-seal
 bench-seal:
 	cargo build --locked --release -p cohort-protocol --example sealed_bench
 	@target/release/examples/sealed_bench
+
+## 1,000 revocations racing releases on anvil, with slow endpoints, a stopped indexer and reorganisations; some ten minutes.
+bench-races: contracts
+	COHORT_RACES=1000 cargo test --locked --workspace $(DEV) --test chain no_release -- --nocapture
 
 ## Coverage-guided fuzzing of the parsers; SECONDS for each of them.
 fuzz:

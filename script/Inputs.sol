@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Script} from "forge-std/Script.sol";
+import {VmSafe} from "forge-std/Vm.sol";
 
 /// @title Reading of the deploy scripts' JSON inputs. Formats: script/README.md.
 abstract contract Inputs is Script {
@@ -48,13 +49,16 @@ abstract contract Inputs is Script {
 
     /// Printable ASCII of 1 to 32 characters, left-aligned.
     function _label(string memory json, string memory key) internal view returns (bytes32) {
-        string memory text = _string(json, key);
+        return _labelOf(key, _string(json, key));
+    }
+
+    function _labelOf(string memory name, string memory text) internal pure returns (bytes32) {
         bytes memory raw = bytes(text);
         bool ok = raw.length > 0 && raw.length <= 32;
         for (uint256 i = 0; ok && i < raw.length; ++i) {
             ok = raw[i] >= 0x20 && raw[i] < 0x7f;
         }
-        if (!ok) revert Input_NotAscii32(key, text);
+        if (!ok) revert Input_NotAscii32(name, text);
         return bytes32(raw);
     }
 
@@ -81,8 +85,9 @@ abstract contract Inputs is Script {
         }
     }
 
-    /// Makes the folder where it is missing.
+    /// Makes the folder where it is missing. A dry run writes nothing: what it would describe does not exist.
     function _write(string memory json, string memory path) internal {
+        if (vm.isContext(VmSafe.ForgeContext.ScriptDryRun)) return;
         bytes memory raw = bytes(path);
         uint256 end = raw.length;
         while (end > 0 && raw[end - 1] != "/") --end;

@@ -59,6 +59,9 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // No core dump holds keys or rows, and no process of the same user may trace this one.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context("cannot forbid core dumps")?;
     // A panic's message may hold a value from a row (R15): only its place is printed.
     std::panic::set_hook(Box::new(|panic| match panic.location() {
         Some(place) => eprintln!("panic at {}:{}", place.file(), place.line()),

@@ -17,6 +17,7 @@ mod diagnosis;
 pub mod dstack;
 pub mod event_log;
 pub mod evidence;
+pub mod kms;
 pub mod policy;
 pub mod refusal;
 pub mod tdx;
@@ -26,6 +27,7 @@ pub use bytes::{AppId, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash
 pub use collateral::Collateral;
 pub use dcap_qvl::TcbStatus;
 pub use evidence::{Evidence, GuestEvidence};
+pub use kms::{KmsEvidence, KmsRefusal, VerifiedKms};
 pub use policy::{Platform, Policy, TrustedRoot};
 pub use refusal::Refusal;
 pub use tdx::{verify, verify_quote};

@@ -5,7 +5,7 @@ use dcap_qvl::{QuoteClaims, TcbStatus};
 use serde::Serialize;
 
 use crate::boot::{BootIdentity, KeyProvider};
-use cohort_protocol::ids::ComposeHash;
+use cohort_protocol::{abi::boot::AppBootInfo, ids::ComposeHash};
 
 use crate::bytes::{AppId, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
 use crate::dstack::{self, MrConfig};
@@ -148,6 +148,22 @@ impl VerifiedTd {
     /// SHA-384 of the trusted root's public key point.
     pub fn root_key_id(&self) -> &[u8; 48] {
         &self.root_key_id
+    }
+
+    /// The boot information that dstack's contracts are asked about, as of now: `mr_aggregated` and `mr_system` over
+    /// all of RTMR3. What the guest has none of (instance id, image hash) is zero, as dstack sends it.
+    pub fn boot_info(&self) -> AppBootInfo {
+        AppBootInfo {
+            appId: self.app_id.0.into(),
+            composeHash: self.compose_hash.0,
+            instanceId: self.instance_id.map(|id| id.0).unwrap_or_default().into(),
+            deviceId: self.device_id.0.into(),
+            mrAggregated: self.mr_aggregated.0.into(),
+            mrSystem: self.mr_system.0.into(),
+            osImageHash: self.os_image_hash.map(|hash| hash.0).unwrap_or_default().into(),
+            tcbStatus: self.tcb_status.to_string(),
+            advisoryIds: self.advisory_ids.clone(),
+        }
     }
 
     /// When the first part of the collateral expires, Unix seconds.

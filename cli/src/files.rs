@@ -58,13 +58,18 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {
     })
 }
 
-/// Writes JSON beside its final name and renames: never a half file. Refuses to overwrite.
+/// Writes JSON, as [`write_text`] does.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Outcome {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::write(path, &e.into()))?;
+    write_text(path, &(text + "\n"))
+}
+
+/// Writes beside the final name and renames: never a half file. Refuses to overwrite.
+pub fn write_text(path: &Path, text: &str) -> Outcome {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |e: std::io::Error| Failure::write(path, &e);
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    serde_json::to_writer_pretty(&mut file, value).map_err(|e| failed(e.into()))?;
-    file.write_all(b"\n").map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(failed)?;
     file.persist_noclobber(path).map_err(|e| match e.error.kind() {

@@ -1,5 +1,6 @@
 //! `cohort`: the words and files by which owners, analysts and auditors use the system.
 
+pub mod audit;
 pub mod chain;
 pub mod command;
 pub mod config;

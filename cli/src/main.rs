@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use cohort_cli::{
     command::{
-        approve, completions, dataset, inspect, kms, recipe, reseal, run, seal, status, terms, verify,
+        approve, audit, completions, dataset, inspect, kms, recipe, reseal, run, seal, status, terms, verify,
     },
     config::{Global, Settings},
     failure::Outcome,
@@ -51,6 +51,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check a result file: evidence, signatures, approvals, budget, receipt.
     Verify(verify::VerifyArgs),
+    /// Re-check a consortium's whole history from the chain alone.
+    Audit(audit::AuditArgs),
     /// Check the KMS against the chain.
     #[command(subcommand)]
     Kms(kms::KmsCommand),
@@ -66,6 +68,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    quiet_on_closed_pipe();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     match dispatch(cli).await {
@@ -78,6 +81,18 @@ async fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// `cohort ... | head`: println! panics once the reader has gone; that is an end, not a fault.
+fn quiet_on_closed_pipe() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to stdout") {
+            std::process::exit(0);
+        }
+        report(info);
+    }));
 }
 
 async fn dispatch(cli: Cli) -> Outcome {
@@ -98,6 +113,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Status(args) => status::run(&settings, &args).await,
         Command::Run(args) => run::run(&settings, &args).await,
         Command::Verify(args) => verify::run(&settings, &args).await,
+        Command::Audit(args) => audit::run(&settings, &args).await,
         Command::Kms(command) => kms::run(&settings, &command).await,
         #[cfg(feature = "dev")]
         Command::Dev(command) => cohort_cli::dev::run(&command).await,

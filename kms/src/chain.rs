@@ -13,7 +13,10 @@ use alloy::{
     transports::{RpcError, TransportError},
 };
 use cohort_protocol::{
-    abi::{IDstackApp, IDstackKms},
+    abi::{
+        IDstackApp, IDstackKms,
+        boot::{AppBootInfo, isKmsAllowedCall},
+    },
     chain::Position,
     ids::RunId,
 };
@@ -39,12 +42,15 @@ struct Plan {
     registry: Address,
     app: Address,
     mr_system: B256,
+    device_id: B256,
+    os_image_hash: B256,
+    own_machine: Option<AppBootInfo>,
     epochs: Vec<u32>,
     decisions: Vec<Bytes>,
 }
 
 impl Plan {
-    fn of(question: &Question, registry: Address) -> Self {
+    fn of(question: &Question, registry: Address, own_machine: Option<&AppBootInfo>) -> Self {
         let decision = |item: &crate::question::Item| {
             let call = IDstackApp::releaseDecisionCall {
                 proposalId: question.proposal_id.0,
@@ -59,6 +65,9 @@ impl Plan {
             registry,
             app: question.app,
             mr_system: question.claims.mr_system,
+            device_id: question.claims.device_id,
+            os_image_hash: question.claims.os_image_hash,
+            own_machine: own_machine.cloned(),
             epochs: question.epochs(),
             decisions: question.items.iter().map(decision).collect(),
         }
@@ -81,17 +90,19 @@ impl Chain {
         Ok(Self { endpoints: urls.into_iter().map(connect).collect(), registry, timeout })
     }
 
-    /// All endpoints' views for a question. `indexer_block` is the block number that the indexer calls confirmed.
+    /// All endpoints' views for a question. `indexer_block` is the block number that the indexer calls confirmed;
+    /// `own_machine` the one that this KMS runs in, if that is to be asked about.
     pub async fn read(
         &self,
         question: &Question,
         confirmations: u64,
         indexer_block: Option<u64>,
+        own_machine: Option<&AppBootInfo>,
     ) -> Vec<Result<EndpointView, EndpointFault>> {
         let heads = self.each(|provider| async move { head(&provider).await }).await;
         let lowest = heads.iter().flatten().map(|(_, block)| block.number).min();
         let depth = lowest.and_then(|number| number.checked_sub(confirmations));
-        let plan = Plan::of(question, self.registry);
+        let plan = Plan::of(question, self.registry, own_machine);
         let mut reached = heads.into_iter().map(|head| head.map(|_| ()));
         self.each(|provider| {
             let reached = reached.next().unwrap_or(Err(EndpointFault::Silent));
@@ -238,21 +249,36 @@ async fn position(
     plan: &Plan,
 ) -> Result<PositionView, EndpointFault> {
     let registry = |data: Vec<u8>| (plan.registry, Bytes::from(data));
+    let app = |data: Vec<u8>| (plan.app, Bytes::from(data));
     let mut calls = vec![
-        (plan.app, Bytes::from(IDstackApp::kmsRootCall {}.abi_encode())),
+        app(IDstackApp::kmsRootCall {}.abi_encode()),
+        app(IDstackApp::requireTcbUpToDateCall {}.abi_encode()),
+        app(IDstackApp::allowAnyDeviceCall {}.abi_encode()),
+        app(IDstackApp::allowedDeviceIdsCall { deviceId: plan.device_id }.abi_encode()),
         registry(IDstackKms::registeredAppsCall { appId: plan.app }.abi_encode()),
         registry(IDstackKms::allowedAgentSystemsCall { mrSystem: plan.mr_system }.abi_encode()),
+        registry(IDstackKms::allowedOsImagesCall { osImageHash: plan.os_image_hash }.abi_encode()),
     ];
     calls.extend(plan.epochs.iter().map(|epoch| root_call(plan.registry, *epoch)));
     calls.extend(plan.decisions.iter().map(|data| (plan.app, data.clone())));
+    if let Some(machine) = &plan.own_machine {
+        calls.push(registry(isKmsAllowedCall { bootInfo: machine.clone() }.abi_encode()));
+    }
     let at = json!({ "blockHash": block.hash, "requireCanonical": true });
     let answers = call_all(provider, calls, at).await?;
-    let [kms_root, registered, system, rest @ ..] = answers.as_slice() else {
+    let [kms_root, tcb, any_device, device, registered, system, image, rest @ ..] = answers.as_slice() else {
         return Err(EndpointFault::Malformed);
     };
-    let (roots, decisions) = rest.split_at_checked(plan.epochs.len()).ok_or(EndpointFault::Malformed)?;
+    let (roots, rest) = rest.split_at_checked(plan.epochs.len()).ok_or(EndpointFault::Malformed)?;
+    let (decisions, own) = rest.split_at_checked(plan.decisions.len()).ok_or(EndpointFault::Malformed)?;
+    let kms_allowed = own.first().map(decode::<isKmsAllowedCall>).transpose()?.flatten();
     Ok(PositionView {
         block,
+        tcb_must_be_up_to_date: decode::<IDstackApp::requireTcbUpToDateCall>(tcb)?,
+        any_device: decode::<IDstackApp::allowAnyDeviceCall>(any_device)?,
+        device_listed: decode::<IDstackApp::allowedDeviceIdsCall>(device)?,
+        os_image_allowed: decode::<IDstackKms::allowedOsImagesCall>(image)?,
+        kms_allowed: kms_allowed.map(|answer| answer.isAllowed),
         kms_root: decode::<IDstackApp::kmsRootCall>(kms_root)?,
         app_registered: decode::<IDstackKms::registeredAppsCall>(registered)?,
         system_allowed: decode::<IDstackKms::allowedAgentSystemsCall>(system)?,

@@ -12,6 +12,8 @@ pub struct Claims {
     pub(crate) compose_hash: ComposeHash,
     pub(crate) instance_id: Option<Address>,
     pub(crate) device_id: B256,
+    /// As the guest image states it; zero if it states none.
+    pub(crate) os_image_hash: B256,
     pub(crate) mr_system: B256,
     pub(crate) mr_aggregated: B256,
     pub(crate) report_data: [u8; 64],
@@ -26,6 +28,7 @@ impl From<&VerifiedTd> for Claims {
             compose_hash: td.compose_hash(),
             instance_id: td.instance_id().map(|id| Address::from(id.0)),
             device_id: B256::from(td.device_id().0),
+            os_image_hash: td.os_image_hash().map(|hash| B256::from(hash.0)).unwrap_or_default(),
             mr_system: B256::from(td.mr_system().0),
             mr_aggregated: B256::from(td.mr_aggregated().0),
             report_data: *td.report_data(),

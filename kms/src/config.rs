@@ -9,11 +9,13 @@ use std::{
 use alloy::primitives::{Address, B256};
 use clap::{Args, Parser, Subcommand};
 use cohort_attestation::{self as attestation, TcbStatus};
-use cohort_protocol::{root::RootError, terms::id_list_hash};
+use cohort_protocol::{hpke::SecretBytes, root::RootError, terms::id_list_hash};
 
 use crate::{
     chain::Chain,
+    guest::{self, GuestAgent, GuestError, KeyApi},
     indexer::Indexer,
+    own_evidence::OwnEvidence,
     policy::{CHAIN_ID_MAX, Policy},
     release_log::{LogError, ReleaseLog},
     roots::{RootFileError, Roots, read_root_file},
@@ -53,9 +55,9 @@ pub enum RootCommand {
     },
     /// Prints the root's signed statement as JSON: address, sealing key.
     Show {
-        /// File with the root secret.
-        #[arg(long, env = "COHORT_KMS_ROOT_FILE", value_name = "FILE")]
-        root_file: PathBuf,
+        /// Where the root secret is.
+        #[command(flatten)]
+        source: RootSource,
         /// EIP-155 chain id.
         #[arg(long, env = "COHORT_KMS_CHAIN_ID")]
         chain_id: u64,
@@ -66,6 +68,34 @@ pub enum RootCommand {
         #[arg(long, default_value_t = 0)]
         epoch: u32,
     },
+}
+
+/// Where the root secret comes from: dstack's guest agent, unless a file is named.
+#[derive(Debug, Args)]
+pub struct RootSource {
+    /// Socket of dstack's guest agent. The root secret is the key that dstack derives for this KMS's app, so that none
+    /// is configured; the KMS's own quote comes from there too.
+    #[arg(long, env = "COHORT_KMS_GUEST_AGENT", value_name = "SOCKET", default_value = guest::SOCKET)]
+    pub guest_agent: PathBuf,
+    /// Which derivation of the guest agent: they give different secrets. v0 is the same in all 0.5 and 0.6 releases.
+    #[arg(long, env = "COHORT_KMS_GUEST_KEY_API", value_name = "API", default_value = "v0")]
+    pub guest_key_api: KeyApi,
+    /// For development: takes the root secret from this file (64 hex digits, mode 0600). Whoever reads it opens all
+    /// data, and no quote shows where the keys are.
+    #[arg(long, env = "COHORT_KMS_INSECURE_ROOT_FILE", value_name = "FILE")]
+    pub insecure_root_file: Option<PathBuf>,
+}
+
+impl RootSource {
+    /// Reads or asks for the secret. The guest agent beside it, if it is from there.
+    pub async fn secret(&self) -> Result<(SecretBytes, Option<GuestAgent>), ConfigError> {
+        if let Some(path) = &self.insecure_root_file {
+            return read_root_file(path).map(|secret| (secret, None)).map_err(ConfigError::Root);
+        }
+        let guest = GuestAgent::new(&self.guest_agent);
+        let secret = guest.root_secret(self.guest_key_api).await.map_err(ConfigError::Guest)?;
+        Ok((secret, Some(guest)))
+    }
 }
 
 /// Works on a release log.
@@ -96,9 +126,12 @@ pub struct Serve {
     /// EIP-155 chain id.
     #[arg(long, env = "COHORT_KMS_CHAIN_ID", value_parser = clap::value_parser!(u64).range(1..=CHAIN_ID_MAX))]
     pub chain_id: u64,
-    /// File with the root secret: 64 hex digits, mode 0600.
-    #[arg(long, env = "COHORT_KMS_ROOT_FILE", value_name = "FILE")]
-    pub root_file: PathBuf,
+    /// Where the root secret is.
+    #[command(flatten)]
+    pub root: RootSource,
+    /// Collateral for this KMS's own quote (JSON), to show beside it.
+    #[arg(long, env = "COHORT_KMS_COLLATERAL_FILE", value_name = "FILE")]
+    pub collateral_file: Option<PathBuf>,
     /// Root epochs to serve from that secret.
     #[arg(long, env = "COHORT_KMS_EPOCHS", value_delimiter = ',', default_value = "0")]
     pub epochs: Vec<u32>,
@@ -174,9 +207,15 @@ fn tcb_status(text: &str) -> Result<TcbStatus, String> {
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The root secret.
-    #[error("--root-file cannot be used")]
+    /// The root secret's file.
+    #[error("--insecure-root-file cannot be used")]
     Root(#[source] RootFileError),
+    /// The root secret's guest agent.
+    #[error("dstack's guest agent gives no root secret")]
+    Guest(#[source] GuestError),
+    /// The root secret gives no keys.
+    #[error("the root secret gives no keys")]
+    Derive(#[source] RootFileError),
     /// The root's statement.
     #[error("the root cannot make a statement")]
     Statement(#[source] RootError),
@@ -208,15 +247,18 @@ pub enum ConfigError {
 impl Serve {
     /// Opens root, log and clients. Returns the service, and how many bytes of an unfinished entry were cut off
     /// the log.
-    pub fn open(self) -> Result<(Kms, u64), ConfigError> {
+    pub async fn open(self) -> Result<(Kms, u64), ConfigError> {
         let evidence_policy = self.evidence_policy()?;
-        let secret = read_root_file(&self.root_file).map_err(ConfigError::Root)?;
-        let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Root)?;
+        let (secret, guest) = self.root.secret().await?;
+        let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Derive)?;
         drop(secret);
+        let own_evidence =
+            guest.map(|guest| OwnEvidence::new(guest, self.collateral_file, evidence_policy.clone()));
         let policy = Policy {
             chain_id: self.chain_id,
             registry: self.registry,
             roots: roots.identities(),
+            self_authorisation: own_evidence.is_some(),
             confirmations: self.confirmations,
             max_head_age_seconds: self.max_head_age_seconds,
             certificate_seconds: self.certificate_seconds,
@@ -234,7 +276,7 @@ impl Serve {
         }
         let indexer = Indexer::new(indexer_url, limit).map_err(ConfigError::Client)?;
         let (log, torn_bytes) = ReleaseLog::open(&self.log).map_err(ConfigError::Log)?;
-        let parts = Parts { policy, evidence_policy, roots, chain, indexer, log };
+        let parts = Parts { policy, evidence_policy, roots, chain, indexer, log, own_evidence };
         Ok((Kms::new(parts).map_err(ConfigError::Random)?, torn_bytes))
     }
 

@@ -5,7 +5,7 @@
 //! that are down, stale or at odds; what any endpoint denies at the confirmed block; the indexer.
 
 use alloy::primitives::Address;
-use cohort_attestation::Platform;
+use cohort_attestation::{Platform, TcbStatus};
 use cohort_protocol::{
     chain::{Position, ReleaseDecisions},
     decision::Decision,
@@ -15,6 +15,7 @@ use cohort_protocol::{
 };
 
 use crate::{
+    claims::Claims,
     denial::Denial,
     policy::Policy,
     question::{Item, Question},
@@ -154,6 +155,9 @@ fn allow_at(view: &PositionView, question: &Question, policy: &Policy) -> Result
     if !view.app_registered.ok_or_else(no_registry)? {
         return Err(Denial::AppNotRegistered { app: question.app });
     }
+    if policy.self_authorisation && !view.kms_allowed.ok_or_else(no_registry)? {
+        return Err(Denial::KmsNotAllowed);
+    }
     for epoch in question.epochs() {
         root_is_listed(view, epoch, policy)?;
     }
@@ -164,6 +168,11 @@ fn allow_at(view: &PositionView, question: &Question, policy: &Policy) -> Result
     if !view.system_allowed.ok_or_else(no_registry)? {
         return Err(Denial::SystemNotAllowed { mr_system: question.claims.mr_system });
     }
+    let os_image_hash = question.claims.os_image_hash;
+    if !view.os_image_allowed.ok_or_else(no_registry)? {
+        return Err(Denial::OsImageNotAllowed { os_image_hash });
+    }
+    app_allows_the_machine(view, question)?;
     if view.decisions.len() != question.items.len() {
         return Err(Denial::Internal);
     }
@@ -176,6 +185,17 @@ fn allow_at(view: &PositionView, question: &Question, policy: &Policy) -> Result
     }
     // Of several owners' reasons the one that stands first in the contract's order: what must be mended first.
     denials.into_iter().min_by_key(|(number, _)| *number).map_or(Ok(()), |(_, denial)| Err(denial))
+}
+
+/// The rules that the app gives dstack's boot gate hold for its data too.
+fn app_allows_the_machine(view: &PositionView, question: &Question) -> Result<(), Denial> {
+    let no_app = || Denial::ContractMissing { contract: "DstackApp", address: question.app };
+    let Claims { tcb_status, device_id, .. } = question.claims;
+    if view.tcb_must_be_up_to_date.ok_or_else(no_app)? && tcb_status != TcbStatus::UpToDate {
+        return Err(Denial::TcbNotUpToDate { status: tcb_status.to_string() });
+    }
+    let (any, listed) = view.any_device.zip(view.device_listed).ok_or_else(no_app)?;
+    if any || listed { Ok(()) } else { Err(Denial::DeviceNotListed { attested: device_id }) }
 }
 
 fn root_is_listed(view: &PositionView, epoch: u32, policy: &Policy) -> Result<(), Denial> {

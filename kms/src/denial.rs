@@ -283,6 +283,33 @@ pub enum Denial {
     /// The release log cannot be written.
     #[error("the release log cannot be written")]
     LogUnavailable,
+    /// The registry does not list the OS image that the CVM states.
+    #[error("the CVM's OS image {os_image_hash} is not allowed by the registry")]
+    OsImageNotAllowed {
+        /// As its guest image states it; zero: it states none.
+        os_image_hash: B256,
+    },
+    /// The app wants TCB status UpToDate.
+    #[error("the app requires TCB status UpToDate, the CVM's platform is {status}")]
+    TcbNotUpToDate {
+        /// The platform's.
+        status: String,
+    },
+    /// The app lists its devices, and not this one.
+    #[error("device {attested} is not on the app's list")]
+    DeviceNotListed {
+        /// The CVM's.
+        attested: B256,
+    },
+    /// The registry does not allow the machine that this KMS runs in to be a KMS.
+    #[error("the registry does not allow this KMS's own machine")]
+    KmsNotAllowed,
+    /// This KMS's own evidence does not verify, so that the registry cannot be asked about its machine.
+    #[error("this KMS's own evidence does not verify")]
+    OwnEvidence,
+    /// dstack's guest agent makes no quote of this KMS.
+    #[error("dstack's guest agent makes no quote of this KMS")]
+    GuestUnavailable,
     /// Too many requests at once.
     #[error("too many requests at once")]
     Busy,
@@ -368,6 +395,12 @@ impl Denial {
             Self::RunNotReleased { .. } => "run_not_released",
             Self::ReceiptNotSeen { .. } => "receipt_not_seen",
             Self::LogUnavailable => "log_unavailable",
+            Self::GuestUnavailable => "guest_unavailable",
+            Self::OsImageNotAllowed { .. } => "os_image_not_allowed",
+            Self::TcbNotUpToDate { .. } => "tcb_not_up_to_date",
+            Self::DeviceNotListed { .. } => "device_not_listed",
+            Self::KmsNotAllowed => "kms_not_allowed",
+            Self::OwnEvidence => "own_evidence_refused",
             Self::Timeout { .. } => "timeout",
             Self::Internal => "internal",
         }
@@ -387,6 +420,8 @@ impl Denial {
             | Self::EndpointsDisagree
             | Self::ChainTooShort { .. }
             | Self::LogUnavailable
+            | Self::GuestUnavailable
+            | Self::OwnEvidence
             | Self::Busy
             | Self::Timeout { .. } => Class::Unavailable,
             Self::Internal => Class::Internal,
@@ -450,6 +485,16 @@ impl Denial {
             Self::RunNotReleased { .. } => "ask for the run's keys first",
             Self::ReceiptNotSeen { .. } => "post the receipt, wait until it has aged, and ask again",
             Self::LogUnavailable => "the KMS operator frees disk space and starts the KMS again",
+            Self::GuestUnavailable => "the KMS operator looks after dstack's guest agent and its socket",
+            Self::OsImageNotAllowed { .. } => "the registry's owner allows it: DstackKms.addOsImageHash",
+            Self::TcbNotUpToDate { .. } => {
+                "bring the platform up to date, or owners decide: DstackApp.setRequireTcbUpToDate"
+            }
+            Self::DeviceNotListed { .. } => "run on a listed device, or owners list it: DstackApp.addDevice",
+            Self::KmsNotAllowed => {
+                "the registry's owner allows it: DstackKms.addKmsAggregatedMr, addKmsDevice, addOsImageHash"
+            }
+            Self::OwnEvidence => "the KMS operator gives it current collateral; its log says what is wrong",
             Self::Timeout { .. } => "ask again; if it stays, the KMS operator looks after its dependencies",
             Self::Internal => "the KMS operator reads the service's own log",
         }
@@ -514,6 +559,12 @@ pub(crate) mod tests {
             Denial::RunNotReleased { run: RunId(word) },
             Denial::ReceiptNotSeen { endpoint: 1, run: RunId(word) },
             Denial::LogUnavailable,
+            Denial::GuestUnavailable,
+            Denial::OsImageNotAllowed { os_image_hash: word },
+            Denial::TcbNotUpToDate { status: String::new() },
+            Denial::DeviceNotListed { attested: word },
+            Denial::KmsNotAllowed,
+            Denial::OwnEvidence,
             Denial::Busy,
             Denial::Timeout { seconds: 1 },
             Denial::Internal,

@@ -108,6 +108,7 @@ impl Case {
             chain_id: CHAIN_ID,
             registry: registry(),
             roots: roots.identities(),
+            self_authorisation: true,
             confirmations: 3,
             max_head_age_seconds: 60,
             certificate_seconds: 3600,
@@ -121,6 +122,7 @@ impl Case {
             compose_hash: compose_hash(),
             instance_id: None,
             device_id: B256::repeat_byte(0xd0),
+            os_image_hash: B256::repeat_byte(0x05),
             mr_system: B256::repeat_byte(0x55),
             mr_aggregated: B256::repeat_byte(0x56),
             report_data: request.binding.report_data(),
@@ -140,6 +142,14 @@ impl Case {
 
     pub(crate) fn endpoint(&mut self, index: usize) -> &mut EndpointView {
         self.views.endpoints[index].as_mut().unwrap()
+    }
+
+    /// Changes what every endpoint says of every block.
+    pub(crate) fn everywhere(&mut self, change: impl Fn(&mut PositionView)) {
+        for endpoint in self.views.endpoints.iter_mut().flatten() {
+            change(&mut endpoint.head);
+            change(&mut endpoint.confirmed);
+        }
     }
 
     pub(crate) fn indexer(&mut self, item: usize) -> &mut ReleaseDecisions {
@@ -208,6 +218,11 @@ fn views(roots: &Roots, items: usize) -> Views {
         kms_root: Some(roots.epoch(1).unwrap().address()),
         app_registered: Some(true),
         system_allowed: Some(true),
+        os_image_allowed: Some(true),
+        tcb_must_be_up_to_date: Some(true),
+        any_device: Some(true),
+        device_listed: Some(false),
+        kms_allowed: Some(true),
         roots: roots.identities().into_iter().map(listing).collect::<BTreeMap<_, _>>(),
     };
     let endpoint = |head| EndpointView {

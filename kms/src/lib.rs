@@ -14,9 +14,11 @@ pub mod decide;
 pub mod denial;
 #[cfg(test)]
 mod fixture;
+pub mod guest;
 pub mod http;
 pub mod indexer;
 pub mod keys;
+pub mod own_evidence;
 pub mod policy;
 pub mod question;
 pub mod release_log;

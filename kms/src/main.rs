@@ -9,9 +9,9 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser as _;
 use cohort_kms::{
-    config::{Cli, Command, LogCommand, RootCommand, Serve},
+    config::{Cli, Command, LogCommand, RootCommand, RootSource, Serve},
     http, release_log,
-    roots::{Roots, new_root_file, read_root_file},
+    roots::{Roots, new_root_file},
     server,
 };
 use tokio::{
@@ -20,6 +20,11 @@ use tokio::{
 };
 
 fn main() -> ExitCode {
+    // No core dump holds keys or rows, and no process of the same user may trace this one.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        eprintln!("error: cannot forbid core dumps: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(log_filter()).init();
     let done = match cli.command {
@@ -27,8 +32,8 @@ fn main() -> ExitCode {
         Command::Root(RootCommand::New { out }) => new_root_file(&out)
             .map(|_| eprintln!("cohort-kms: new root secret in {}", out.display()))
             .map_err(Into::into),
-        Command::Root(RootCommand::Show { root_file, chain_id, registry, epoch }) => {
-            show_root(&root_file, chain_id, registry, epoch)
+        Command::Root(RootCommand::Show { source, chain_id, registry, epoch }) => {
+            show_root(&source, chain_id, registry, epoch)
         }
         Command::Log(LogCommand::Verify { file }) => verify_log(&file),
     };
@@ -47,12 +52,13 @@ fn log_filter() -> tracing_subscriber::EnvFilter {
 }
 
 fn show_root(
-    file: &std::path::Path,
+    source: &RootSource,
     chain_id: u64,
     registry: alloy::primitives::Address,
     epoch: u32,
 ) -> anyhow::Result<()> {
-    let roots = Roots::derive(&read_root_file(file)?, &[epoch])?;
+    let (secret, _) = runtime()?.block_on(source.secret())?;
+    let roots = Roots::derive(&secret, &[epoch])?;
     let keys = roots.epoch(epoch).context("no keys for this epoch")?;
     print(&keys.statement(chain_id, registry)?)
 }
@@ -80,15 +86,24 @@ fn serve(options: Serve) -> anyhow::Result<()> {
             path.display()
         );
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(run(options))
+    if let Some(path) = &options.root.insecure_root_file {
+        eprintln!(
+            "WARNING: INSECURE KMS: its root secret is in {}. Whoever reads it opens all data. In production the root \
+             comes from dstack's guest agent.",
+            path.display()
+        );
+    }
+    runtime()?.block_on(run(options))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
 }
 
 async fn run(options: Serve) -> anyhow::Result<()> {
     let (listen, with_stdin) = (options.listen, options.exit_with_stdin);
     let log = options.log.clone();
-    let (kms, torn_bytes) = options.open()?;
+    let (kms, torn_bytes) = options.open().await?;
     if torn_bytes > 0 {
         eprintln!(
             "cohort-kms: cut {torn_bytes} bytes of an unfinished entry off {}: a crash while writing; its answer never left",

@@ -17,6 +17,8 @@ pub struct Policy {
     pub registry: Address,
     /// The root epochs that this KMS has keys for.
     pub roots: Vec<RootIdentity>,
+    /// Must the registry also allow the machine that this KMS runs in?
+    pub self_authorisation: bool,
     /// How many blocks lie between the newest and the confirmed block.
     pub confirmations: u64,
     /// How far the newest block's timestamp may be off the clock, in seconds.

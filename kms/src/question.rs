@@ -221,6 +221,11 @@ pub struct Question {
 }
 
 impl Question {
+    /// The root that the request is to, and that certifies the agent.
+    pub fn kms_root(&self) -> Address {
+        self.binding.kms_root
+    }
+
     /// The root epochs that it involves: the one that signs the certificate and those that datasets are sealed to.
     /// Ascending, each once.
     pub fn epochs(&self) -> Vec<u32> {

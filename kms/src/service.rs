@@ -5,12 +5,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use cohort_attestation as attestation;
 use cohort_protocol::{
+    abi::boot::AppBootInfo,
     eip712,
     release::{CHALLENGE_SECONDS, Challenge, ReceiptAnswer, ReceiptQuestion, ReleaseAnswer, ReleaseRequest},
-    root::RootStatement,
+    root::RootAnswer,
     sign_rpc::evidence_hash,
 };
 use tokio::sync::{Mutex, Semaphore};
@@ -22,6 +23,7 @@ use crate::{
     decide::{Release, ReleaseInputs, decide},
     denial::Denial,
     indexer::Indexer,
+    own_evidence::OwnEvidence,
     policy::Policy,
     question::{Checked, Question},
     release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog},
@@ -49,6 +51,8 @@ pub struct Parts {
     pub indexer: Indexer,
     /// The release log.
     pub log: ReleaseLog,
+    /// What shows where the root's keys are; `None` for a root from a file.
+    pub own_evidence: Option<OwnEvidence>,
 }
 
 /// The key service.
@@ -79,13 +83,18 @@ impl Kms {
         &self.parts.log
     }
 
-    /// Statement of the root to seal to: the latest epoch that this KMS has keys for and that the registry lists
-    /// and has not retired.
-    pub async fn root(&self) -> Result<RootStatement, Denial> {
+    /// Statement of the root to seal to, the latest epoch that this KMS has keys for and that the registry lists
+    /// and has not retired, with the evidence of the virtual machine that holds them.
+    pub async fn root(&self) -> Result<RootAnswer<attestation::KmsEvidence>, Denial> {
         let epoch = self.current_epoch().await?;
         let keys = self.parts.roots.epoch(epoch).ok_or(Denial::Internal)?;
         let Policy { chain_id, registry, .. } = self.parts.policy;
-        keys.statement(chain_id, registry).map_err(|_| Denial::Internal)
+        let statement = keys.statement(chain_id, registry).map_err(|_| Denial::Internal)?;
+        let evidence = match &self.parts.own_evidence {
+            Some(own) => Some(own.of(&statement).await?),
+            None => None,
+        };
+        Ok(RootAnswer { statement, evidence })
     }
 
     /// A fresh challenge.
@@ -180,9 +189,22 @@ impl Kms {
         let Parts { policy, chain, indexer, .. } = &self.parts;
         let indexer = indexer.ask(question).await;
         let indexer_block = indexer.iter().flatten().map(|answer| answer.confirmed.position.number).next();
-        let endpoints = chain.read(question, policy.confirmations, indexer_block).await;
+        let own_machine = self.own_machine(question.kms_root()).await?;
+        let endpoints = chain.read(question, policy.confirmations, indexer_block, own_machine.as_ref()).await;
         let views = Views { indexer, endpoints };
         decide(&ReleaseInputs { question, views: &views, policy, now: unix_now()? })
+    }
+
+    /// The machine that this KMS runs in, where its policy is to ask about it.
+    async fn own_machine(&self, root: Address) -> Result<Option<AppBootInfo>, Denial> {
+        let Parts { policy, roots, own_evidence, .. } = &self.parts;
+        if !policy.self_authorisation {
+            return Ok(None);
+        }
+        let own = own_evidence.as_ref().ok_or(Denial::OwnEvidence)?;
+        let keys = roots.address(root).ok_or(Denial::Internal)?;
+        let statement = keys.statement(policy.chain_id, policy.registry).map_err(|_| Denial::Internal)?;
+        own.machine(&statement).await.map(Some)
     }
 
     async fn append(&self, record: Record) -> Result<Logged, Denial> {
@@ -241,7 +263,7 @@ impl Kms {
 }
 
 /// Unix seconds. A clock before 1970 is a fault that stops everything.
-fn unix_now() -> Result<u64, Denial> {
+pub(crate) fn unix_now() -> Result<u64, Denial> {
     SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).map_err(|_| Denial::Internal)
 }
 

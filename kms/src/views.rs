@@ -18,6 +18,16 @@ pub struct PositionView {
     pub app_registered: Option<bool>,
     /// `DstackKms.allowedAgentSystems(mr_system)`.
     pub system_allowed: Option<bool>,
+    /// `DstackKms.allowedOsImages(os_image_hash)`.
+    pub os_image_allowed: Option<bool>,
+    /// `DstackApp.requireTcbUpToDate`.
+    pub tcb_must_be_up_to_date: Option<bool>,
+    /// `DstackApp.allowAnyDevice`.
+    pub any_device: Option<bool>,
+    /// `DstackApp.allowedDeviceIds(device_id)`.
+    pub device_listed: Option<bool>,
+    /// `DstackKms.isKmsAllowed` of the machine that this KMS runs in; `None` also where it was not asked.
+    pub kms_allowed: Option<bool>,
     /// `DstackKms.root(epoch)` for each epoch of the question; absent where the registry knows none.
     pub roots: BTreeMap<u32, RootListing>,
 }

@@ -25,7 +25,7 @@ fn new_root(dir: &Path) -> String {
 
 fn show(root: &str) -> Output {
     program()
-        .args(["root", "show", "--root-file", root, "--chain-id", "31337", "--registry", REGISTRY])
+        .args(["root", "show", "--insecure-root-file", root, "--chain-id", "31337", "--registry", REGISTRY])
         .output()
         .unwrap()
 }
@@ -41,7 +41,7 @@ fn serve(dir: &Path, root: &str) -> Command {
         "http://127.0.0.1:9",
     ]);
     command.args(["--indexer-url", "http://127.0.0.1:9", "--registry", REGISTRY, "--chain-id", "31337"]);
-    command.args(["--root-file", root, "--log"]).arg(dir.join("log"));
+    command.args(["--insecure-root-file", root, "--log"]).arg(dir.join("log"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -4,14 +4,14 @@
 mod world;
 
 use alloy::primitives::{Address, B256};
-use cohort_attestation::{TcbStatus, dev};
+use cohort_attestation::{KmsEvidence, TcbStatus, dev};
 use cohort_kms::release_log::{Outcome, Page};
 use cohort_protocol::{
     decision::Decision,
     eip712,
     hpke::SecretBytes,
     release::{ReleaseAnswer, WrapKeys},
-    root::RootStatement,
+    root::RootAnswer,
     sealed,
     sign_rpc::evidence_hash,
 };
@@ -85,6 +85,8 @@ async fn whatever_an_endpoint_does_but_agree_is_a_denial() {
         (Endpoint::Unlisted, 403, "app_not_registered"),
         (Endpoint::Retired, 403, "root_retired"),
         (Endpoint::OtherSystem, 403, "system_not_allowed"),
+        (Endpoint::OtherImage, 403, "os_image_not_allowed"),
+        (Endpoint::OtherDevices, 403, "device_not_listed"),
     ];
     for (row, (mode, status, code)) in table.into_iter().enumerate() {
         let asked = world.request(|_| ()).await;
@@ -187,7 +189,10 @@ async fn development_evidence_never_passes_a_production_configuration() {
 async fn other_requests_get_stable_answers() {
     let world = World::new(Options::default()).await;
     let url = |path: &str| world.url.join(path).unwrap();
-    let root: RootStatement = world.http.get(url("v1/root")).send().await.unwrap().json().await.unwrap();
+    let root: RootAnswer<KmsEvidence> =
+        world.http.get(url("v1/root")).send().await.unwrap().json().await.unwrap();
+    assert!(root.evidence.is_none());
+    let root = root.statement;
     assert!(root.verify().is_ok());
     assert_eq!((root.root, root.chain_id), (world.root, CHAIN_ID));
     for path in ["healthz", "readyz", "v1/log"] {

@@ -6,12 +6,12 @@ use alloy::{
 };
 use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::{
     eip712,
     hpke::{KeyPair, PublicKey, SecretBytes},
-    json::sha256,
+    json::{push_prefixed, sha256},
 };
 
 alloy::sol! {
@@ -132,6 +132,31 @@ impl RootStatement {
     pub fn key_id(&self) -> B256 {
         sha256(&self.sealing_key)
     }
+
+    /// What the quote of a KMS that states this is about: SHA-512 over the length-prefixed fields under the tag
+    /// `cohort-kms-evidence/1`; 64 bytes.
+    pub fn report_data(&self) -> [u8; 64] {
+        let mut input = Vec::with_capacity(160);
+        push_prefixed(&mut input, b"cohort-kms-evidence/1");
+        push_prefixed(&mut input, &self.chain_id.to_be_bytes());
+        push_prefixed(&mut input, self.registry.as_slice());
+        push_prefixed(&mut input, &self.epoch.to_be_bytes());
+        push_prefixed(&mut input, self.root.as_slice());
+        push_prefixed(&mut input, self.key_id().as_slice());
+        Sha512::digest(&input).into()
+    }
+}
+
+/// Answer of `GET /v1/root`: the statement, and the evidence of the virtual machine that holds the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootAnswer<Evidence> {
+    /// What is stated.
+    pub statement: RootStatement,
+    /// A quote whose report data is [`RootStatement::report_data`], with what explains it. A KMS whose root comes from
+    /// a file has none.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 #[cfg(test)]
@@ -163,6 +188,7 @@ mod tests {
             RootStatement { sealing_key: other_key, ..good.clone() },
         ] {
             assert!(bad.verify().is_err(), "{bad:?}");
+            assert_ne!(bad.report_data(), good.report_data(), "{bad:?}");
         }
     }
 }

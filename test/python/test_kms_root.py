@@ -20,7 +20,16 @@ def statement(folder: Path, secret: str, *arguments: str, mode: int = 0o600) -> 
     file.write_text(secret)
     file.chmod(mode)
     return json_of(
-        COHORT_KMS, "root", "show", "--root-file", file, "--chain-id", "31337", "--registry", REGISTRY, *arguments
+        COHORT_KMS,
+        "root",
+        "show",
+        "--insecure-root-file",
+        file,
+        "--chain-id",
+        "31337",
+        "--registry",
+        REGISTRY,
+        *arguments,
     )
 
 

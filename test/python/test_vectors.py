@@ -36,6 +36,16 @@ def test_kms_roots() -> None:
             "verifyingContract": stated["registry"],
         }
         assert typed_data.recover(typed_data.digest(domain, struct), unhex(stated["signature"])) == stated["root"]
+        parts = [
+            b"cohort-kms-evidence/1",
+            stated["chain_id"].to_bytes(8, "big"),
+            unhex(stated["registry"]),
+            stated["epoch"].to_bytes(4, "big"),
+            unhex(stated["root"]),
+            unhex(entry["key_id"]),
+        ]
+        prefixed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        assert entry["report_data"] == hashlib.sha512(prefixed).hexdigest()
 
 
 def test_report_data() -> None:

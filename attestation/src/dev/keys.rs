@@ -1,5 +1,5 @@
-//! The keys of a dstack app, derived and certified as dstack derives and certifies them (guest API
-//! v0, which all 0.5 and 0.6 releases serve).
+//! The keys of a dstack app, derived and certified as dstack derives and certifies them: guest API v0,
+//! which all 0.5 and 0.6 releases serve, and v1, which 0.6 added.
 
 use hkdf::Hkdf;
 use k256::ecdsa::SigningKey;
@@ -10,8 +10,10 @@ use super::pki;
 use super::{DevPlatform, DevPlatformError};
 use crate::bytes::AppId;
 
-/// Salt of every HKDF in dstack.
+/// Salt of every HKDF in dstack, but for guest API v1.
 const SALT: &[u8] = b"RATLS";
+/// Salt of guest API v1.
+const SALT_V1: &[u8] = b"dstack-guest-v1";
 
 /// Why a key was not derived.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +53,7 @@ impl AppKeys {
     /// What a KMS with this root key gives to an app.
     fn issue(root: &[u8; 32], app_id: AppId) -> Result<Self, KeyError> {
         let kms = SigningKey::from_slice(root).map_err(|_| KeyError::NotAKey)?;
-        let app_key = derive(root, &[app_id.as_bytes(), b"app-key"])?;
+        let app_key = derive(SALT, root, &[app_id.as_bytes(), b"app-key"])?;
         let app_key = SigningKey::from_slice(&app_key).map_err(|_| KeyError::NotAKey)?;
         let public = compressed(&app_key)?;
         let kms_signature = sign(&kms, &[b"dstack-kms-issued", b":", app_id.as_bytes(), &public])?;
@@ -66,27 +68,54 @@ impl AppKeys {
     /// dstack's `GetKey`: the key depends on `path` alone; `purpose` and `algorithm` go into the
     /// signature over the public key. An empty algorithm is secp256k1.
     pub fn get_key(&self, path: &str, purpose: &str, algorithm: &str) -> Result<DerivedKey, KeyError> {
-        let key = derive(&self.app_key.to_bytes(), &[path.as_bytes()])?;
-        let public = match algorithm {
-            "" | "secp256k1" | "k256" => {
-                let key = SigningKey::from_slice(&key).map_err(|_| KeyError::NotAKey)?;
-                hex::encode(compressed(&key)?)
-            }
-            "ed25519" => {
-                use ring::signature::{Ed25519KeyPair, KeyPair as _};
-                let pair = Ed25519KeyPair::from_seed_unchecked(&key);
-                hex::encode(pair.map_err(|_| KeyError::NotAKey)?.public_key())
-            }
-            _ => return Err(KeyError::UnsupportedAlgorithm),
-        };
+        let key = derive(SALT, &self.app_key.to_bytes(), &[path.as_bytes()])?;
+        let algorithm = if matches!(algorithm, "" | "k256") { "secp256k1" } else { algorithm };
+        let public = hex::encode(public_key(&key, algorithm)?);
         let link = sign(&self.app_key, &[purpose.as_bytes(), b":", public.as_bytes()])?;
         Ok(DerivedKey { key, signature_chain: [link, self.kms_signature] })
     }
+
+    /// `GetKey` of guest API v1: the key depends on domain and algorithm. Returns the public key beside it.
+    pub fn get_key_v1(&self, domain: &str, algorithm: &str) -> Result<(DerivedKey, Vec<u8>), KeyError> {
+        let info = prefixed(&[b"dstack-guest-v1-key", algorithm.as_bytes(), domain.as_bytes()]);
+        let key = derive(SALT_V1, &self.app_key.to_bytes(), &[&info])?;
+        let public = public_key(&key, algorithm)?;
+        let claim =
+            prefixed(&[b"dstack-guest-v1-key-claim", algorithm.as_bytes(), domain.as_bytes(), &public]);
+        let link = sign(&self.app_key, &[&claim])?;
+        Ok((DerivedKey { key, signature_chain: [link, self.kms_signature] }, public))
+    }
 }
 
-fn derive(key: &[u8], info: &[&[u8]]) -> Result<[u8; 32], KeyError> {
+/// SEC1 compressed secp256k1, or raw ed25519.
+fn public_key(key: &[u8; 32], algorithm: &str) -> Result<Vec<u8>, KeyError> {
+    match algorithm {
+        "secp256k1" => {
+            let key = SigningKey::from_slice(key).map_err(|_| KeyError::NotAKey)?;
+            Ok(compressed(&key)?.to_vec())
+        }
+        "ed25519" => {
+            use ring::signature::{Ed25519KeyPair, KeyPair as _};
+            let pair = Ed25519KeyPair::from_seed_unchecked(key);
+            Ok(pair.map_err(|_| KeyError::NotAKey)?.public_key().as_ref().to_vec())
+        }
+        _ => Err(KeyError::UnsupportedAlgorithm),
+    }
+}
+
+/// Each part after its length: 4 bytes, big-endian.
+fn prefixed(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+fn derive(salt: &[u8], key: &[u8], info: &[&[u8]]) -> Result<[u8; 32], KeyError> {
     let mut out = [0u8; 32];
-    Hkdf::<Sha256>::new(Some(SALT), key).expand(&info.concat(), &mut out).map_err(|_| KeyError::NotAKey)?;
+    Hkdf::<Sha256>::new(Some(salt), key).expand(&info.concat(), &mut out).map_err(|_| KeyError::NotAKey)?;
     Ok(out)
 }
 
@@ -121,6 +150,26 @@ mod tests {
         let expected = "c8a3dcf06c4e95bd78a5d7a1c8fcff171fc5848cfae804c6fc11bda4dc5d4062\
                         379995390843827444992c4c0e4bac70f0f878e01b9fc8b98cd7126fe5a3876b01";
         assert_eq!(hex::encode(key.signature_chain[0]), expected);
+    }
+
+    /// The test vectors of dstack's guest API v1 specification.
+    #[test]
+    fn v1_keys_are_dstacks() {
+        let key = |domain, algorithm| hex::encode(app().get_key_v1(domain, algorithm).unwrap().0.key);
+        assert_eq!(key("", "secp256k1"), "59f60584ce6fd2a3a31997256db9d77322463fc8a6b1520110401bcb1ee92387");
+        assert_eq!(
+            key("wallet", "secp256k1"),
+            "2580611f0f936abe59399a8ac4ed9964d0259bd34c88ea012ca42b32acbf9386"
+        );
+        assert_eq!(
+            key("wallet", "ed25519"),
+            "d76a703b08ebb074b809b9d6acf3d7c6663131273807717ce9d23bbadc2c644e"
+        );
+        let link = app().get_key_v1("wallet", "secp256k1").unwrap().0.signature_chain[0];
+        let expected = "af26d2f258d34580e7288bd83fc97bddc83769476d77823c4f76a3ad77a75149\
+                        1a39ffc4ef3aa66cb0d008b8f6f199e6d57c1da9a92ba4cf10f23bf752b8cad000";
+        assert_eq!(hex::encode(link), expected);
+        assert_eq!(app().get_key_v1("wallet", "").err(), Some(KeyError::UnsupportedAlgorithm));
     }
 
     #[test]

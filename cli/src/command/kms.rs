@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use cohort_protocol::{hpke::PublicKey, root::RootStatement};
+use cohort_attestation::KmsEvidence;
+use cohort_protocol::{
+    hpke::PublicKey,
+    root::{RootAnswer, RootStatement},
+};
 
 use crate::{chain::App, config::Settings, failure::Outcome, files, http::Service};
 
@@ -47,7 +51,8 @@ pub async fn run(settings: &Settings, command: &KmsCommand) -> Outcome {
 /// Asks the KMS for its root and checks it against the chain.
 pub async fn authenticated_root(settings: &Settings, app: &App) -> Outcome<(RootStatement, PublicKey)> {
     let service = Service::new("the KMS", settings.kms_url()?)?;
-    let statement: RootStatement = service.get("v1/root").await?.ready("the KMS")?;
+    let answer: RootAnswer<KmsEvidence> = service.get("v1/root").await?.ready("the KMS")?;
+    let statement = answer.statement;
     let key = app.authenticate_root(settings.registry()?, &statement).await?;
     Ok((statement, key))
 }

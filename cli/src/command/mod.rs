@@ -1,6 +1,7 @@
 //! One module a command; each parses its arguments to plain data, then opens, then acts.
 
 pub mod approve;
+pub mod audit;
 pub mod completions;
 pub mod dataset;
 pub mod inspect;

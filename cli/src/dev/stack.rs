@@ -31,6 +31,12 @@ const NAMES: [&str; 7] =
 /// Blocks on top before anything counts as confirmed.
 const CONFIRMATIONS: u64 = 2;
 
+/// What the KMS's virtual machine of the development stack is measured as running.
+const KMS_APP_COMPOSE: &str =
+    r#"{"features":["kms"],"manifest_version":2,"name":"cohort-kms-development","runner":"docker-compose"}"#;
+/// Its instance.
+const KMS_INSTANCE: &str = "kms-1";
+
 /// Somebody with an account on the development chain.
 #[derive(Debug, Clone)]
 pub struct Person {
@@ -119,8 +125,10 @@ pub struct Stack {
     pub indexer: Option<Process>,
     /// cohort-kms.
     pub kms: Option<Process>,
-    /// dev-guest-agent.
+    /// dev-guest-agent of the agent's virtual machine.
     pub guest: Option<Process>,
+    /// dev-guest-agent of the KMS's virtual machine.
+    pub kms_guest: Option<Process>,
     /// cohort-agent.
     pub agent: Option<Process>,
 }
@@ -178,6 +186,7 @@ impl Stack {
             indexer: None,
             kms: None,
             guest: None,
+            kms_guest: None,
             agent: None,
             options,
         };
@@ -196,23 +205,26 @@ impl Stack {
     }
 
     async fn deploy_contracts(&mut self) -> Outcome {
-        let root_file = self.path("kms-root.key");
-        self.kms_tool(["root", "new", "--out"].map(OsString::from), &root_file).await?;
+        let seed = write_seed(&self.path("platform.seed"))?;
+        self.start_kms_guest().await?;
         let zero = Address::ZERO.to_string();
         let show =
-            ["root", "show", "--chain-id", "31337", "--registry", &zero, "--root-file"].map(OsString::from);
-        let shown = self.kms_tool(show, &root_file).await?;
+            ["root", "show", "--chain-id", "31337", "--registry", &zero, "--guest-agent"].map(OsString::from);
+        let shown = self.kms_tool(show, &self.path("kms-dstack.sock")).await?;
         let statement: RootStatement = serde_json::from_slice(&shown).map_err(|e| {
             Failure::unreachable(format!("cohort-kms root show: {e}"), "build everything anew")
         })?;
         self.kms_root = statement.root;
-        let seed_file = self.path("platform.seed");
-        let seed = write_seed(&seed_file)?;
         self.mr_system = mr_system(&seed)?;
+        let kms_guest = kms_guest(&seed)?;
+        let hash = |bytes: &[u8]| format!("0x{}", hex::encode(bytes));
         let kms = json!({
             "root": statement.root,
             "sealingKey": statement.sealing_key,
             "mrSystems": [self.mr_system],
+            "osImageHashes": [hash(DevGuest::os_image_hash().as_bytes())],
+            "kmsAggregatedMrs": [hash(kms_guest.mr_aggregated().as_bytes())],
+            "kmsDevices": [hash(kms_guest.platform().device_id().as_bytes())],
             "output": self.path("deployed-kms.json"),
         });
         self.registry = self.forge("DeployKms", &kms).await?.dstack_kms.unwrap_or_default();
@@ -387,8 +399,10 @@ impl Stack {
             self.registry.to_string(),
             "--chain-id".into(),
             "31337".into(),
-            "--root-file".into(),
-            self.path("kms-root.key").display().to_string(),
+            "--guest-agent".into(),
+            self.path("kms-dstack.sock").display().to_string(),
+            "--collateral-file".into(),
+            self.path("collateral.json").display().to_string(),
             "--log".into(),
             self.path("release-log.jsonl").display().to_string(),
             "--confirmations".into(),
@@ -404,33 +418,56 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts the stand-in for dstack's guest agent.
+    /// Starts the stand-in for dstack's guest agent in the agent's virtual machine.
     pub async fn start_guest(&mut self) -> Outcome {
+        let (app, compose) = (self.app.to_string(), self.study.compose_file());
+        self.guest =
+            Some(self.start_guest_agent("dev-guest-agent", "dstack.sock", app, &compose, "agent-1").await?);
+        Ok(())
+    }
+
+    /// Starts the one in the KMS's own virtual machine, which gives the KMS its root secret and its quote.
+    pub async fn start_kms_guest(&mut self) -> Outcome {
+        let compose = self.path("kms-app-compose.json");
+        fs::write(&compose, KMS_APP_COMPOSE).map_err(|e| Failure::write(&compose, &e))?;
+        let app = kms_app_id().to_string();
+        let process =
+            self.start_guest_agent("kms-guest-agent", "kms-dstack.sock", app, &compose, KMS_INSTANCE).await?;
+        self.kms_guest = Some(process);
+        Ok(())
+    }
+
+    async fn start_guest_agent(
+        &self,
+        name: &'static str,
+        socket: &str,
+        app_id: String,
+        compose: &Path,
+        instance: &str,
+    ) -> Outcome<Process> {
+        let socket = self.path(socket);
         let args = [
             "--socket".into(),
-            self.path("dstack.sock").display().to_string(),
+            socket.display().to_string(),
             "--app-id".into(),
-            self.app.to_string(),
+            app_id,
             "--app-compose".into(),
-            self.study.compose_file().display().to_string(),
+            compose.display().to_string(),
             "--seed-file".into(),
             self.path("platform.seed").display().to_string(),
             "--instance-name".into(),
-            "agent-1".into(),
+            instance.to_owned(),
             "--collateral-file".into(),
             self.path("collateral.json").display().to_string(),
         ];
-        let process =
-            Process::start("dev-guest-agent", &self.program("dev-guest-agent"), args, &self.path("logs"))?;
-        self.guest = Some(process);
-        let socket = self.path("dstack.sock");
+        let process = Process::start(name, &self.program("dev-guest-agent"), args, &self.path("logs"))?;
         for _ in 0..200 {
             if tokio::net::UnixStream::connect(&socket).await.is_ok() {
-                return Ok(());
+                return Ok(process);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(Failure::unreachable("dev-guest-agent did not start", "see its log in the stack's logs folder"))
+        Err(Failure::unreachable(format!("{name} did not start"), "see its log in the stack's logs folder"))
     }
 
     /// Starts the agent and gives its gas account something to pay with.
@@ -479,7 +516,14 @@ impl Stack {
 
     /// Stops everything, in reverse order.
     pub fn stop(&mut self) {
-        for process in [&mut self.agent, &mut self.guest, &mut self.kms, &mut self.indexer, &mut self.anvil] {
+        for process in [
+            &mut self.agent,
+            &mut self.guest,
+            &mut self.kms,
+            &mut self.kms_guest,
+            &mut self.indexer,
+            &mut self.anvil,
+        ] {
             drop(process.take());
         }
     }
@@ -548,6 +592,20 @@ fn read_seed(path: &Path) -> Outcome<[u8; 32]> {
 fn platform(seed: &[u8; 32]) -> Outcome<DevPlatform> {
     DevPlatform::from_seed(*seed)
         .map_err(|e| Failure::input(format!("development platform: {e}"), "report this"))
+}
+
+/// dstack's app id of an app that no contract governs: the first 20 bytes of its compose hash.
+fn kms_app_id() -> Address {
+    let hash = cohort_protocol::compose::compose_hash(KMS_APP_COMPOSE.as_bytes());
+    Address::from_slice(hash.0.get(..20).unwrap_or_default())
+}
+
+/// The KMS's virtual machine, as its guest agent boots it.
+fn kms_guest(seed: &[u8; 32]) -> Outcome<DevGuest> {
+    let platform = platform(seed)?;
+    let instance = platform.instance_seed(KMS_INSTANCE);
+    DevGuest::new(platform, kms_app_id().into_array().into(), KMS_APP_COMPOSE, &instance)
+        .map_err(|e| Failure::input(format!("development guest: {e}"), "report this"))
 }
 
 /// What every development guest of this platform measures as, whatever app it runs.

@@ -3,7 +3,9 @@
 //! Each test starts a stack of its own under `target/e2e`. `make test` builds the programs and contracts first.
 
 mod attack;
+mod audit;
 mod demo;
+mod kms;
 mod mistakes;
 mod proxy;
 mod reveal;

@@ -1,6 +1,9 @@
-//! A JSON-RPC endpoint between the agent and the chain that delays or lies.
+//! A JSON-RPC endpoint before the chain that delays or lies.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use axum::{Json, Router, extract::State, routing::post};
 use serde_json::Value;
@@ -12,6 +15,8 @@ pub(crate) enum Behaviour {
     Hold { selector: String, arrived: Arc<Notify>, go: Arc<Notify> },
     /// Answers `eth_call`s of `selector` with a last word of zero.
     ZeroLastWord { selector: String },
+    /// Leaves this one out of the logs that it answers.
+    DropLog { index: Arc<AtomicUsize> },
 }
 
 struct Proxy {
@@ -48,6 +53,13 @@ async fn handle(State(proxy): State<Arc<Proxy>>, Json(request): Json<Value>) -> 
         && let Some(kept) = result.len().checked_sub(64).and_then(|end| result.get(..end))
     {
         answer["result"] = Value::String(format!("{kept}{}", "0".repeat(64)));
+    }
+    if let Behaviour::DropLog { index } = &proxy.behaviour
+        && text.contains("eth_getLogs")
+        && let Some(logs) = answer.get_mut("result").and_then(Value::as_array_mut)
+        && index.load(Ordering::Relaxed) < logs.len()
+    {
+        logs.remove(index.load(Ordering::Relaxed));
     }
     Json(answer)
 }

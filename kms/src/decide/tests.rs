@@ -1,6 +1,7 @@
 //! Every reason for its cause, one broken thing at a time.
 
 use alloy::primitives::{Address, B256};
+use cohort_attestation::TcbStatus;
 use cohort_protocol::{
     decision::Decision,
     ids::{ComposeHash, RunId},
@@ -196,9 +197,42 @@ fn app_registry_and_system_must_fit() {
         ("root_retired", |c| c.endpoint(1).head.roots.get_mut(&0).unwrap().retired = true),
         ("root_retired", |c| c.endpoint(1).head.roots.get_mut(&1).unwrap().retired = true),
         ("system_not_allowed", |c| c.endpoint(1).head.system_allowed = Some(false)),
+        ("os_image_not_allowed", |c| c.endpoint(0).head.os_image_allowed = Some(false)),
+        ("contract_missing", |c| c.endpoint(0).head.os_image_allowed = None),
         ("decision_unknown", |c| c.endpoint(0).head.decisions[0] = Some(15)),
         ("decision_unknown", |c| c.endpoint(0).head.decisions[0] = Some(256)),
         ("internal", |c| c.endpoint(0).head.decisions.truncate(1)),
+    ]);
+}
+
+/// What the app and the registry tell dstack's boot gate holds for releases too.
+#[test]
+fn the_rules_of_the_boot_gate_hold() {
+    check(&[
+        ("tcb_not_up_to_date", |c| c.claims.tcb_status = TcbStatus::SWHardeningNeeded),
+        ("allow", |c| {
+            c.claims.tcb_status = TcbStatus::SWHardeningNeeded; // accepted by this KMS's policy, or it were not here
+            c.everywhere(|view| view.tcb_must_be_up_to_date = Some(false));
+        }),
+        ("contract_missing", |c| c.endpoint(1).head.tcb_must_be_up_to_date = None),
+        ("device_not_listed", |c| c.endpoint(1).head.any_device = Some(false)),
+        ("not_confirmed", |c| c.endpoint(1).confirmed.any_device = Some(false)),
+        ("allow", |c| {
+            c.everywhere(|view| (view.any_device, view.device_listed) = (Some(false), Some(true)));
+        }),
+        ("device_not_listed", |c| {
+            c.everywhere(|view| (view.any_device, view.device_listed) = (Some(false), Some(true)));
+            c.endpoint(0).head.device_listed = Some(false);
+        }),
+        ("contract_missing", |c| c.endpoint(0).head.any_device = None),
+        ("contract_missing", |c| c.endpoint(0).head.device_listed = None),
+        ("kms_not_allowed", |c| c.endpoint(0).head.kms_allowed = Some(false)),
+        ("not_confirmed", |c| c.endpoint(0).confirmed.kms_allowed = Some(false)),
+        ("contract_missing", |c| c.endpoint(1).head.kms_allowed = None),
+        ("allow", |c| {
+            c.policy.self_authorisation = false;
+            c.everywhere(|view| view.kms_allowed = None);
+        }),
     ]);
 }
 

@@ -83,6 +83,10 @@ pub(crate) enum Endpoint {
     Unlisted,
     Retired,
     OtherSystem,
+    /// Does not list the OS image.
+    OtherImage,
+    /// The app lists its devices, and not this one.
+    OtherDevices,
 }
 
 /// How the indexer behaves.
@@ -183,6 +187,9 @@ impl Rpc {
                     };
                     B256::with_last_byte(decision as u8).0.into()
                 }
+                IDstackApp::IDstackAppCalls::requireTcbUpToDate(_) => flag(true),
+                IDstackApp::IDstackAppCalls::allowAnyDevice(_) => flag(mode != Endpoint::OtherDevices),
+                IDstackApp::IDstackAppCalls::allowedDeviceIds(_) => flag(false),
                 _ => panic!("not expected"),
             };
         }
@@ -194,6 +201,7 @@ impl Rpc {
                 let allowed = call.mrSystem == self.facts.mr_system && mode != Endpoint::OtherSystem;
                 IDstackKms::allowedAgentSystemsCall::abi_encode_returns(&allowed).into()
             }
+            IDstackKms::IDstackKmsCalls::allowedOsImages(_) => flag(mode != Endpoint::OtherImage),
             IDstackKms::IDstackKmsCalls::root(call) => {
                 assert_eq!(call.epoch, 0);
                 let root = IDstackKms::rootReturn {
@@ -206,6 +214,10 @@ impl Rpc {
             _ => panic!("not expected"),
         }
     }
+}
+
+fn flag(value: bool) -> Bytes {
+    B256::with_last_byte(u8::from(value)).0.into()
 }
 
 async fn rpc(State(rpc): State<Rpc>, Json(body): Json<Value>) -> Response {
@@ -333,6 +345,7 @@ impl World {
                 chain_id: CHAIN_ID,
                 registry: REGISTRY,
                 roots: roots.identities(),
+                self_authorisation: false,
                 confirmations: CONFIRMATIONS,
                 max_head_age_seconds: 60,
                 certificate_seconds: 3600,
@@ -344,6 +357,7 @@ impl World {
             chain: Chain::new(rpc_urls, REGISTRY, limit).unwrap(),
             indexer: Indexer::new(indexer_url, limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
+            own_evidence: None,
         };
         let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()))).await;
         let http = reqwest::Client::new();

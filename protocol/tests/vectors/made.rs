@@ -24,7 +24,8 @@ fn roots() -> Value {
     let statement = |epoch| {
         let keys = RootKeys::derive(&secret, epoch).expect("a key");
         let statement = keys.statement(31337, Address::repeat_byte(0x44)).expect("signed");
-        json!({ "statement": statement, "key_id": statement.key_id() })
+        let report_data = hex::encode(statement.report_data());
+        json!({ "statement": statement, "key_id": statement.key_id(), "report_data": report_data })
     };
     json!({ "root_secret": hex::encode([1; 32]), "epochs": [statement(0), statement(1), statement(7)] })
 }

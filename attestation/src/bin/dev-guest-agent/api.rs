@@ -1,6 +1,6 @@
 //! dstack's guest-agent API (v0): `POST /<Method>` with a JSON object, or `GET` with a query; bytes
 //! are lowercase hex (an `0x` is accepted), structured answers are JSON inside strings, and errors
-//! are 400 with `{"error"}`.
+//! are 400 with `{"error"}`. Of the v1 API it has `POST /v1/GetKey`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use cohort_attestation::dev::{AppKeys, DevGuest};
 use serde::Deserialize;
@@ -50,9 +50,10 @@ pub(crate) fn router(guest: &DevGuest) -> anyhow::Result<Router> {
     let vm_config = vm_config();
     let agent =
         Agent { keys: guest.app_keys()?, info: info(guest, &vm_config)?, guest: guest.clone(), vm_config };
-    // Anything deeper, such as `/v1/Info`, is 404: this agent has only the v0 API.
+    // The rest of v1, such as `/v1/Info`, is 404, as at an agent without v1.
     Ok(Router::new()
         .route("/{method}", get(by_query).post(by_body))
+        .route("/v1/GetKey", post(get_key_v1))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(Arc::new(agent)))
 }
@@ -83,6 +84,23 @@ async fn by_body(
         serde_json::from_slice(&body).map_err(|error| Refused(error.to_string()))?
     };
     agent.answer(&method, &request)
+}
+
+#[derive(Deserialize)]
+struct KeyRequestV1 {
+    domain: String,
+    algorithm: String,
+}
+
+async fn get_key_v1(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Json<Value>, Refused> {
+    let request: KeyRequestV1 = serde_json::from_slice(&body).map_err(|error| Refused(error.to_string()))?;
+    let derived = agent.keys.get_key_v1(&request.domain, &request.algorithm);
+    let (derived, public_key) = derived.map_err(|error| Refused(error.to_string()))?;
+    Ok(Json(json!({
+        "key": hex::encode(derived.key),
+        "public_key": hex::encode(public_key),
+        "signature_chain": derived.signature_chain.map(hex::encode),
+    })))
 }
 
 impl Agent {

@@ -3,6 +3,8 @@
 //!
 //! Needs anvil and the compiled contracts; skips visibly without them.
 
+mod proxy;
+
 use std::{
     io::{BufRead as _, BufReader, Cursor},
     ops::ControlFlow,
@@ -22,7 +24,7 @@ use alloy::{
     signers::{SignerSync as _, local::PrivateKeySigner},
     sol_types::{SolCall, SolValue},
 };
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use cohort_attestation::{self as attestation, AppId, TrustedRoot, dev};
 use cohort_kms::{
     chain::Chain,
@@ -47,16 +49,18 @@ use cohort_protocol::{
     sealed::{self, CHUNK_BYTES_MIN, ContentKind, SealParams},
     terms::{SignedRunRequest, Terms},
 };
+use proxy::{Fault, Proxy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 const CONFIRMATIONS: u64 = 2;
+const EPOCHS: [u32; 2] = [0, 1];
 const APP_COMPOSE: &str = r#"{"cohort":{},"name":"test"}"#;
 const PLAINTEXT: &[u8] = b"age,sex\n63,1\n";
 const OWNERS: [&str; 3] = ["hospital-A", "hospital-B", "hospital-C"];
-/// Races in the usual test run; set COHORT_RACES for more.
-const RACES: u32 = 8;
+/// Races in the usual test run; `make bench-races` sets COHORT_RACES to 1,000.
+const RACES: u32 = 30;
 
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
@@ -131,15 +135,21 @@ impl Anvil {
 }
 
 /// The indexer that says allow to everything, at blocks that exist.
-async fn always(State(provider): State<RootProvider>) -> Json<ReleaseDecisions> {
+async fn always(
+    State((provider, answers)): State<(RootProvider, Arc<AtomicBool>)>,
+) -> Result<Json<ReleaseDecisions>, StatusCode> {
+    if !answers.load(Ordering::SeqCst) {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
     let head = provider.get_block_number().await.unwrap();
     let mut decided = Vec::new();
     for number in [head, head.saturating_sub(CONFIRMATIONS)] {
-        let header = provider.get_block_by_number(number.into()).await.unwrap().unwrap().header;
+        let block = provider.get_block_by_number(number.into()).await.unwrap();
+        let header = block.ok_or(StatusCode::SERVICE_UNAVAILABLE)?.header; // none: reorganised in between
         let position = Position { number, hash: header.hash, timestamp: header.timestamp };
         decided.push(DecisionAt { position, decision: Decision::Allow });
     }
-    Json(ReleaseDecisions { chain_id: 31337, head: decided[0], confirmed: decided[1] })
+    Ok(Json(ReleaseDecisions { chain_id: 31337, head: decided[0], confirmed: decided[1] }))
 }
 
 async fn listen(router: Router) -> reqwest::Url {
@@ -152,6 +162,9 @@ async fn listen(router: Router) -> reqwest::Url {
 /// Three hospitals (quorum 2), their contracts on anvil, a KMS, and a guest that runs their recipe.
 struct Study {
     anvil: Anvil,
+    /// The KMS's two endpoints.
+    endpoints: [Proxy; 2],
+    indexer: Arc<AtomicBool>,
     registry: Address,
     app: Address,
     analyst: PrivateKeySigner,
@@ -181,7 +194,7 @@ impl Study {
     async fn new() -> Option<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let anvil = Anvil::start().await?;
-        let roots = Roots::derive(&SecretBytes::new([7; 32]), &[0]).unwrap();
+        let roots = Roots::derive(&SecretBytes::new([7; 32]), &EPOCHS).unwrap();
         let root = roots.epoch(0).unwrap().address();
         let analyst = PrivateKeySigner::from_slice(&[6; 32]).unwrap();
         let registry = anvil.deploy("DstackKms", anvil.accounts[0].abi_encode()).await;
@@ -202,15 +215,22 @@ impl Study {
         let (sealed, dataset) = seal(&roots, app);
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("release.log");
-        let limit = Duration::from_secs(5);
+        let limit = Duration::from_secs(2);
+        let answers = Arc::new(AtomicBool::new(true));
         let indexer = Router::new()
             .route("/v1/apps/{app}/release-decision", get(always))
-            .with_state(anvil.provider.clone());
+            .with_state((anvil.provider.clone(), answers.clone()));
+        let endpoints = [(); 2].map(|()| Proxy::new(anvil.url.clone()));
+        let mut urls = Vec::new();
+        for endpoint in &endpoints {
+            urls.push(listen(endpoint.router()).await);
+        }
         let parts = Parts {
             policy: Policy {
                 chain_id: 31337,
                 registry,
                 roots: roots.identities(),
+                self_authorisation: false,
                 confirmations: CONFIRMATIONS,
                 // anvil puts each block at least a second after the one before, however fast it mines
                 max_head_age_seconds: 86_400,
@@ -221,13 +241,29 @@ impl Study {
             evidence_policy: attestation::Policy::production()
                 .with_root(TrustedRoot::development(&root_der).unwrap()),
             roots,
-            chain: Chain::new(vec![anvil.url.clone(); 2], registry, limit).unwrap(),
+            chain: Chain::new(urls, registry, limit).unwrap(),
             indexer: Indexer::new(listen(indexer).await, limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
+            own_evidence: None,
         };
         let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()))).await;
         let http = reqwest::Client::new();
-        Some(Self { anvil, registry, app, analyst, guest, url, http, log, sealed, dataset, _dir: dir })
+        let indexer = answers;
+        Some(Self {
+            anvil,
+            endpoints,
+            indexer,
+            registry,
+            app,
+            analyst,
+            guest,
+            url,
+            http,
+            log,
+            sealed,
+            dataset,
+            _dir: dir,
+        })
     }
 
     async fn registry(&self, call: impl SolCall) {
@@ -238,13 +274,48 @@ impl Study {
         self.anvil.send(index + 1, Some(self.app), call.abi_encode()).await
     }
 
+    async fn register_epoch(&self, epoch: u32) {
+        let roots = Roots::derive(&SecretBytes::new([7; 32]), &EPOCHS).unwrap();
+        let keys = roots.epoch(epoch).unwrap();
+        let sealing_key = Bytes::copy_from_slice(keys.sealing.public_key().as_bytes());
+        self.registry(IDstackKms::registerRootCall { root: keys.address(), sealingKey: sealing_key }).await;
+    }
+
+    /// Everything that the registry's owner does.
+    async fn list_all(&self) {
+        self.register_root().await;
+        self.registry(IDstackKms::registerAppCall { appId: self.app }).await;
+        let mr_system = B256::from(self.guest.mr_system().0);
+        self.registry(IDstackKms::addAgentSystemCall { mrSystem: mr_system }).await;
+        self.registry(os_image()).await;
+    }
+
+    /// Approved by a quorum, a run opened, all of it deep enough.
+    async fn approve_and_open(&self, terms: &Terms) {
+        self.approve(0, terms).await;
+        self.approve(1, terms).await;
+        self.open_run(terms, &self.run(terms)).await;
+        self.anvil.mine(CONFIRMATIONS).await;
+    }
+
+    async fn revoke(&self, terms: &Terms) -> TransactionReceipt {
+        self.owner(1, IDstackApp::revokeCall { proposalId: terms.proposal_id().0 }).await
+    }
+
+    /// The quorum pins another KMS root.
+    async fn pin(&self, root: Address) {
+        let data = Bytes::from(IDstackApp::setKmsRootCall { kmsRoot: root }.abi_encode());
+        let salt = B256::ZERO;
+        for owner in [0, 1] {
+            self.owner(owner, IDstackApp::approveActionCall { data: data.clone(), salt }).await;
+        }
+        self.owner(0, IDstackApp::executeActionCall { data, salt }).await;
+    }
+
     async fn register_root(&self) {
         let url = self.url.join("v1/root").unwrap();
         assert_eq!(self.http.get(url).send().await.unwrap().status(), 403);
-        let roots = Roots::derive(&SecretBytes::new([7; 32]), &[0]).unwrap();
-        let keys = roots.epoch(0).unwrap();
-        let sealing_key = Bytes::copy_from_slice(keys.sealing.public_key().as_bytes());
-        self.registry(IDstackKms::registerRootCall { root: keys.address(), sealingKey: sealing_key }).await;
+        self.register_epoch(0).await;
         tokio::time::sleep(Duration::from_millis(2100)).await; // the KMS remembers the registry's answer for 2 seconds
     }
 
@@ -325,13 +396,22 @@ impl Study {
     /// `Ok` with the answer, or the refusal's code.
     async fn ask(&self, agent: &KeyPair, terms: &Terms) -> Result<(Request, ReleaseAnswer), String> {
         let request = self.request(agent, terms, &self.run(terms)).await;
+        let answer = self.send(&request).await?;
+        Ok((request, answer))
+    }
+
+    async fn send(&self, request: &Request) -> Result<ReleaseAnswer, String> {
         let url = self.url.join("v1/release").unwrap();
-        let response = self.http.post(url).json(&request).send().await.unwrap();
+        let response = self.http.post(url).json(request).send().await.unwrap();
         if response.status() == 200 {
-            return Ok((request, response.json().await.unwrap()));
+            return Ok(response.json().await.unwrap());
         }
         Err(response.json::<Refusal>().await.unwrap().code)
     }
+}
+
+fn os_image() -> IDstackKms::addOsImageHashCall {
+    IDstackKms::addOsImageHashCall { osImageHash: B256::from(dev::DevGuest::os_image_hash().0) }
 }
 
 fn compose_hash() -> ComposeHash {
@@ -376,6 +456,8 @@ async fn the_chain_decides_though_the_indexer_always_allows() {
     denied("system_not_allowed").await;
     let mr_system = B256::from(study.guest.mr_system().0);
     study.registry(IDstackKms::addAgentSystemCall { mrSystem: mr_system }).await;
+    denied("os_image_not_allowed").await;
+    study.registry(os_image()).await;
     denied("proposal_unknown").await;
     study.approve(1, &terms).await;
     denied("no_quorum").await;
@@ -402,33 +484,62 @@ async fn the_chain_decides_though_the_indexer_always_allows() {
     denied("root_retired").await;
 }
 
-/// Requests race a revocation: none is released on a block that has it, and none that was sent after it was mined.
+/// What the KMS's environment does during a race.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// One endpoint answers late.
+    SlowEndpoint,
+    /// The indexer stops at the revocation.
+    IndexerStops,
+    /// The block with the revocation is reorganised away, and it is mined again.
+    Reorganisation,
+}
+
+const TROUBLES: [Trouble; 4] =
+    [Trouble::None, Trouble::SlowEndpoint, Trouble::IndexerStops, Trouble::Reorganisation];
+
+/// Requests race a revocation, while an endpoint is slow, the indexer stops, or the chain is reorganised: none is
+/// released on a block that has it, and none that was sent after it was mined.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_release_follows_a_revocation() {
     let Some(study) = Study::new().await else { return };
     let study = Arc::new(study);
-    study.register_root().await;
-    study.registry(IDstackKms::registerAppCall { appId: study.app }).await;
-    let mr_system = B256::from(study.guest.mr_system().0);
-    study.registry(IDstackKms::addAgentSystemCall { mrSystem: mr_system }).await;
+    study.list_all().await;
     study.register_dataset().await;
     let races = std::env::var("COHORT_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(RACES);
     let (mut released, mut late) = (0, Vec::new());
     for round in 0..races {
+        let trouble = TROUBLES[round as usize % TROUBLES.len()];
         let terms = study.terms(round);
-        study.approve(0, &terms).await;
-        study.approve(1, &terms).await;
-        study.open_run(&terms, &study.run(&terms)).await;
-        study.anvil.mine(CONFIRMATIONS).await;
-        let race = race(&study, &terms, round).await;
+        study.approve_and_open(&terms).await;
+        let race = race(&study, &terms, round, trouble).await;
         released += race.released;
-        late.extend(race.last_answer_after_mined);
+        late.extend(race.last_answer_after_mined.map(|delay| (delay, trouble)));
+        study.endpoints.iter().for_each(|endpoint| endpoint.set(Fault::None));
+        study.indexer.store(true, Ordering::SeqCst);
     }
-    late.sort_unstable();
-    println!(
-        "{races} races, {released} releases; answers that arrived after the revocation was mined: {late:?}"
-    );
+    print_distribution(races, released, &mut late);
     assert!(released > 0, "nothing was released: the race shows nothing");
+}
+
+/// How long after the revocation was mined the last answer arrived that was under way.
+fn print_distribution(races: u32, released: usize, late: &mut [(Duration, Trouble)]) {
+    late.sort_unstable_by_key(|(delay, _)| *delay);
+    let at = |percent: usize| {
+        let index = (late.len().saturating_sub(1) * percent).div_ceil(100);
+        late.get(index)
+            .map_or_else(|| "none".to_owned(), |(delay, trouble)| format!("{delay:.1?} ({trouble:?})"))
+    };
+    println!(
+        "races {races}: {released} releases, 0 after the revocation was visible; answers under way when it was mined: \
+         {}, delay p50 {}, p95 {}, p99 {}, max {}",
+        late.len(),
+        at(50),
+        at(95),
+        at(99),
+        at(100)
+    );
 }
 
 struct Race {
@@ -436,35 +547,52 @@ struct Race {
     last_answer_after_mined: Option<Duration>,
 }
 
-async fn race(study: &Arc<Study>, terms: &Terms, round: u32) -> Race {
+/// Asks until the revocation is the answer. Returns when the last release arrived.
+async fn asker(study: Arc<Study>, terms: Terms, mined: Arc<AtomicBool>, trouble: Trouble) -> Option<Instant> {
+    let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
+    let mut last = None;
+    loop {
+        let is_mined = mined.load(Ordering::SeqCst);
+        match study.ask(&agent, &terms).await {
+            Ok(_) => {
+                assert!(!is_mined, "a request that was sent after the revocation was released");
+                last = Some(Instant::now());
+            }
+            Err(code) if code == "proposal_revoked" && is_mined => return last,
+            Err(code) => assert!(
+                code == "proposal_revoked"
+                    || trouble == Trouble::IndexerStops && code == "indexer_unreachable"
+                    || trouble == Trouble::Reorganisation
+                    || trouble == Trouble::SlowEndpoint && code == "endpoints_disagree",
+                "{trouble:?}: {code}"
+            ),
+        }
+    }
+}
+
+async fn race(study: &Arc<Study>, terms: &Terms, round: u32, trouble: Trouble) -> Race {
     let mined = Arc::new(AtomicBool::new(false));
-    let askers: Vec<_> = (0..3)
-        .map(|_| {
-            let (study, terms, mined) = (study.clone(), terms.clone(), mined.clone());
-            tokio::spawn(async move {
-                let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
-                let mut last = None;
-                loop {
-                    let is_mined = mined.load(Ordering::SeqCst);
-                    match study.ask(&agent, &terms).await {
-                        Ok(_) => {
-                            assert!(!is_mined, "a request that was sent after the revocation was released");
-                            last = Some(Instant::now());
-                        }
-                        Err(code) => {
-                            assert_eq!(code, "proposal_revoked");
-                            return last;
-                        }
-                    }
-                }
-            })
-        })
-        .collect();
+    if trouble == Trouble::SlowEndpoint {
+        let delay = Duration::from_millis(u64::from(5 + round * 13 % 60));
+        study.endpoints[round as usize / 4 % 2].set(Fault::Delay(delay));
+    }
+    let ask = |_| tokio::spawn(asker(study.clone(), terms.clone(), mined.clone(), trouble));
+    let askers: Vec<_> = (0..3).map(ask).collect();
     tokio::time::sleep(Duration::from_millis(30 + u64::from(round * 37 % 200))).await;
-    let call = IDstackApp::revokeCall { proposalId: terms.proposal_id().0 };
-    let block = study.owner(1, call).await.block_number.unwrap();
+    if trouble == Trouble::IndexerStops {
+        study.indexer.store(false, Ordering::SeqCst);
+    }
+    let mut revoked = Vec::new();
+    if trouble == Trouble::Reorganisation {
+        let snapshot: Value = study.anvil.provider.raw_request("evm_snapshot".into(), ()).await.unwrap();
+        revoked.push(study.revoke(terms).await.block_hash.unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let _: Value = study.anvil.provider.raw_request("evm_revert".into(), [snapshot]).await.unwrap();
+        study.anvil.mine(u64::from(round % 3)).await;
+    }
+    let receipt = study.revoke(terms).await;
+    let (block, mined_at) = (receipt.block_number.unwrap(), Instant::now());
     mined.store(true, Ordering::SeqCst);
-    let mined_at = Instant::now();
     let mut last: Option<Instant> = None;
     for asker in askers {
         last = last.max(asker.await.unwrap());
@@ -472,14 +600,87 @@ async fn race(study: &Arc<Study>, terms: &Terms, round: u32) -> Race {
     let proposal = terms.proposal_id();
     let entries = all_entries(&study.log).into_iter().filter(|entry| entry.record.proposal_id == proposal);
     let released: Vec<_> = entries.filter(|entry| entry.record.outcome == Outcome::Released).collect();
-    for entry in &released {
-        assert!(
-            entry.record.heads.iter().all(|head| head.number < block),
-            "released on a block that has the revocation"
-        );
+    for head in released.iter().flat_map(|entry| &entry.record.heads) {
+        let has_it = revoked.contains(&head.hash) || head.number >= block;
+        assert!(!has_it, "{trouble:?}: released on a block that has the revocation");
     }
     let last_answer_after_mined = last.and_then(|last| last.checked_duration_since(mined_at));
     Race { released: released.len(), last_answer_after_mined }
+}
+
+/// R8 and R9 with a real chain behind two endpoints, each of which fails in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_endpoint_must_answer_freshly_and_agree() {
+    let Some(study) = Study::new().await else { return };
+    study.list_all().await;
+    study.register_dataset().await;
+    let terms = study.terms(0);
+    study.approve_and_open(&terms).await;
+    let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
+    let ask = async || study.ask(&agent, &terms).await.map(|_| ());
+    assert_eq!(ask().await, Ok(()));
+    for (fault, code) in [
+        (Fault::Silent, "rpc_unreachable"),
+        (Fault::ServerError, "rpc_unreachable"),
+        (Fault::CallsFail, "rpc_unreachable"),
+        (Fault::OtherChain, "rpc_wrong_chain"),
+        (Fault::OldHead, "head_stale"),
+        (Fault::Forked, "endpoints_disagree"),
+    ] {
+        for endpoint in &study.endpoints {
+            // The challenge is taken before, since it asks the registry as well.
+            let request = study.request(&agent, &terms, &study.run(&terms)).await;
+            endpoint.set(fault);
+            assert_eq!(study.send(&request).await.map(|_| ()), Err(code.to_owned()), "{fault:?}");
+            endpoint.set(Fault::None);
+        }
+    }
+    study.indexer.store(false, Ordering::SeqCst);
+    assert_eq!(ask().await, Err("indexer_unreachable".to_owned()));
+    study.indexer.store(true, Ordering::SeqCst);
+    assert_eq!(ask().await, Ok(()));
+
+    // One endpoint hides the revocation; the other's newest block is enough.
+    study.endpoints[0].set(Fault::Frozen);
+    assert_eq!(ask().await, Ok(()));
+    study.revoke(&terms).await;
+    assert_eq!(ask().await, Err("proposal_revoked".to_owned()));
+    study.endpoints[1].set(Fault::Silent);
+    let hidden = ask().await;
+    assert!(hidden.is_err(), "released with one endpoint frozen and the other silent");
+}
+
+/// A new epoch is sealed to, the old one still opens what was sealed to it, until it is retired.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_epoch_opens_its_datasets_until_it_is_retired() {
+    let Some(study) = Study::new().await else { return };
+    study.list_all().await;
+    study.register_dataset().await;
+    let roots = Roots::derive(&SecretBytes::new([7; 32]), &EPOCHS).unwrap();
+    let stated = async || {
+        tokio::time::sleep(Duration::from_millis(2100)).await; // the KMS remembers the registry's answer
+        let response = study.http.get(study.url.join("v1/root").unwrap()).send().await.unwrap();
+        response.json::<Value>().await.unwrap()["statement"]["epoch"].as_u64()
+    };
+    assert_eq!(stated().await, Some(0));
+    study.register_epoch(1).await;
+    assert_eq!(stated().await, Some(1));
+
+    // The owners change the pin; the dataset is still the one sealed to epoch 0.
+    study.pin(roots.epoch(1).unwrap().address()).await;
+    let terms = study.terms(0);
+    study.approve_and_open(&terms).await;
+    let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
+    let (request, answer) = study.ask(&agent, &terms).await.unwrap();
+    assert_eq!(request.binding.kms_root, roots.epoch(1).unwrap().address());
+    let keys = WrapKeys::open(&agent, &request.binding, &answer).unwrap();
+    let wrap_key = SecretBytes::from_slice(&hex::decode(&keys.keys[0].wrap_key).unwrap()).unwrap();
+    let (plain, _) = sealed::open(&mut study.sealed.as_slice(), &wrap_key, 1 << 20).unwrap();
+    assert_eq!(plain.as_slice(), PLAINTEXT);
+
+    study.registry(IDstackKms::retireRootCall { epoch: 0 }).await;
+    assert_eq!(study.ask(&agent, &terms).await.map(|_| ()), Err("root_retired".to_owned()));
+    assert_eq!(stated().await, Some(1));
 }
 
 fn all_entries(log: &Path) -> Vec<release_log::Entry> {

@@ -1,0 +1,137 @@
+//! `cohort audit`: one consortium's whole history from its contract's events, each event re-checked against the rules,
+//! and the sums compared with what the contract's views say at the same block. No service of ours takes part.
+
+use std::cmp::Reverse;
+
+use alloy::{
+    eips::BlockId,
+    primitives::{Address, B256, keccak256},
+    providers::Provider,
+};
+use serde::Serialize;
+
+use crate::{
+    chain::App,
+    failure::{self, Failure, Outcome},
+};
+
+pub mod history;
+pub mod html;
+mod indexer;
+pub mod logs;
+pub mod text;
+mod views;
+
+use history::History;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// For a person to look at; nothing is broken by it.
+    Notice,
+    /// A rule was broken, or the chain's answers do not agree with each other.
+    Violation,
+}
+
+/// One thing to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Short stable name.
+    pub code: &'static str,
+    /// In words.
+    pub text: String,
+    /// Where it was seen; absent for the state as a whole.
+    pub block: Option<u64>,
+}
+
+/// The audit of one app at one block.
+#[derive(Debug, Serialize)]
+pub struct Audit {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// The consortium's contract.
+    pub app: Address,
+    /// keccak256 of the code at that address; `script/verify` compares it with a checkout's.
+    pub code_hash: B256,
+    /// Last block that was read.
+    pub block_number: u64,
+    /// Its hash: the same block gives the same report.
+    pub block_hash: B256,
+    /// Its time, Unix seconds.
+    pub block_time: u64,
+    /// Number of events that were read.
+    pub events: usize,
+    /// Number of view answers that were compared.
+    pub views_compared: usize,
+    /// What was found, most severe first.
+    pub findings: Vec<Finding>,
+    /// What happened, and the state that follows from it.
+    #[serde(flatten)]
+    pub history: History,
+}
+
+impl Audit {
+    /// Did anything break a rule?
+    pub fn violations(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Violation).count()
+    }
+}
+
+/// Where the audit reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// First block with events of the app; found by the contract's code where absent.
+    pub from: Option<u64>,
+    /// Last block; the newest where absent.
+    pub to: Option<u64>,
+}
+
+/// Audits one app by its first endpoint, and compares its logs with the others'. `indexer` is compared where given; its
+/// answers change nothing else.
+pub async fn audit(
+    app: &App,
+    others: &[reqwest::Url],
+    range: Range,
+    indexer: Option<&reqwest::Url>,
+) -> Outcome<Audit> {
+    let provider = app.contract.provider();
+    let head = logs::head(provider, range.to).await?;
+    let at = BlockId::hash(head.hash);
+    let code = provider.get_code_at(app.address()).block_id(at).await.map_err(|e| failure::rpc(&e))?;
+    if code.is_empty() {
+        return Err(Failure::input(
+            format!("there is no contract at {} at block {}", app.address(), head.number),
+            "check --app, --rpc-url and --to-block",
+        ));
+    }
+    let entries = logs::read(provider, app.address(), range.from, head.number).await?;
+    let mut history = History::new(app.chain_id, app.address());
+    let mut findings = Vec::new();
+    for url in others {
+        logs::compare(url, app, &entries, range.from, &head, &mut findings).await?;
+    }
+    for entry in &entries {
+        history.apply(entry, &mut findings);
+    }
+    history.close(head.timestamp, &mut findings);
+    let views_compared = views::compare(app, at, &history, &mut findings).await?;
+    if let Some(url) = indexer {
+        indexer::compare(url, app.address(), &entries, &history, &mut findings).await?;
+    }
+    findings.sort_by_key(|finding| Reverse(finding.severity));
+    Ok(Audit {
+        chain_id: app.chain_id,
+        app: app.address(),
+        code_hash: keccak256(&code),
+        block_number: head.number,
+        block_hash: head.hash,
+        block_time: head.timestamp,
+        events: entries.len(),
+        views_compared,
+        findings,
+        history,
+    })
+}

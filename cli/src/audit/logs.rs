@@ -1,0 +1,177 @@
+//! The app's events in the chain's order, in ranges that the endpoint can answer.
+
+use std::collections::BTreeMap;
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    primitives::{Address, B256},
+    providers::{DynProvider, Provider, ProviderBuilder},
+    rpc::types::{Filter, Log},
+    sol_types::SolEventInterface,
+};
+use cohort_protocol::{abi::IDstackApp::IDstackAppEvents, chain::Position};
+
+use super::{Finding, Severity};
+use crate::{
+    chain::App,
+    failure::{self, Failure, Outcome},
+};
+
+/// Blocks asked for at once, at most.
+const RANGE_MAX: u64 = 100_000;
+
+/// One event, with where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Block number.
+    pub block: u64,
+    /// Place in the block.
+    pub log_index: u64,
+    /// Block time, Unix seconds.
+    pub time: u64,
+    /// The transaction that caused it.
+    pub transaction: B256,
+    /// The event's name in Solidity.
+    pub name: &'static str,
+    /// What happened.
+    pub event: IDstackAppEvents,
+}
+
+/// The block at which everything is read.
+pub(super) async fn head(provider: &DynProvider, number: Option<u64>) -> Outcome<Position> {
+    let tag = number.map_or(BlockNumberOrTag::Latest, BlockNumberOrTag::Number);
+    let block = provider.get_block_by_number(tag).await.map_err(|e| failure::rpc(&e))?;
+    let Some(block) = block else {
+        let name = number.map_or("the newest block".to_owned(), |number| format!("block {number}"));
+        return Err(Failure::unreachable(format!("the endpoint has no {name}"), "check --to-block"));
+    };
+    let header = block.header;
+    Ok(Position { number: header.number, hash: header.hash, timestamp: header.timestamp })
+}
+
+/// All events of `app` from `from` (or its deployment) to `to`.
+pub(super) async fn read(
+    provider: &DynProvider,
+    app: Address,
+    from: Option<u64>,
+    to: u64,
+) -> Outcome<Vec<Entry>> {
+    let mut next = match from {
+        Some(block) => block,
+        None => deployment(provider, app, to).await?,
+    };
+    let mut span = RANGE_MAX;
+    let mut times = BTreeMap::new();
+    let mut entries = Vec::new();
+    while next <= to {
+        let end = next.saturating_add(span - 1).min(to);
+        let filter = Filter::new().address(app).from_block(next).to_block(end);
+        match provider.get_logs(&filter).await {
+            Ok(logs) => {
+                for log in ordered(logs, app, next, end)? {
+                    entries.push(entry(provider, &log, &mut times).await?);
+                }
+                next = end + 1;
+                span = span.saturating_mul(2).min(RANGE_MAX);
+            }
+            // Too many logs or blocks at once: endpoints differ in what they take.
+            Err(error) if span > 1 && error.as_error_resp().is_some() => span /= 4,
+            Err(error) => return Err(failure::rpc(&error)),
+        }
+        span = span.max(1);
+    }
+    Ok(entries)
+}
+
+/// Another endpoint's answer to the same question: it must be the same.
+pub(super) async fn compare(
+    url: &reqwest::Url,
+    app: &App,
+    entries: &[Entry],
+    from: Option<u64>,
+    to: &Position,
+    findings: &mut Vec<Finding>,
+) -> Outcome {
+    let provider = ProviderBuilder::new().connect_http(url.clone()).erased();
+    let name = url.host_str().unwrap_or("another endpoint");
+    let mut add = |text: String, block| {
+        findings.push(Finding { severity: Severity::Violation, code: "endpoints_differ", text, block });
+    };
+    if head(&provider, Some(to.number)).await?.hash != to.hash {
+        add(
+            format!("{name} has another block {}: one of the endpoints is on a fork", to.number),
+            Some(to.number),
+        );
+        return Ok(());
+    }
+    let theirs = read(&provider, app.address(), from, to.number).await?;
+    let missing = |of: &[Entry], among: &[Entry]| of.iter().find(|entry| !among.contains(entry)).cloned();
+    for (entry, what) in
+        [(missing(entries, &theirs), "does not tell"), (missing(&theirs, entries), "alone tells")]
+    {
+        if let Some(Entry { name: event, block, log_index, .. }) = entry {
+            add(format!("{name} {what} {event} (log {log_index})"), Some(block));
+        }
+    }
+    Ok(())
+}
+
+/// The block that brought the contract, by halving: a contract that cannot destroy itself has code ever after.
+async fn deployment(provider: &DynProvider, app: Address, to: u64) -> Outcome<u64> {
+    let (mut low, mut high) = (0, to);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let code = provider.get_code_at(app).number(middle).await.map_err(|_| {
+            Failure::unreachable(
+                format!("the endpoint does not know the state of block {middle}"),
+                "give --from-block: a block before the app was deployed, as the deployment wrote it",
+            )
+        })?;
+        if code.is_empty() { low = middle + 1 } else { high = middle }
+    }
+    Ok(low)
+}
+
+/// What was asked for, in the chain's order; anything else is an endpoint that cannot be relied on.
+fn ordered(mut logs: Vec<Log>, app: Address, from: u64, to: u64) -> Outcome<Vec<Log>> {
+    let place = |log: &Log| Some((log.block_number?, log.log_index?));
+    let fits = |log: &Log| {
+        log.address() == app
+            && !log.removed
+            && place(log).is_some_and(|(block, _)| (from..=to).contains(&block))
+    };
+    if !logs.iter().all(fits) {
+        return Err(Failure::unreachable(
+            format!("the endpoint answered other logs than those of {app} in blocks {from} to {to}"),
+            "use another endpoint",
+        ));
+    }
+    logs.sort_by_key(place);
+    if logs.windows(2).any(|pair| matches!(pair, [a, b] if place(a) == place(b))) {
+        return Err(Failure::unreachable(
+            format!("the endpoint repeats logs in blocks {from} to {to}"),
+            "use another endpoint",
+        ));
+    }
+    Ok(logs)
+}
+
+async fn entry(provider: &DynProvider, log: &Log, times: &mut BTreeMap<u64, u64>) -> Outcome<Entry> {
+    let block = log.block_number.unwrap_or_default();
+    let event = IDstackAppEvents::decode_log(&log.inner).map_err(|error| {
+        Failure::refused(
+            format!("an event in block {block} is not one that this version knows: {error}"),
+            "is --app a DstackApp of this version? Use the version that fits the contract",
+        )
+    })?;
+    let time = match (log.block_timestamp, times.get(&block)) {
+        (Some(time), _) | (None, Some(&time)) => time,
+        (None, None) => head(provider, Some(block)).await?.timestamp,
+    };
+    times.insert(block, time);
+    let transaction = log.transaction_hash.unwrap_or_default();
+    let log_index = log.log_index.unwrap_or_default();
+    let selector = log.topic0().copied().unwrap_or_default();
+    let name = IDstackAppEvents::name_by_selector(selector.0).unwrap_or("unknown");
+    Ok(Entry { block, log_index, time, transaction, name, event: event.data })
+}

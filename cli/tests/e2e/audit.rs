@@ -1,0 +1,70 @@
+//! The auditor's view: the chain alone tells the history, and whoever leaves something out of it is noticed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::{
+    proxy::{self, Behaviour},
+    support::{fails, ok, ready},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
+    let (stack, terms) = ready("audit").await;
+    let (analyst, owner) = (stack.analyst.key(), stack.owners[3].key());
+    let proposal = terms.proposal_id().to_string();
+    let run = ["run", "--terms", "terms.json", "--owners", "hospital-A,hospital-B", "--key-file", &analyst];
+    ok(&stack, &[&run[..], &["--out", "result.json"]].concat()).await;
+    let reason = "<script>alert(1)</script>";
+    ok(&stack, &["reject", "--proposal", &proposal, "--reason", reason, "--key-file", &owner]).await;
+
+    let mut audit = serde_json::Value::Null;
+    for _ in 0..40 {
+        let ran = ok(&stack, &["audit", "--compare-indexer", "--json"]).await;
+        audit = serde_json::from_str(&ran.stdout).expect("JSON");
+        if audit["findings"] == serde_json::json!([]) {
+            break;
+        }
+        // The indexer may stand a block behind.
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    ok(&stack, &["audit", "--html", "audit.html"]).await;
+    assert_eq!(audit["findings"], serde_json::json!([]), "nothing to find");
+    assert_eq!(audit["proposals"][&proposal]["decision"], "allow");
+    assert_eq!(audit["proposals"][&proposal]["approvals"].as_array().map(Vec::len), Some(4));
+    assert_eq!(audit["proposals"][&proposal]["spent"]["epsilon"], "1.5");
+    assert_eq!(audit["runs"][0]["participants"], serde_json::json!([0, 1]));
+    assert!(audit["runs"][0]["receipt"]["digest"].is_string());
+    let page = std::fs::read_to_string(stack.path("audit.html")).expect("written");
+    assert!(page.contains("No rule was broken.") && !page.contains("<script"), "{page}");
+
+    // The same block, told by an endpoint that drops one log: alone it is found out by sums and views, unless the
+    // event changes no state that lasts; beside an honest one always.
+    let index = Arc::new(AtomicUsize::new(0));
+    let lying = proxy::start(&stack.rpc_url, Behaviour::DropLog { index: Arc::clone(&index) }).await;
+    let block = audit["block_number"].to_string();
+    let events = audit["events"].as_u64().expect("a number") as usize;
+    let both = format!("{},{lying}", stack.rpc_url);
+    for dropped in 0..events {
+        index.store(dropped, Ordering::Relaxed);
+        let args = ["audit", "--rpc-url", &lying, "--from-block", "0", "--to-block", &block];
+        let alone = stack.cohort(&args).await.unwrap_or_else(|f| panic!("{}", f.message));
+        if alone.code == Some(0) {
+            fails(&stack, &["audit", "--rpc-url", &both, "--from-block", "0"], 1, &["break a rule"]).await;
+            let ran = stack
+                .cohort(&["audit", "--rpc-url", &both])
+                .await
+                .unwrap_or_else(|f| panic!("{}", f.message));
+            let told = ["OwnerBudget", "DatasetRegistered", "ProposalRejected"];
+            assert!(
+                told.iter().any(|event| ran.stdout.contains(&format!("does not tell {event}"))),
+                "{}",
+                ran.stdout
+            );
+        } else {
+            assert_eq!(alone.code, Some(1), "{}{}", alone.stdout, alone.stderr);
+        }
+    }
+}
