@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench bench-races bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench bench-races prove prove-mutants bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -72,6 +72,13 @@ fmt: contracts
 ## Named faults in the contracts; each must be caught by the tests.
 mutants: contracts
 	script/mutants
+
+## Properties proved for all inputs, with halmos: some two minutes. Then: does each fail on a broken contract?
+prove: contracts
+	script/prove
+
+prove-mutants: contracts
+	script/prove --mutants
 
 ## All benchmarks there are.
 bench: bench-seal

@@ -2,13 +2,14 @@
 pragma solidity ^0.8.28;
 
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 
 import {AppBootInfo, IDstackApp} from "./IDstackApp.sol";
 import {IDstackKms} from "./IDstackKms.sol";
 
 /// @title The registry for self-hosted use. The manual is in IDstackKms.
 /// @notice It holds no secret and opens no data: its owner can refuse service, and every DstackApp pins its KMS root.
-contract DstackKms is IDstackKms, Ownable2Step {
+contract DstackKms is IDstackKms, IERC165, Ownable2Step {
     struct Root {
         address rootAddress;
         bool retired;
@@ -17,6 +18,8 @@ contract DstackKms is IDstackKms, Ownable2Step {
 
     /// Bytes of an X-Wing public key.
     uint256 private constant SEALING_KEY_BYTES = 1216;
+    /// dstack's ERC-165 id of IAppAuth: it answers `isAppAllowed`.
+    bytes4 private constant APP_AUTH_ID = 0x1e079198;
 
     /// @inheritdoc IDstackKms
     KmsInfo public kmsInfo;
@@ -38,7 +41,7 @@ contract DstackKms is IDstackKms, Ownable2Step {
 
     /// @inheritdoc IDstackKms
     function registerApp(address appId) external {
-        if (appId.code.length == 0) revert DstackKms_NoCode(appId);
+        if (appId == address(0)) revert DstackKms_InvalidField("appId");
         if (registeredApps[appId]) return;
         registeredApps[appId] = true;
         emit AppRegistered(appId);
@@ -48,6 +51,16 @@ contract DstackKms is IDstackKms, Ownable2Step {
     function setKmsInfo(KmsInfo calldata info) external onlyOwner {
         kmsInfo = info;
         emit KmsInfoSet(info.k256Pubkey);
+    }
+
+    /// @inheritdoc IDstackKms
+    function setKmsQuote(bytes calldata quote) external onlyOwner {
+        kmsInfo.quote = quote;
+    }
+
+    /// @inheritdoc IDstackKms
+    function setKmsEventlog(bytes calldata eventlog) external onlyOwner {
+        kmsInfo.eventlog = eventlog;
     }
 
     /// @inheritdoc IDstackKms
@@ -161,6 +174,11 @@ contract DstackKms is IDstackKms, Ownable2Step {
         if (!kmsAllowedAggregatedMrs[bootInfo.mrAggregated]) return (false, "Aggregated MR not allowed");
         if (!kmsAllowedDeviceIds[bootInfo.deviceId]) return (false, "KMS is not allowed to boot on this device");
         return (true, "");
+    }
+
+    /// @inheritdoc IERC165
+    function supportsInterface(bytes4 interfaceId) external pure returns (bool) {
+        return interfaceId == type(IERC165).interfaceId || interfaceId == APP_AUTH_ID;
     }
 
     // ---- private ------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ interface IDstackKms {
         bytes eventlog;
     }
 
-    error DstackKms_NoCode(address app);
     error DstackKms_InvalidField(string field);
     error DstackKms_RootUnknown(uint32 epoch);
 
@@ -34,7 +33,8 @@ interface IDstackKms {
     event AgentSystemAdded(bytes32 mrSystem);
     event AgentSystemRemoved(bytes32 mrSystem);
 
-    /// Anyone registers an app; confers nothing by itself. Idempotent. Reverts: NoCode.
+    /// Anyone registers an app, before or after it is deployed; confers nothing by itself. Idempotent.
+    /// Reverts: InvalidField (zero).
     function registerApp(address appId) external;
     function registeredApps(address appId) external view returns (bool);
     function kmsInfo()
@@ -43,6 +43,10 @@ interface IDstackKms {
         returns (bytes memory k256Pubkey, bytes memory caPubkey, bytes memory quote, bytes memory eventlog);
     /// Owner only. Informative: an app pins its KMS root itself.
     function setKmsInfo(KmsInfo calldata info) external;
+    /// Owner only. The quote alone, as dstack's tools replace it after a restart of the KMS; no event, as there.
+    function setKmsQuote(bytes calldata quote) external;
+    /// Owner only. The event log alone; no event, as in dstack's.
+    function setKmsEventlog(bytes calldata eventlog) external;
 
     /// dstack's auth server passes it on; empty: no gateway.
     function gatewayAppId() external view returns (string memory);

@@ -64,9 +64,9 @@ contract DstackKmsTest is BaseTest {
 
     // ---- apps ---------------------------------------------------------------------------------------------------
 
-    function test_RegisterApp_RevertWhen_NoCode() public {
-        vm.expectRevert(abi.encodeWithSelector(IDstackKms.DstackKms_NoCode.selector, stranger.addr));
-        kms.registerApp(stranger.addr);
+    function test_RegisterApp_RevertWhen_Zero() public {
+        vm.expectRevert(_invalidKms("appId"));
+        kms.registerApp(address(0));
     }
 
     function test_RegisterApp_ByAnyone() public {
