@@ -69,6 +69,11 @@ fmt: contracts
 	cargo fmt --all
 	$(FORGE) fmt
 
+## NVIDIA's own reference manifests, for the tests that read them (they skip where these are absent).
+.PHONY: nvidia-rims
+nvidia-rims:
+	@script/nvidia-rims
+
 ## Named faults in the contracts; each must be caught by the tests.
 mutants: contracts
 	script/mutants

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::Address;
+use cohort_attestation::gpu::GpuEvidence;
 use cohort_protocol::hpke::SecretBytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, body::Bytes, header};
@@ -100,6 +101,32 @@ impl GuestAgent {
     /// `GetQuote` over 64 bytes of report data.
     pub async fn quote(&self, report_data: &[u8; 64]) -> Result<Quote, GuestError> {
         self.call("GetQuote", &serde_json::json!({ "report_data": hex::encode(report_data) })).await
+    }
+
+    /// `AttestGpu` (v1, dstack 0.6): fresh evidence of all GPUs for a nonce.
+    pub async fn gpu_evidence(&self, nonce: &[u8; 32]) -> Result<Vec<GpuEvidence>, GuestError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            bundles: Vec<Bundle>,
+        }
+        #[derive(Deserialize)]
+        struct Bundle {
+            vendor: String,
+            format: String,
+            evidence: String,
+        }
+        const METHOD: &str = "v1/AttestGpu";
+        let bad = |reason: String| GuestError::Answer { method: METHOD, reason };
+        let request = serde_json::json!({ "nonce": hex::encode(nonce) });
+        let Answer { bundles } = self.call(METHOD, &request).await?;
+        let [bundle] = bundles.as_slice() else {
+            return Err(bad(format!("{} bundles, not 1", bundles.len())));
+        };
+        if bundle.vendor != "nvidia" || bundle.format != "nvidia-nvattest-collect-evidence-json-v1" {
+            return Err(bad(format!("evidence of {} in the format {}", bundle.vendor, bundle.format)));
+        }
+        let json = hex::decode(&bundle.evidence).map_err(|e| bad(format!("evidence: {e}")))?;
+        GpuEvidence::from_collected(&json).map_err(|e| bad(e.to_string()))
     }
 
     /// `GetKey` (v0): 32 secret bytes that depend on the app and `path`, not on the compose hash.

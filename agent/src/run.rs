@@ -14,7 +14,10 @@ use alloy::{
     primitives::{Address, B256, Bytes},
     signers::{SignerSync, local::PrivateKeySigner},
 };
-use cohort_attestation::{Collateral, Evidence, GuestEvidence};
+use cohort_attestation::{
+    Collateral, Evidence, GuestEvidence,
+    gpu::{self, GpuEvidence},
+};
 use cohort_protocol::{
     compose::AppCompose,
     decision::Decision,
@@ -585,7 +588,7 @@ impl Agent {
         let secret = hpke::random_secret().map_err(|_| RunError::Internal("no randomness"))?;
         let encryption = KeyPair::derive(&secret);
         let challenge = self.kms.challenge().await?;
-        let binding = Binding {
+        let mut binding = Binding {
             chain_id: self.chain.chain_id(),
             app: self.chain.app(),
             kms_root: challenge.kms_root,
@@ -593,8 +596,10 @@ impl Agent {
             run_id: prepared.run_id(),
             encryption_key_hash: sha256(encryption.public_key().as_bytes()),
             receipt_key: self.receipt_key.address(),
+            gpu_evidence_hash: None,
         };
-        let evidence = self.evidence(&binding).await?;
+        let gpu = self.gpu_evidence(&mut binding).await?;
+        let evidence = self.evidence(&binding, gpu).await?;
         let request = ReleaseRequest {
             terms: prepared.terms.clone(),
             run: prepared.run.clone(),
@@ -610,7 +615,17 @@ impl Agent {
         Ok((Attested { binding, evidence: request.evidence, certificate, platform }, keys))
     }
 
-    async fn evidence(&self, binding: &Binding) -> Result<Evidence, RunError> {
+    /// Evidence of the GPUs that the recipe requires, to which the binding then commits; none if it requires none.
+    async fn gpu_evidence(&self, binding: &mut Binding) -> Result<Vec<GpuEvidence>, RunError> {
+        if self.recipe.gpu().is_none() {
+            return Ok(Vec::new());
+        }
+        let gpus = self.guest.gpu_evidence(&binding.gpu_nonce()).await?;
+        binding.gpu_evidence_hash = Some(B256::from(gpu::evidence_hash(&gpus)));
+        Ok(gpus)
+    }
+
+    async fn evidence(&self, binding: &Binding, gpu: Vec<GpuEvidence>) -> Result<Evidence, RunError> {
         let quote = self.guest.quote(&binding.report_data()).await?;
         let bytes = hex::decode(&quote.quote)
             .map_err(|_| RunError::Internal("the guest agent's quote is not hex"))?;
@@ -618,6 +633,7 @@ impl Agent {
             quote: bytes,
             event_log: quote.event_log,
             app_compose: Some(self.app_compose.clone()),
+            gpu,
         }
         .with_collateral(self.collateral.clone()))
     }

@@ -11,6 +11,7 @@ use cohort_protocol::ids::ComposeHash;
 
 use crate::bytes::{AppId, InstanceId, OsImageHash, Register};
 use crate::event_log::{DSTACK_REGISTER, Event, extend};
+use crate::gpu::GpuState;
 
 const BOUNDARY: &str = "system-ready";
 
@@ -158,6 +159,8 @@ pub struct BootIdentity {
     pub os_image_hash: Option<OsImageHash>,
     /// Key provider.
     pub key_provider: KeyProvider,
+    /// The `gpu-attestation` event, if it is there in a form that is known.
+    pub gpu_state: Option<GpuState>,
     /// RTMR3 after `boot-mr-done`: its value when dstack's own KMS released the app keys.
     pub boot_rtmr3: Register,
 }
@@ -252,6 +255,7 @@ impl<'a> Reader<'a> {
             instance_id: InstanceId::from_slice(bytes("instance-id")),
             os_image_hash: OsImageHash::from_slice(bytes("os-image-hash")),
             key_provider: KeyProvider::parse(bytes("key-provider"))?,
+            gpu_state: self.payload("gpu-attestation").and_then(GpuState::parse),
             boot_rtmr3: self.boot_rtmr3.ok_or(missing("boot-mr-done"))?,
         })
     }

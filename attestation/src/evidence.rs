@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collateral::{self, Collateral};
 use crate::event_log;
+use crate::gpu::GpuEvidence;
 use crate::refusal::Refusal;
 
 /// Longest accepted quote, in bytes (real ones have 5 000 to 10 000).
@@ -24,13 +25,17 @@ pub struct GuestEvidence {
     /// The exact text of `app-compose.json` (`tcb_info.app_compose` of the guest agent's `Info`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_compose: Option<String>,
+    /// Its GPUs, where the app requires some. The report data commits to them; [`crate::verify`] does not
+    /// read them: [`crate::gpu::appraise`] does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<GpuEvidence>,
 }
 
 impl GuestEvidence {
     /// Adds the collateral to verify it with.
     pub fn with_collateral(self, collateral: Collateral) -> Evidence {
-        let Self { quote, event_log, app_compose } = self;
-        Evidence { quote, event_log, app_compose, collateral }
+        let Self { quote, event_log, app_compose, gpu } = self;
+        Evidence { quote, event_log, app_compose, gpu, collateral }
     }
 }
 
@@ -46,6 +51,9 @@ pub struct Evidence {
     /// As in [`GuestEvidence`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_compose: Option<String>,
+    /// As in [`GuestEvidence`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<GpuEvidence>,
     /// Intel's statements about the platform, valid at the time of verification.
     pub collateral: Collateral,
 }

@@ -121,12 +121,12 @@ pub fn verify(
 impl KmsEvidence {
     /// A guest agent's answers, still without collateral; `None` without the app-compose text.
     pub fn of_guest(guest: GuestEvidence) -> Option<Self> {
-        let GuestEvidence { quote, event_log, app_compose } = guest;
+        let GuestEvidence { quote, event_log, app_compose, gpu: _ } = guest;
         Some(Self { quote, event_log, app_compose: app_compose?, collateral: None })
     }
 
     fn guest(&self) -> GuestEvidence {
         let Self { quote, event_log, app_compose, .. } = self.clone();
-        GuestEvidence { quote, event_log, app_compose: Some(app_compose) }
+        GuestEvidence { quote, event_log, app_compose: Some(app_compose), gpu: Vec::new() }
     }
 }

@@ -17,6 +17,7 @@ mod diagnosis;
 pub mod dstack;
 pub mod event_log;
 pub mod evidence;
+pub mod gpu;
 pub mod kms;
 pub mod policy;
 pub mod refusal;

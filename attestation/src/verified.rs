@@ -9,6 +9,7 @@ use cohort_protocol::{abi::boot::AppBootInfo, ids::ComposeHash};
 
 use crate::bytes::{AppId, DeviceId, InstanceId, MrAggregated, MrSystem, OsImageHash, Register};
 use crate::dstack::{self, MrConfig};
+use crate::gpu::GpuState;
 use crate::policy::{Platform, TrustedRoot, advisories};
 
 /// A virtual machine whose evidence was verified. Only [`crate::verify`] makes one.
@@ -23,6 +24,8 @@ pub struct VerifiedTd {
     device_id: DeviceId,
     os_image_hash: Option<OsImageHash>,
     key_provider: KeyProvider,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu_state: Option<GpuState>,
     mr_system: MrSystem,
     mr_aggregated: MrAggregated,
     boot_mr_system: MrSystem,
@@ -78,6 +81,11 @@ impl VerifiedTd {
     /// Where the guest got its app keys.
     pub fn key_provider(&self) -> &KeyProvider {
         &self.key_provider
+    }
+
+    /// What measured boot code found about GPUs. As good as the image that [`Self::mr_system`] names.
+    pub fn gpu_state(&self) -> Option<&GpuState> {
+        self.gpu_state.as_ref()
     }
 
     /// dstack `mr_system` as of now.
@@ -196,6 +204,7 @@ pub(crate) fn conclude(
         device_id: dstack::device_id(&claims.platform.pck.ppid),
         os_image_hash: identity.os_image_hash,
         key_provider: identity.key_provider.clone(),
+        gpu_state: identity.gpu_state.clone(),
         mr_system: dstack::mr_system(report, Some(identity.key_provider.digest())),
         mr_aggregated: dstack::mr_aggregated(report, &Register(report.rt_mr3)),
         boot_mr_system: dstack::mr_system(report, None),

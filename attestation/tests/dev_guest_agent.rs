@@ -110,6 +110,7 @@ fn its_evidence_verifies_with_the_files_it_wrote() {
         quote: hex::decode(quote["quote"].as_str().unwrap()).unwrap(),
         event_log: quote["event_log"].as_str().unwrap().to_owned(),
         app_compose: tcb_info["app_compose"].as_str().map(str::to_owned),
+        gpu: Vec::new(),
     };
     let collateral = fs::read(agent.path("collateral.json")).unwrap();
     let evidence = evidence.with_collateral(serde_json::from_slice(&collateral).unwrap());

@@ -23,6 +23,7 @@ fn cvm() -> Option<(Evidence, [u8; 64])> {
         quote: hex::decode(recorded["quote"].as_str().unwrap()).unwrap(),
         event_log: recorded["event_log"].as_str().unwrap().to_owned(),
         app_compose: None,
+        gpu: Vec::new(),
         collateral: serde_json::from_value(collateral).unwrap(),
     };
     let report_data = hex::decode(recorded["report_data"].as_str().unwrap()).unwrap();
@@ -218,6 +219,7 @@ fn the_inconsistent_guest_agent_fixture_is_refused() {
         quote: hex::decode(answer["quote"].as_str().unwrap()).unwrap(),
         event_log: answer["event_log"].as_str().unwrap().to_owned(),
         app_compose: Some(app_compose.to_owned()),
+        gpu: Vec::new(),
         collateral: cvm.collateral,
     };
     let report_data = report_data.try_into().unwrap();
@@ -243,6 +245,7 @@ fn the_seeded_simulator_is_not_intel() {
         quote: hex::decode(answer["quote"].as_str().unwrap()).unwrap(),
         event_log: answer["event_log"].as_str().unwrap().to_owned(),
         app_compose: Some(app_compose),
+        gpu: Vec::new(),
         collateral: cvm.collateral,
     };
     let report_data = report_data.try_into().unwrap();

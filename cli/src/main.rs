@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use cohort_cli::{
     command::{
-        approve, audit, completions, dataset, inspect, kms, recipe, reseal, run, seal, status, terms, verify,
+        approve, audit, completions, dataset, gpu, inspect, kms, recipe, reseal, run, seal, status, terms,
+        verify,
     },
     config::{Global, Settings},
     failure::Outcome,
@@ -56,6 +57,9 @@ enum Command {
     /// Check the KMS against the chain.
     #[command(subcommand)]
     Kms(kms::KmsCommand),
+    /// Golden values of GPUs, and their evidence checked by hand.
+    #[command(subcommand)]
+    Gpu(gpu::GpuCommand),
     /// Print the completion script of a shell.
     Completions(completions::CompletionsArgs),
     /// Write the manual pages.
@@ -115,6 +119,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Verify(args) => verify::run(&settings, &args).await,
         Command::Audit(args) => audit::run(&settings, &args).await,
         Command::Kms(command) => kms::run(&settings, &command).await,
+        Command::Gpu(command) => gpu::run(&settings, &command),
         #[cfg(feature = "dev")]
         Command::Dev(command) => cohort_cli::dev::run(&command).await,
     }

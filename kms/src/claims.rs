@@ -1,6 +1,7 @@
 //! What verified evidence says, in the types that the decision and the chain use.
 
 use alloy::primitives::{Address, B256};
+use cohort_attestation::gpu::{GpuPlatform, VerifiedGpu};
 use cohort_attestation::{Platform, TcbStatus, VerifiedTd};
 use cohort_protocol::ids::ComposeHash;
 
@@ -20,10 +21,12 @@ pub struct Claims {
     pub(crate) tcb_status: TcbStatus,
 }
 
-impl From<&VerifiedTd> for Claims {
-    fn from(td: &VerifiedTd) -> Self {
+impl Claims {
+    /// What the virtual machine and its GPUs prove. One development root makes all of it development.
+    pub fn new(td: &VerifiedTd, gpus: &[VerifiedGpu]) -> Self {
+        let is_development = gpus.iter().any(|gpu| gpu.platform() == GpuPlatform::Development);
         Self {
-            platform: td.platform(),
+            platform: if is_development { Platform::Development } else { td.platform() },
             app: Address::from(td.app_id().0),
             compose_hash: td.compose_hash(),
             instance_id: td.instance_id().map(|id| Address::from(id.0)),

@@ -8,8 +8,11 @@ use std::{
 
 use alloy::primitives::{Address, B256};
 use clap::{Args, Parser, Subcommand};
-use cohort_attestation::{self as attestation, TcbStatus};
-use cohort_protocol::{hpke::SecretBytes, root::RootError, terms::id_list_hash};
+use cohort_attestation::{
+    self as attestation, TcbStatus,
+    gpu::{self, GpuPolicy},
+};
+use cohort_protocol::{eip712, hpke::SecretBytes, root::RootError, terms::id_list_hash};
 
 use crate::{
     chain::Chain,
@@ -165,6 +168,16 @@ pub struct Serve {
     /// Stops when standard input ends: for programs that start this one.
     #[arg(long)]
     pub exit_with_stdin: bool,
+    /// Signed golden values of GPUs, from `cohort gpu rim import`; without them no recipe that requires a GPU gets keys.
+    #[arg(long, env = "COHORT_KMS_GPU_GOLDEN", value_name = "FILE", requires = "gpu_golden_signer")]
+    pub gpu_golden: Option<PathBuf>,
+    /// Whose signature the golden values must have.
+    #[arg(long, env = "COHORT_KMS_GPU_GOLDEN_SIGNER", value_name = "ADDRESS")]
+    pub gpu_golden_signer: Option<Address>,
+    /// Trusts this development GPU root (PEM or DER) INSTEAD of NVIDIA's.
+    #[cfg(feature = "dev")]
+    #[arg(long, env = "COHORT_KMS_INSECURE_DEV_GPU_ROOT", value_name = "FILE")]
+    pub insecure_dev_gpu_root: Option<PathBuf>,
     /// Trusts this development platform's root (PEM or DER) INSTEAD of Intel's: no confidentiality at all.
     #[cfg(feature = "dev")]
     #[arg(long, env = "COHORT_KMS_INSECURE_DEV_ATTESTATION_ROOT", value_name = "FILE")]
@@ -234,8 +247,17 @@ pub enum ConfigError {
     /// Randomness.
     #[error("the operating system gives no random bytes")]
     Random(#[source] getrandom::Error),
-    /// The development root.
-    #[error("--insecure-dev-attestation-root {path} cannot be used: {why}")]
+    /// The golden values of GPUs.
+    #[error("--gpu-golden {path} cannot be used")]
+    GpuGolden {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: GpuGoldenError,
+    },
+    /// A development root.
+    #[error("the development root {path} cannot be used: {why}")]
     DevelopmentRoot {
         /// Which file.
         path: PathBuf,
@@ -244,11 +266,23 @@ pub enum ConfigError {
     },
 }
 
+/// Why golden values cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuGoldenError {
+    /// The file.
+    #[error("it cannot be read")]
+    Read(#[source] std::io::Error),
+    /// What is in it.
+    #[error("it is refused")]
+    Golden(#[source] gpu::GoldenError),
+}
+
 impl Serve {
     /// Opens root, log and clients. Returns the service, and how many bytes of an unfinished entry were cut off
     /// the log.
     pub async fn open(self) -> Result<(Kms, u64), ConfigError> {
         let evidence_policy = self.evidence_policy()?;
+        let gpu_policy = self.gpu_policy()?;
         let (secret, guest) = self.root.secret().await?;
         let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Derive)?;
         drop(secret);
@@ -276,7 +310,7 @@ impl Serve {
         }
         let indexer = Indexer::new(indexer_url, limit).map_err(ConfigError::Client)?;
         let (log, torn_bytes) = ReleaseLog::open(&self.log).map_err(ConfigError::Log)?;
-        let parts = Parts { policy, evidence_policy, roots, chain, indexer, log, own_evidence };
+        let parts = Parts { policy, evidence_policy, gpu_policy, roots, chain, indexer, log, own_evidence };
         Ok((Kms::new(parts).map_err(ConfigError::Random)?, torn_bytes))
     }
 
@@ -291,12 +325,38 @@ impl Serve {
         Ok(policy)
     }
 
-    /// The development root that is trusted instead of Intel's, if any.
-    pub fn insecure_root(&self) -> Option<&Path> {
+    fn gpu_policy(&self) -> Result<GpuPolicy, ConfigError> {
+        let mut policy = GpuPolicy::production();
+        if let Some((path, signer)) = self.gpu_golden.as_ref().zip(self.gpu_golden_signer) {
+            let refused = |source| ConfigError::GpuGolden { path: path.clone(), source };
+            let bytes = std::fs::read(path).map_err(|error| refused(GpuGoldenError::Read(error)))?;
+            let domain = eip712::kms_domain(self.chain_id, self.registry);
+            let golden = gpu::SignedGoldenValues::parse(&bytes)
+                .and_then(|signed| signed.verify(signer, &domain))
+                .map_err(|error| refused(GpuGoldenError::Golden(error)))?;
+            policy = policy.with_golden(golden);
+        }
         #[cfg(feature = "dev")]
-        return self.insecure_dev_attestation_root.as_deref();
+        if let Some(path) = &self.insecure_dev_gpu_root {
+            let refused = |error: gpu::DevelopmentGpuRootError| ConfigError::DevelopmentRoot {
+                path: path.clone(),
+                why: error.to_string(),
+            };
+            let root = gpu::GpuRoot::development(&certificate(path)?).map_err(refused)?;
+            policy = policy.with_root(root);
+        }
+        Ok(policy)
+    }
+
+    /// The development roots that are trusted, each with the maker instead of whose root.
+    pub fn insecure_roots(&self) -> Vec<(&Path, &'static str)> {
+        #[cfg(feature = "dev")]
+        return [(&self.insecure_dev_attestation_root, "Intel"), (&self.insecure_dev_gpu_root, "NVIDIA")]
+            .into_iter()
+            .filter_map(|(path, maker)| Some((path.as_deref()?, maker)))
+            .collect();
         #[cfg(not(feature = "dev"))]
-        None
+        Vec::new()
     }
 }
 
@@ -308,17 +368,20 @@ fn base_url(url: reqwest::Url, flag: &'static str) -> Result<reqwest::Url, Confi
 #[cfg(feature = "dev")]
 fn development_root(path: &Path) -> Result<attestation::TrustedRoot, ConfigError> {
     let refused = |why: String| ConfigError::DevelopmentRoot { path: path.to_owned(), why };
+    attestation::TrustedRoot::development(&certificate(path)?).map_err(|error| refused(error.to_string()))
+}
+
+/// A certificate in a file: PEM or DER.
+#[cfg(feature = "dev")]
+fn certificate(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let refused = |why: String| ConfigError::DevelopmentRoot { path: path.to_owned(), why };
     let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
-    let der = match std::str::from_utf8(&bytes) {
-        Ok(pem) => {
-            let (label, document) =
-                der::Document::from_pem(pem).map_err(|error| refused(error.to_string()))?;
-            if label != "CERTIFICATE" {
-                return Err(refused(format!("it holds {label}, no certificate")));
-            }
-            document.into_vec()
-        }
-        Err(_) => bytes,
+    let Ok(pem) = std::str::from_utf8(&bytes) else {
+        return Ok(bytes);
     };
-    attestation::TrustedRoot::development(&der).map_err(|error| refused(error.to_string()))
+    let (label, document) = der::Document::from_pem(pem).map_err(|error| refused(error.to_string()))?;
+    if label != "CERTIFICATE" {
+        return Err(refused(format!("it holds {label}, no certificate")));
+    }
+    Ok(document.into_vec())
 }

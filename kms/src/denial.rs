@@ -339,6 +339,13 @@ impl From<attestation::Refusal> for Denial {
     }
 }
 
+impl From<attestation::gpu::GpuRefusal> for Denial {
+    fn from(refusal: attestation::gpu::GpuRefusal) -> Self {
+        let code = format!("evidence_{}", refusal.code()).into();
+        Self::Evidence { code, message: chain_of(&refusal), about_collateral: false }
+    }
+}
+
 fn chain_of(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

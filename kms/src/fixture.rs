@@ -201,6 +201,7 @@ fn request(roots: &Roots, agent: &KeyPair, sealed: &[Sealed]) -> ReleaseRequest<
         run_id: run.run_id(),
         encryption_key_hash: sha256(&encryption_key),
         receipt_key: Address::repeat_byte(0xa4),
+        gpu_evidence_hash: None,
     };
     let datasets = sealed.iter().map(|sealed| sealed.request.clone()).collect();
     ReleaseRequest { terms, run, binding, encryption_key, datasets, evidence: () }

@@ -123,8 +123,13 @@ impl GuestAgent {
         let digits = answer.quote.strip_prefix("0x").unwrap_or(&answer.quote);
         let quote = hex::decode(digits).map_err(|_| bad("GetQuote", "quote is not hex".to_owned()))?;
         let app_compose = Some(tcb.app_compose);
-        KmsEvidence::of_guest(GuestEvidence { quote, event_log: answer.event_log, app_compose })
-            .ok_or_else(|| bad("Info", "no app_compose".to_owned()))
+        KmsEvidence::of_guest(GuestEvidence {
+            quote,
+            event_log: answer.event_log,
+            app_compose,
+            gpu: Vec::new(),
+        })
+        .ok_or_else(|| bad("Info", "no app_compose".to_owned()))
     }
 
     async fn call<T: DeserializeOwned>(&self, method: &'static str, body: &Value) -> Result<T, GuestError> {

@@ -21,7 +21,8 @@ use tokio::{
 
 fn main() -> ExitCode {
     // No core dump holds keys or rows, and no process of the same user may trace this one.
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
         eprintln!("error: cannot forbid core dumps: {error}");
         return ExitCode::FAILURE;
     }
@@ -79,9 +80,9 @@ fn print<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
 fn serve(options: Serve) -> anyhow::Result<()> {
     // Only the first call can fail to install it, and this is the first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if let Some(path) = options.insecure_root() {
+    for (path, maker) in options.insecure_roots() {
         eprintln!(
-            "WARNING: INSECURE DEVELOPMENT KMS: trusts {} INSTEAD of Intel. Whoever holds that platform's seed gets \
+            "WARNING: INSECURE DEVELOPMENT KMS: trusts {} INSTEAD of {maker}. Whoever holds that platform's seed gets \
              every key. Never use it with real data.",
             path.display()
         );

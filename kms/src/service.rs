@@ -6,7 +6,10 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256};
-use cohort_attestation as attestation;
+use cohort_attestation::{
+    self as attestation,
+    gpu::{self, GpuPolicy},
+};
 use cohort_protocol::{
     abi::boot::AppBootInfo,
     eip712,
@@ -43,6 +46,8 @@ pub struct Parts {
     pub policy: Policy,
     /// What evidence must satisfy.
     pub evidence_policy: attestation::Policy,
+    /// What evidence of GPUs must satisfy, where a recipe requires them.
+    pub gpu_policy: GpuPolicy,
     /// The root's keys.
     pub roots: Roots,
     /// The RPC endpoints.
@@ -179,8 +184,12 @@ impl Kms {
         blocking(move || {
             let policy = &kms.parts.evidence_policy;
             let td = attestation::verify(&evidence, policy, &checked.report_data(), now)?;
-            let hash = evidence_hash(checked.binding(), &evidence).map_err(|_| Denial::Internal)?;
-            Ok((Claims::from(&td), hash))
+            let binding = checked.binding();
+            let committed = binding.gpu_evidence_hash.map(|hash| hash.0);
+            let nonce = binding.gpu_nonce();
+            let gpus = gpu::appraise_evidence(&evidence, &td, committed, &nonce, &kms.parts.gpu_policy, now)?;
+            let hash = evidence_hash(binding, &evidence).map_err(|_| Denial::Internal)?;
+            Ok((Claims::new(&td, &gpus), hash))
         })
         .await?
     }

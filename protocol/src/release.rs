@@ -10,7 +10,7 @@ use alloy::{
     sol_types::Eip712Domain,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha512};
+use sha2::{Digest, Sha256, Sha512};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
@@ -54,11 +54,31 @@ pub struct Binding {
     pub encryption_key_hash: B256,
     /// Address of the agent's receipt key, which the KMS certifies.
     pub receipt_key: Address,
+    /// Hash of the GPU evidence, if there is any (`docs/spec/gpu-evidence.md`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_evidence_hash: Option<B256>,
 }
 
 impl Binding {
     /// SHA-512 over the length-prefixed fields under the tag `cohort-release/1`: 64 bytes, a quote's report data.
     pub fn report_data(&self) -> [u8; 64] {
+        let mut input = self.without_gpu();
+        if let Some(hash) = &self.gpu_evidence_hash {
+            push_prefixed(&mut input, hash.as_slice());
+        }
+        Sha512::digest(&input).into()
+    }
+
+    /// What every GPU's report must answer: SHA-256 over the report data as it is without GPU evidence.
+    pub fn gpu_nonce(&self) -> [u8; 32] {
+        let report_data: [u8; 64] = Sha512::digest(self.without_gpu()).into();
+        let mut input = Vec::with_capacity(128);
+        push_prefixed(&mut input, b"cohort-gpu-nonce/1");
+        push_prefixed(&mut input, &report_data);
+        Sha256::digest(&input).into()
+    }
+
+    fn without_gpu(&self) -> Vec<u8> {
         let mut input = Vec::with_capacity(256);
         push_prefixed(&mut input, b"cohort-release/1");
         push_prefixed(&mut input, &self.chain_id.to_be_bytes());
@@ -68,7 +88,7 @@ impl Binding {
         push_prefixed(&mut input, self.run_id.as_bytes());
         push_prefixed(&mut input, self.encryption_key_hash.as_slice());
         push_prefixed(&mut input, self.receipt_key.as_slice());
-        Sha512::digest(&input).into()
+        input
     }
 }
 
@@ -278,6 +298,7 @@ mod tests {
             run_id: RunId(B256::repeat_byte(4)),
             encryption_key_hash: B256::repeat_byte(5),
             receipt_key: Address::repeat_byte(6),
+            gpu_evidence_hash: None,
         }
     }
 
@@ -295,7 +316,13 @@ mod tests {
         ];
         for other in changed {
             assert_ne!(base.report_data(), other.report_data(), "{other:?}");
+            assert_ne!(base.gpu_nonce(), other.gpu_nonce(), "{other:?}");
         }
+        let with_gpu = |byte| Binding { gpu_evidence_hash: Some(B256::repeat_byte(byte)), ..base.clone() };
+        assert_ne!(base.report_data(), with_gpu(0).report_data());
+        assert_ne!(with_gpu(1).report_data(), with_gpu(0).report_data());
+        // The GPU must have answered before there is a hash of what it answered.
+        assert_eq!(with_gpu(1).gpu_nonce(), base.gpu_nonce());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256, Sha384};
 
 use super::keys::AppKeys;
 use super::pki::{self, Subject};
-use super::{DevPlatform, DevPlatformError, TdMeasurements};
+use super::{DevGpus, DevPlatform, DevPlatformError, TdMeasurements};
 use crate::boot::BootIdentity;
 use cohort_protocol::{compose, ids::ComposeHash};
 
@@ -14,6 +14,7 @@ use crate::bytes::{AppId, InstanceId, MrAggregated, MrSystem, OsImageHash, Regis
 use crate::dstack::{self, MrConfig};
 use crate::event_log::{self, DSTACK_EVENT_TYPE, DSTACK_REGISTER, EventVersion, RawEvent};
 use crate::evidence::GuestEvidence;
+use crate::gpu::GpuState;
 
 /// Name of the operating system image that development guests claim to boot. Its measurements are
 /// hashes of this text: fixed, and those of no real image.
@@ -29,6 +30,7 @@ pub struct DevGuest {
     identity: BootIdentity,
     measurements: TdMeasurements,
     event_log: String,
+    gpus: Option<DevGpus>,
 }
 
 impl DevGuest {
@@ -40,8 +42,21 @@ impl DevGuest {
         app_compose: &str,
         instance_seed: &[u8; 32],
     ) -> Result<Self, DevPlatformError> {
+        Self::with_gpus(platform, app_id, app_compose, instance_seed, 0)
+    }
+
+    /// The same on a machine with this many development GPUs, attested at boot as dstack 0.6 does it.
+    pub fn with_gpus(
+        platform: DevPlatform,
+        app_id: AppId,
+        app_compose: &str,
+        instance_seed: &[u8; 32],
+        gpus: u32,
+    ) -> Result<Self, DevPlatformError> {
+        let gpus = if gpus == 0 { None } else { Some(DevGpus::of_platform(&platform, gpus)?) };
         let compose_hash = compose::compose_hash(app_compose.as_bytes());
-        let raw = boot_log(&platform, app_id, compose_hash, instance_id(instance_seed, app_id))?;
+        let raw =
+            boot_log(&platform, app_id, compose_hash, instance_id(instance_seed, app_id), gpus.as_ref())?;
         let event_log =
             serde_json::to_string(&raw).map_err(|_| DevPlatformError::Event { name: "event log" })?;
         let events =
@@ -57,12 +72,17 @@ impl DevGuest {
             mr_service_td: [0; 48],
         };
         let app_compose = app_compose.to_owned();
-        Ok(Self { platform, app_compose, identity, measurements, event_log })
+        Ok(Self { platform, app_compose, identity, measurements, event_log, gpus })
     }
 
     /// The machine it runs on.
     pub fn platform(&self) -> &DevPlatform {
         &self.platform
+    }
+
+    /// The machine's GPUs, if it has any.
+    pub fn gpus(&self) -> Option<&DevGpus> {
+        self.gpus.as_ref()
     }
 
     /// The app-compose text.
@@ -118,6 +138,7 @@ impl DevGuest {
             quote: self.quote(report_data)?,
             event_log: self.event_log.clone(),
             app_compose: Some(self.app_compose.clone()),
+            gpu: Vec::new(),
         })
     }
 
@@ -152,6 +173,7 @@ fn boot_log(
     app_id: AppId,
     compose_hash: ComposeHash,
     instance_id: InstanceId,
+    gpus: Option<&DevGpus>,
 ) -> Result<Vec<RawEvent>, DevPlatformError> {
     let kms_ca = pki::spki(&pki::signing_key(platform.seed(), "dstack kms ca")?)?;
     let kms_ca = kms_ca.to_der().map_err(pki::der_error("the KMS root CA key"))?;
@@ -161,6 +183,15 @@ fn boot_log(
         ("system-preparing", Vec::new()),
         ("app-id", app_id.0.to_vec()),
         ("compose-hash", compose_hash.0.to_vec()),
+    ] {
+        log.push(dstack_event(name, &payload)?);
+    }
+    if let Some(gpus) = gpus {
+        for (name, payload) in gpu_events(gpus)? {
+            log.push(dstack_event(name, &payload)?);
+        }
+    }
+    for (name, payload) in [
         ("instance-id", instance_id.0.to_vec()),
         ("boot-mr-done", Vec::new()),
         ("os-image-hash", DevGuest::os_image_hash().0.to_vec()),
@@ -171,6 +202,15 @@ fn boot_log(
         log.push(dstack_event(name, &payload)?);
     }
     Ok(log)
+}
+
+/// What dstack 0.6 measures about GPUs: the hash of the empty policy, and the state that it found.
+fn gpu_events(gpus: &DevGpus) -> Result<[(&'static str, Vec<u8>); 2], DevPlatformError> {
+    const NAME: &str = "gpu-attestation";
+    let devices = u32::try_from(gpus.count()).map_err(|_| DevPlatformError::Event { name: NAME })?;
+    let state = GpuState::attested(devices, &gpus.collected(&[0; 32])?);
+    let state = serde_json::to_vec(&state).map_err(|_| DevPlatformError::Event { name: NAME })?;
+    Ok([("gpu-policy-hash", Sha256::digest(b"{}").to_vec()), (NAME, state)])
 }
 
 fn image_event((part, imr): (&str, u32)) -> RawEvent {

@@ -9,6 +9,7 @@
 //! Everything derives from a 32-byte seed by RFC 6979 signatures: the same seed gives the same root,
 //! quotes and, for the same dates, collateral.
 
+mod gpu;
 mod guest;
 mod keys;
 mod pck;
@@ -17,6 +18,7 @@ mod platform;
 mod published;
 mod quote;
 
+pub use gpu::{DRIVER_VERSION, DevGpus, ReportOptions, VBIOS_VERSION};
 pub use guest::DevGuest;
 pub use keys::{AppKeys, DerivedKey, KeyError};
 pub use pck::PckFlags;

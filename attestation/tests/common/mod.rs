@@ -29,7 +29,7 @@ pub(crate) fn dcap_qvl_samples() -> Option<PathBuf> {
 }
 
 /// Says once per test program what is missing, past the capture of test output.
-fn present(folder: PathBuf, what: &str) -> Option<PathBuf> {
+pub(crate) fn present(folder: PathBuf, what: &str) -> Option<PathBuf> {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let there = folder.is_dir();
     if !there && SAID.lock().unwrap().insert(what.to_owned()) {

@@ -4,6 +4,7 @@ pub mod approve;
 pub mod audit;
 pub mod completions;
 pub mod dataset;
+pub mod gpu;
 pub mod inspect;
 pub mod kms;
 pub mod recipe;

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use alloy::{primitives::Address, sol_types::Eip712Domain};
 use clap::Args;
 use cohort_agent::{compute, run::RunResult};
-use cohort_attestation::{Policy, VerifiedTd};
+use cohort_attestation::{
+    Platform, Policy, VerifiedTd,
+    gpu::{self, GpuPlatform, GpuPolicy, VerifiedGpu},
+};
 use cohort_protocol::{compose::AppCompose, eip712, json, recipe::Recipe, sign_rpc};
 
-use super::verify_chain;
+use super::{gpu::GoldenArgs, verify_chain};
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
@@ -30,6 +33,8 @@ pub struct VerifyArgs {
     #[cfg(feature = "dev")]
     #[arg(long, env = "COHORT_INSECURE_DEV_ATTESTATION_ROOT")]
     insecure_dev_attestation_root: Option<PathBuf>,
+    #[command(flatten)]
+    golden: GoldenArgs,
 }
 
 /// How a check ended.
@@ -89,8 +94,9 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
         ));
     }
     let policy = policy(args)?;
+    let gpu_policy = args.golden.policy(|| Ok(eip712::kms_domain(result.chain_id, settings.registry()?)))?;
     let mut report = Report::default();
-    offline(&result, &policy, &mut report);
+    offline(&result, &policy, &gpu_policy, &mut report);
     let endpoints = if args.offline { &[] } else { settings.rpc_urls_if_any() };
     let anchored = anchors(settings, args, &result, endpoints.is_empty(), &mut report);
     if endpoints.is_empty() {
@@ -151,12 +157,12 @@ fn policy(_args: &VerifyArgs) -> Outcome<Policy> {
 }
 
 /// Everything that needs no network: arithmetic on the file.
-pub fn offline(result: &RunResult, policy: &Policy, report: &mut Report) {
+pub fn offline(result: &RunResult, policy: &Policy, gpu_policy: &GpuPolicy, report: &mut Report) {
     let domain = eip712::app_domain(result.chain_id, result.app);
     payload(result, report);
     recipe(result, report);
     signatures(result, &domain, report);
-    evidence(result, policy, report);
+    evidence(result, policy, gpu_policy, report);
     request(result, &domain, report);
 }
 
@@ -212,14 +218,18 @@ fn signatures(result: &RunResult, domain: &Eip712Domain, report: &mut Report) {
     report.check("certificate", bound, detail);
 }
 
-fn evidence(result: &RunResult, policy: &Policy, report: &mut Report) {
+fn evidence(result: &RunResult, policy: &Policy, gpu_policy: &GpuPolicy, report: &mut Report) {
     let hash = sign_rpc::evidence_hash(&result.binding, &result.evidence).ok();
     let detail = "the receipt commits to exactly this evidence";
     report.check("evidence", hash == Some(result.receipt.evidence_hash), detail);
     let at = result.receipt.produced_at;
     let expected = result.binding.report_data();
     match cohort_attestation::verify(&result.evidence, policy, &expected, at) {
-        Ok(td) => quote(result, &td, report),
+        Ok(td) => {
+            quote(result, &td, report);
+            let gpus = gpus(result, &td, gpu_policy, report);
+            claimed_platform(result, &td, &gpus, report);
+        }
         Err(refusal) => report.check("TDX quote", false, format!("refused: {refusal} ({})", refusal.code())),
     }
 }
@@ -244,11 +254,45 @@ fn quote(result: &RunResult, td: &VerifiedTd, report: &mut Report) {
         bound,
         "the quote's report data names this run, this KMS challenge and this receipt key",
     );
-    report.check(
-        "claimed platform",
-        result.attestation == platform,
-        format!("the file says {}", result.attestation),
+}
+
+/// The GPUs that the recipe requires, up to their own root. No line where it requires none and none is there.
+fn gpus(result: &RunResult, td: &VerifiedTd, policy: &GpuPolicy, report: &mut Report) -> Vec<VerifiedGpu> {
+    const NAME: &str = "GPU evidence";
+    let binding = &result.binding;
+    let committed = binding.gpu_evidence_hash.map(|hash| hash.0);
+    let (nonce, at) = (binding.gpu_nonce(), result.receipt.produced_at);
+    let gpus = match gpu::appraise_evidence(&result.evidence, td, committed, &nonce, policy, at) {
+        Ok(gpus) => gpus,
+        Err(refusal) => {
+            report.check(NAME, false, format!("refused: {refusal} ({})", refusal.code()));
+            return Vec::new();
+        }
+    };
+    let Some(first) = gpus.first() else { return gpus };
+    let detail = format!(
+        "{} GPU(s) verified to the {} root as of the run, driver {}, VBIOS {}; the quote commits to this evidence",
+        gpus.len(),
+        first.platform().as_str(),
+        first.driver_version(),
+        first.vbios_version()
     );
+    report.check(NAME, true, detail);
+    match policy.golden() {
+        Some(_) => {
+            report.check("GPU firmware", true, "every measurement is a golden value of the given list")
+        }
+        None => report.skip("GPU firmware", "measurements are not compared: give --gpu-golden"),
+    }
+    gpus
+}
+
+/// One development root makes all of it development, as the KMS sees it.
+fn claimed_platform(result: &RunResult, td: &VerifiedTd, gpus: &[VerifiedGpu], report: &mut Report) {
+    let is_development = gpus.iter().any(|gpu| gpu.platform() == GpuPlatform::Development);
+    let platform = if is_development { Platform::Development } else { td.platform() };
+    let detail = format!("the file says {}", result.attestation);
+    report.check("claimed platform", result.attestation == platform.as_str(), detail);
 }
 
 fn request(result: &RunResult, domain: &Eip712Domain, report: &mut Report) {

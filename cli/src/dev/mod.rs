@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use cohort_attestation::TrustedRoot;
+use cohort_attestation::gpu::{GpuRoot, rim::RimRoot};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 pub use process::Process;
@@ -48,13 +49,27 @@ pub async fn run(command: &DevCommand) -> Outcome {
 
 /// Reads a development platform's root certificate (PEM).
 pub fn attestation_root(path: &Path) -> Outcome<TrustedRoot> {
+    TrustedRoot::development(&certificate(path)?).map_err(|e| not_a_root(path, &e))
+}
+
+/// Reads the root certificate (PEM) of development GPUs.
+pub fn gpu_root(path: &Path) -> Outcome<GpuRoot> {
+    GpuRoot::development(&certificate(path)?).map_err(|e| not_a_root(path, &e))
+}
+
+/// Reads the root certificate (PEM) of development GPUs' manifests.
+pub fn rim_root(path: &Path) -> Outcome<RimRoot> {
+    RimRoot::development(&certificate(path)?).map_err(|e| not_a_root(path, &e))
+}
+
+fn certificate(path: &Path) -> Outcome<CertificateDer<'static>> {
     let pem = std::fs::read_to_string(path).map_err(|e| Failure::read(path, &e))?;
-    let bad = |e: &dyn std::fmt::Display| {
-        Failure::input(
-            format!("{} is not a development root: {e}", path.display()),
-            "use the file that dev-guest-agent wrote with --root-file",
-        )
-    };
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| bad(&e))?;
-    TrustedRoot::development(&der).map_err(|e| bad(&e))
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| not_a_root(path, &e))
+}
+
+fn not_a_root(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::input(
+        format!("{} is not a development root: {error}", path.display()),
+        "use a file that dev-guest-agent wrote with --root-file or --gpu-folder",
+    )
 }

@@ -28,6 +28,8 @@ use crate::failure::{self, Failure, Outcome};
 /// Who uses anvil's accounts, in their order. Their keys are public: good for nothing but development.
 const NAMES: [&str; 7] =
     ["deployer", "hospital-A", "hospital-B", "hospital-C", "hospital-D", "analyst", "relayer"];
+/// Signed golden values of the development GPUs.
+const GOLDEN: &str = "gpu/golden.json";
 /// Blocks on top before anything counts as confirmed.
 const CONFIRMATIONS: u64 = 2;
 
@@ -95,6 +97,8 @@ pub struct Stack {
     pub rpc_url: String,
     /// Endpoints that the agent is given; empty: the chain's own.
     pub agent_rpc_urls: Vec<String>,
+    /// Development GPUs in the agent's machine.
+    pub gpus: u32,
     /// The indexer.
     pub indexer_url: String,
     /// The KMS.
@@ -170,6 +174,7 @@ impl Stack {
             rpc_url: format!("http://{address}"),
             study,
             agent_rpc_urls: Vec::new(),
+            gpus: 0,
             indexer_url: String::new(),
             kms_url: String::new(),
             agent_url: String::new(),
@@ -294,6 +299,7 @@ impl Stack {
         let output = Command::new(self.program("cohort"))
             .current_dir(&self.options.folder)
             .env("COHORT_INSECURE_DEV_ATTESTATION_ROOT", "platform-root.pem")
+            .envs((self.gpus > 0).then_some(("COHORT_INSECURE_DEV_GPU_ROOT", "gpu/gpu-root.pem")))
             .args(args)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -350,11 +356,13 @@ impl Stack {
         fs::write(&path, text).map_err(|e| Failure::write(&path, &e))
     }
 
-    /// Starts indexer, KMS, guest agent and agent, in this order.
+    /// Starts indexer, guest agent, KMS and agent, in this order.
     pub async fn start_services(&mut self) -> Outcome {
+        self.write_config()?;
         self.start_indexer().await?;
-        self.start_kms().await?;
         self.start_guest().await?;
+        self.import_golden_values().await?;
+        self.start_kms().await?;
         self.start_agent().await?;
         self.write_config()
     }
@@ -380,6 +388,19 @@ impl Stack {
         Ok(())
     }
 
+    /// Golden values from the development GPUs' manifests, signed by the registry's owner.
+    async fn import_golden_values(&self) -> Outcome {
+        if self.gpus == 0 {
+            return Ok(());
+        }
+        let key = self.deployer.key();
+        let import =
+            ["gpu", "rim", "import", "gpu/driver.swidtag", "gpu/vbios.swidtag", "--chain-id", "31337"];
+        let signed = ["--insecure-dev-rim-root", "gpu/rim-root.pem", "--out", GOLDEN, "--key-file", &key];
+        let ran = self.cohort(&[&import[..], &signed].concat()).await?;
+        if ran.succeeded() { Ok(()) } else { Err(Failure::input(ran.stderr, "see the message above")) }
+    }
+
     /// Starts the KMS. The platform's root certificate is written first: it decides what the KMS trusts.
     pub async fn start_kms(&mut self) -> Outcome {
         let root = self.path("platform-root.pem");
@@ -389,7 +410,7 @@ impl Stack {
             .root_certificate_pem()
             .map_err(|e| Failure::input(format!("development platform: {e}"), "report this"))?;
         fs::write(&root, certificate).map_err(|e| Failure::write(&root, &e))?;
-        let args = [
+        let mut args: Vec<String> = vec![
             "serve".into(),
             "--rpc-url".into(),
             self.rpc_url.clone(),
@@ -412,6 +433,16 @@ impl Stack {
             "--listen".into(),
             listen(&self.kms_url),
         ];
+        if self.gpus > 0 {
+            args.extend([
+                "--gpu-golden".into(),
+                self.path(GOLDEN).display().to_string(),
+                "--gpu-golden-signer".into(),
+                self.deployer.address.to_string(),
+                "--insecure-dev-gpu-root".into(),
+                self.path("gpu/gpu-root.pem").display().to_string(),
+            ]);
+        }
         let mut process = Process::start("kms", &self.program("cohort-kms"), args, &self.path("logs"))?;
         self.kms_url = process.ready("listening ").await?;
         self.kms = Some(process);
@@ -421,8 +452,16 @@ impl Stack {
     /// Starts the stand-in for dstack's guest agent in the agent's virtual machine.
     pub async fn start_guest(&mut self) -> Outcome {
         let (app, compose) = (self.app.to_string(), self.study.compose_file());
-        self.guest =
-            Some(self.start_guest_agent("dev-guest-agent", "dstack.sock", app, &compose, "agent-1").await?);
+        let mut gpus = Vec::new();
+        if self.gpus > 0 {
+            let folder = self.path("gpu");
+            create(&folder)?;
+            let (count, folder) = (self.gpus.to_string(), folder.display().to_string());
+            gpus = vec!["--gpus".to_owned(), count, "--gpu-folder".to_owned(), folder];
+        }
+        self.guest = Some(
+            self.start_guest_agent("dev-guest-agent", "dstack.sock", app, &compose, "agent-1", gpus).await?,
+        );
         Ok(())
     }
 
@@ -431,8 +470,8 @@ impl Stack {
         let compose = self.path("kms-app-compose.json");
         fs::write(&compose, KMS_APP_COMPOSE).map_err(|e| Failure::write(&compose, &e))?;
         let app = kms_app_id().to_string();
-        let process =
-            self.start_guest_agent("kms-guest-agent", "kms-dstack.sock", app, &compose, KMS_INSTANCE).await?;
+        let (name, socket) = ("kms-guest-agent", "kms-dstack.sock");
+        let process = self.start_guest_agent(name, socket, app, &compose, KMS_INSTANCE, Vec::new()).await?;
         self.kms_guest = Some(process);
         Ok(())
     }
@@ -444,9 +483,10 @@ impl Stack {
         app_id: String,
         compose: &Path,
         instance: &str,
+        more: Vec<String>,
     ) -> Outcome<Process> {
         let socket = self.path(socket);
-        let args = [
+        let mut args: Vec<String> = vec![
             "--socket".into(),
             socket.display().to_string(),
             "--app-id".into(),
@@ -460,6 +500,7 @@ impl Stack {
             "--collateral-file".into(),
             self.path("collateral.json").display().to_string(),
         ];
+        args.extend(more);
         let process = Process::start(name, &self.program("dev-guest-agent"), args, &self.path("logs"))?;
         for _ in 0..200 {
             if tokio::net::UnixStream::connect(&socket).await.is_ok() {

@@ -11,6 +11,7 @@ use super::Person;
 #[derive(Debug, Clone)]
 pub struct Study {
     data: PathBuf,
+    compose: PathBuf,
 }
 
 /// One hospital.
@@ -62,12 +63,18 @@ pub const HOSPITALS: [Hospital; 4] = [
 impl Study {
     /// The study in the project's test data.
     pub fn heart_disease(project: &Path) -> Self {
-        Self { data: project.join("test/data/heart-disease") }
+        let data = project.join("test/data/heart-disease");
+        Self { compose: data.join("app-compose.json"), data }
+    }
+
+    /// The same study under another recipe.
+    pub fn with_compose_file(self, compose: PathBuf) -> Self {
+        Self { compose, ..self }
     }
 
     /// The app-compose file with the recipe.
     pub fn compose_file(&self) -> PathBuf {
-        self.data.join("app-compose.json")
+        self.compose.clone()
     }
 
     /// All patients, before they are split.

@@ -22,19 +22,19 @@ use cohort_protocol::{
 
 use super::support::{approve, fails, ok, read, ready, seal_all, started};
 
-type Request = ReleaseRequest<Evidence>;
+pub(crate) type Request = ReleaseRequest<Evidence>;
 
 /// Makes requests as an agent does, with everything in its hands to change.
-struct Enemy<'a> {
-    stack: &'a Stack,
-    terms: Terms,
-    run: SignedRunRequest,
+pub(crate) struct Enemy<'a> {
+    pub(crate) stack: &'a Stack,
+    pub(crate) terms: Terms,
+    pub(crate) run: SignedRunRequest,
     http: reqwest::Client,
-    key: KeyPair,
+    pub(crate) key: KeyPair,
 }
 
 impl<'a> Enemy<'a> {
-    fn new(stack: &'a Stack, terms: &Terms, request_file: &str, participants: u128) -> Self {
+    pub(crate) fn new(stack: &'a Stack, terms: &Terms, request_file: &str, participants: u128) -> Self {
         let body: RunBody = read(&stack.path(request_file));
         let run = SignedRunRequest {
             proposal_id: terms.proposal_id(),
@@ -53,7 +53,7 @@ impl<'a> Enemy<'a> {
         self.http.post(url).json(&serde_json::json!({})).send().await.unwrap().json().await.unwrap()
     }
 
-    async fn binding(&self) -> Binding {
+    pub(crate) async fn binding(&self) -> Binding {
         let challenge = self.challenge().await;
         Binding {
             chain_id: 31337,
@@ -63,6 +63,7 @@ impl<'a> Enemy<'a> {
             run_id: self.run.run_id(),
             encryption_key_hash: sha256(self.key.public_key().as_bytes()),
             receipt_key: Address::repeat_byte(9),
+            gpu_evidence_hash: None,
         }
     }
 
@@ -70,14 +71,14 @@ impl<'a> Enemy<'a> {
         ProviderBuilder::new().connect_http(self.stack.rpc_url.parse().unwrap())
     }
 
-    fn platform(&self) -> DevPlatform {
+    pub(crate) fn platform(&self) -> DevPlatform {
         let mut seed = [0u8; 32];
         let text = std::fs::read_to_string(self.stack.path("platform.seed")).unwrap();
         hex::decode_to_slice(text.trim(), &mut seed).unwrap();
         DevPlatform::from_seed(seed).unwrap()
     }
 
-    fn compose(&self) -> String {
+    pub(crate) fn compose(&self) -> String {
         std::fs::read_to_string(self.stack.study.compose_file()).unwrap()
     }
 
@@ -85,12 +86,12 @@ impl<'a> Enemy<'a> {
         DevGuest::new(platform, app.into_array().into(), compose, &[3; 32]).unwrap()
     }
 
-    fn evidence(&self, guest: &DevGuest, binding: &Binding) -> Evidence {
+    pub(crate) fn evidence(&self, guest: &DevGuest, binding: &Binding) -> Evidence {
         let collateral: Collateral = read(&self.stack.path("collateral.json"));
         guest.evidence(&binding.report_data()).unwrap().with_collateral(collateral)
     }
 
-    fn dataset(&self, file: &str, owner: &str) -> DatasetRequest {
+    pub(crate) fn dataset(&self, file: &str, owner: &str) -> DatasetRequest {
         let mut reader = std::fs::File::open(self.stack.path(file)).unwrap();
         let checked = sealed::check(&mut reader).unwrap();
         DatasetRequest {
@@ -121,7 +122,7 @@ impl<'a> Enemy<'a> {
         request
     }
 
-    async fn send(&self, request: &Request) -> Result<ReleaseAnswer, Refusal> {
+    pub(crate) async fn send(&self, request: &Request) -> Result<ReleaseAnswer, Refusal> {
         let url = format!("{}/v1/release", self.stack.kms_url);
         let response = self.http.post(url).json(request).send().await.expect("the KMS answers");
         let success = response.status().is_success();
@@ -133,7 +134,7 @@ impl<'a> Enemy<'a> {
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body))))
     }
 
-    async fn denied(&self, request: &Request, code: &str) {
+    pub(crate) async fn denied(&self, request: &Request, code: &str) {
         match self.send(request).await {
             Ok(_) => panic!("released, expected {code}"),
             Err(refusal) => assert_eq!(refusal.code, code, "{}", refusal.message),

@@ -5,6 +5,7 @@
 mod attack;
 mod audit;
 mod demo;
+mod gpu;
 mod kms;
 mod mistakes;
 mod proxy;

@@ -240,6 +240,7 @@ impl Study {
             },
             evidence_policy: attestation::Policy::production()
                 .with_root(TrustedRoot::development(&root_der).unwrap()),
+            gpu_policy: attestation::gpu::GpuPolicy::production(),
             roots,
             chain: Chain::new(urls, registry, limit).unwrap(),
             indexer: Indexer::new(listen(indexer).await, limit).unwrap(),
@@ -386,6 +387,7 @@ impl Study {
             run_id: run.run_id(),
             encryption_key_hash: sha256(&encryption_key),
             receipt_key: Address::repeat_byte(0xa4),
+            gpu_evidence_hash: None,
         };
         let evidence = self.guest.evidence(&binding.report_data()).unwrap();
         let evidence = evidence.with_collateral(self.guest.platform().collateral(unix_now()).unwrap());

@@ -353,6 +353,7 @@ impl World {
                 system_lists: Vec::new(),
             },
             evidence_policy,
+            gpu_policy: attestation::gpu::GpuPolicy::production(),
             roots,
             chain: Chain::new(rpc_urls, REGISTRY, limit).unwrap(),
             indexer: Indexer::new(indexer_url, limit).unwrap(),
@@ -412,6 +413,7 @@ impl World {
             run_id: run.run_id(),
             encryption_key_hash: sha256(&encryption_key),
             receipt_key: Address::repeat_byte(0xa4),
+            gpu_evidence_hash: None,
         };
         change(&mut binding);
         let evidence = self.guest.evidence(&binding.report_data()).unwrap();

@@ -85,6 +85,7 @@ pub(super) fn recipe(
     if !(1..=MAX_GROUP_SIZE).contains(&raw.minimum_group_size) {
         return Err(RecipeError::MinimumGroup { limit: MAX_GROUP_SIZE });
     }
+    let gpu = raw.gpu.map(super::GpuRequirement::check).transpose()?;
     let owners = owners(raw.datasets.owners)?;
     let columns = columns(raw.datasets.columns)?;
     let privacy = privacy(&raw.privacy, &columns)?;
@@ -100,6 +101,7 @@ pub(super) fn recipe(
         keys,
         measures,
         minimum_group_size: raw.minimum_group_size,
+        gpu,
         output_schema: raw.output_schema,
         recipe_hash,
         output_schema_hash,

@@ -208,6 +208,12 @@ pub enum RecipeError {
         /// What was given.
         text: String,
     },
+    /// A number of GPUs out of range.
+    #[error("gpu.count is {got}, allowed are 1 to 16")]
+    Gpus {
+        /// As stated.
+        got: u32,
+    },
     /// The output schema is not usable.
     #[error("output_schema {0}")]
     OutputSchema(&'static str),

@@ -1,8 +1,9 @@
 //! The `cohort` section as JSON spells it, before any rule is checked. Unknown fields are refused everywhere.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::gpu::GpuRequirement;
 use crate::{ids::Label, loss::Epsilon};
 
 #[derive(Deserialize)]
@@ -17,7 +18,14 @@ pub(super) struct RawRecipe {
     pub(super) keys: Vec<RawKey>,
     pub(super) measures: Vec<RawMeasure>,
     pub(super) minimum_group_size: u32,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) gpu: Option<GpuRequirement>,
     pub(super) output_schema: Value,
+}
+
+/// A field that may be absent, but not null.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<GpuRequirement>, D::Error> {
+    GpuRequirement::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]

@@ -7,6 +7,7 @@ mod cells;
 mod check;
 mod error;
 mod explain;
+mod gpu;
 mod grammar;
 mod model;
 mod schema;
@@ -23,6 +24,7 @@ use crate::{
 
 pub use error::RecipeError;
 pub use explain::Language;
+pub use gpu::{GpuArchitecture, GpuRequirement, MAX_GPUS, required_gpus};
 pub use model::{
     Bounds, Column, ColumnType, Engine, Feature, Fraction, Groups, Key, Literal, Measure, MeasureKind, Op,
     Predicate, Privacy, Python, Script, Step,
@@ -51,6 +53,7 @@ pub struct Recipe {
     pub(super) keys: Vec<Key>,
     pub(super) measures: Vec<Measure>,
     pub(super) minimum_group_size: u32,
+    pub(super) gpu: Option<GpuRequirement>,
     pub(super) output_schema: Value,
     pub(super) recipe_hash: RecipeHash,
     pub(super) output_schema_hash: OutputSchemaHash,
@@ -140,6 +143,11 @@ impl Recipe {
     /// Cells whose noisy count of persons is below this are withheld.
     pub const fn minimum_group_size(&self) -> u32 {
         self.minimum_group_size
+    }
+
+    /// The GPUs without which it does not run; `None`: it runs on CPU.
+    pub const fn gpu(&self) -> Option<GpuRequirement> {
+        self.gpu
     }
 
     /// JSON Schema (draft 2020-12) that the output must satisfy.

@@ -39,6 +39,7 @@ fn report_data() -> Value {
         run_id: RunId(B256::repeat_byte(0x44)),
         encryption_key_hash: B256::repeat_byte(0x55),
         receipt_key: Address::repeat_byte(0x66),
+        gpu_evidence_hash: None,
     };
     json!({ "binding": binding, "report_data": hex::encode(binding.report_data()) })
 }

@@ -51,7 +51,11 @@ pub(crate) fn router(guest: &DevGuest) -> anyhow::Result<Router> {
     let agent =
         Agent { keys: guest.app_keys()?, info: info(guest, &vm_config)?, guest: guest.clone(), vm_config };
     // The rest of v1, such as `/v1/Info`, is 404, as at an agent without v1.
-    Ok(Router::new()
+    let mut router = Router::new();
+    if guest.gpus().is_some() {
+        router = router.route("/v1/AttestGpu", post(attest_gpu));
+    }
+    Ok(router
         .route("/{method}", get(by_query).post(by_body))
         .route("/v1/GetKey", post(get_key_v1))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -101,6 +105,25 @@ async fn get_key_v1(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Json
         "public_key": hex::encode(public_key),
         "signature_chain": derived.signature_chain.map(hex::encode),
     })))
+}
+
+/// dstack's v1 `AttestGpu`: evidence of all GPUs for a nonce of exactly 32 bytes.
+async fn attest_gpu(State(agent): State<Arc<Agent>>, body: Bytes) -> Result<Json<Value>, Refused> {
+    #[derive(Deserialize)]
+    struct AttestGpu {
+        nonce: String,
+    }
+    let request: AttestGpu = serde_json::from_slice(&body).map_err(|error| Refused(error.to_string()))?;
+    let mut nonce = [0u8; 32];
+    hex::decode_to_slice(&request.nonce, &mut nonce)
+        .map_err(|_| Refused("gpu attestation nonce must be 32 bytes".to_owned()))?;
+    let gpus = agent.guest.gpus().ok_or_else(|| Refused("no GPU".to_owned()))?;
+    let evidence = gpus.collected(&nonce).map_err(|error| Refused(error.to_string()))?;
+    Ok(Json(json!({ "bundles": [{
+        "vendor": "nvidia",
+        "format": "nvidia-nvattest-collect-evidence-json-v1",
+        "evidence": hex::encode(evidence),
+    }] })))
 }
 
 impl Agent {

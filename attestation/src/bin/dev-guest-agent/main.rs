@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use cohort_attestation::AppId;
-use cohort_attestation::dev::{DevGuest, DevPlatform};
+use cohort_attestation::dev::{DevGpus, DevGuest, DevPlatform};
 use cohort_attestation::evidence::MAX_APP_COMPOSE_BYTES;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -48,6 +48,13 @@ struct Args {
     /// Write the platform's root certificate (PEM) here.
     #[arg(long, value_name = "OUT")]
     root_file: Option<PathBuf>,
+    /// Number of development GPUs in the machine.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
+    gpus: u32,
+    /// Write what verifiers of development GPUs need into this folder: `gpu-root.pem`, `rim-root.pem`, `driver.swidtag`,
+    /// `vbios.swidtag`.
+    #[arg(long, value_name = "FOLDER")]
+    gpu_folder: Option<PathBuf>,
     /// Exit when standard input ends, so that the service does not outlive its parent.
     #[arg(long)]
     exit_with_stdin: bool,
@@ -71,10 +78,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let platform = DevPlatform::from_seed(read_seed(&args.seed_file)?)?;
     let app_compose = read_app_compose(&args.app_compose)?;
     let instance_seed = platform.instance_seed(&args.instance_name);
-    let guest = DevGuest::new(platform.clone(), args.app_id, &app_compose, &instance_seed)?;
+    let guest = DevGuest::with_gpus(platform.clone(), args.app_id, &app_compose, &instance_seed, args.gpus)?;
     let router = api::router(&guest).context("cannot prepare the guest")?;
     if let Some(path) = &args.root_file {
         write_file(path, platform.root_certificate_pem()?.as_bytes())?;
+    }
+    if let Some(folder) = &args.gpu_folder {
+        write_gpu_files(&DevGpus::of_platform(&platform, args.gpus)?, folder)?;
     }
     if let Some(path) = &args.collateral_file {
         write_collateral(&platform, path)?;
@@ -114,6 +124,14 @@ fn write_collateral(platform: &DevPlatform, path: &Path) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let collateral = platform.collateral(now.as_secs())?;
     write_file(path, &serde_json::to_vec_pretty(&collateral)?)
+}
+
+fn write_gpu_files(gpus: &DevGpus, folder: &Path) -> anyhow::Result<()> {
+    let [driver, vbios] = gpus.manifests()?;
+    write_file(&folder.join("gpu-root.pem"), gpus.root_certificate_pem()?.as_bytes())?;
+    write_file(&folder.join("rim-root.pem"), gpus.rim_root_certificate_pem()?.as_bytes())?;
+    write_file(&folder.join("driver.swidtag"), driver.as_bytes())?;
+    write_file(&folder.join("vbios.swidtag"), vbios.as_bytes())
 }
 
 async fn refresh_collateral(platform: DevPlatform, path: PathBuf) {

@@ -21,6 +21,10 @@ pub(super) fn write(recipe: &Recipe, out: &mut String) -> fmt::Result {
     engine(recipe, out)?;
     writeln!(out, "\nLeaves, with noise, and nothing else:")?;
     recipe.measures.iter().try_for_each(|measure| writeln!(out, "  {}", measure_words(recipe, measure)))?;
+    if let Some(gpu) = recipe.gpu {
+        let (count, architecture) = (gpu.count, gpu.architecture);
+        writeln!(out, "Runs only with {count} attested NVIDIA GPU(s) of architecture {architecture}.")?;
+    }
     let least = recipe.minimum_group_size;
     writeln!(out, "A number over fewer than {least} persons (counted with noise) is withheld.")?;
     let (run, budget) = (recipe.privacy.epsilon_per_run, recipe.privacy.epsilon_budget);

@@ -24,6 +24,10 @@ pub(super) fn write(recipe: &Recipe, out: &mut String) -> fmt::Result {
     engine(recipe, out)?;
     writeln!(out, "\nGürültü eklenerek çıkanlar; bunların dışında hiçbir şey çıkmaz:")?;
     recipe.measures.iter().try_for_each(|measure| writeln!(out, "  {}", measure_words(recipe, measure)))?;
+    if let Some(gpu) = recipe.gpu {
+        let (count, architecture) = (gpu.count, gpu.architecture);
+        writeln!(out, "Yalnızca {architecture} mimarisinde, doğrulanmış {count} NVIDIA GPU ile çalışır.")?;
+    }
     let least = recipe.minimum_group_size;
     writeln!(out, "{least} kişiden azını (gürültülü sayımla) kapsayan sayılar gizlenir.")?;
     let (run, budget) = (recipe.privacy.epsilon_per_run, recipe.privacy.epsilon_budget);
