@@ -219,6 +219,7 @@ fn without_dstack(stack: &Stack, transcript: &mut Transcript, result: &RunResult
     let (_, recipe) = terms::read_recipe(&stack.study.compose_file())?;
     let exact = insecure_plain::exact_table(&recipe, inputs)
         .map_err(|e| Failure::input(files::chain_text(&e), "report this"))?;
+    files::write_json(&stack.path("exact.json"), &exact)?;
     transcript.line("what left with dstack on, and (exactly) what a central pipeline would know:");
     transcript.line(super::study::table(&result.payload, Some(&exact)));
     Ok(())

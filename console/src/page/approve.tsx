@@ -59,6 +59,7 @@ function notYet(app: AppState, id: string): Proposal {
     proposal_id: id as HexValue,
     terms: null,
     created: null,
+    threshold_snapshot: null,
     quorum: { signed: 0, threshold, owners: owners.length },
     approvals: [],
     awaiting: owners.map(({ owner, index }) => ({ owner, index })),
@@ -182,12 +183,13 @@ function Difference(props: Loaded & { id: HexValue; terms: Terms; compose: Retur
   if (!before?.terms) {
     return <Card title={t("difference")}><p class="quiet">{t("difference.first")}</p></Card>;
   }
+  const past: Record<string, unknown> = before.terms;
   const now = termsJson(props.terms);
-  const changed = COMPARED.filter((key) => key in now && String(before.terms?.[key]) !== String(now[key]));
-  const old = recall(String(before.terms["compose_hash"]) as HexValue);
+  const changed = COMPARED.filter((key) => key in now && String(past[key]) !== String(now[key]));
+  const old = recall(before.terms.compose_hash);
   const show = (key: string, value: unknown) =>
     key === "expiry" ? date(Number(value)) : String(value).startsWith("0x") ? <Hex value={String(value)} /> : decimal(String(value));
-  const sameRecipe = before.terms["compose_hash"] === now["compose_hash"];
+  const sameRecipe = before.terms.compose_hash === now["compose_hash"];
   return (
     <Card title={t("difference")} note={<a class="mono" href={link.proposal(props.app.app, before.proposal_id)}>{before.proposal_id.slice(0, 10)}{"\u2026"}</a>}>
       {changed.length === 0 ? <p>{t("difference.same_terms")}</p> : (
@@ -197,7 +199,7 @@ function Difference(props: Loaded & { id: HexValue; terms: Terms; compose: Retur
             {changed.map((key) => (
               <tr key={key}>
                 <th scope="row">{tAny(`field.${key}`)}</th>
-                <td data-label={t("difference.before")}>{show(key, before.terms?.[key])}</td>
+                <td data-label={t("difference.before")}>{show(key, past[key])}</td>
                 <td data-label={t("difference.now")}>{show(key, now[key])}</td>
               </tr>
             ))}

@@ -96,7 +96,7 @@ function Head(props: { study: Study; live: boolean }) {
           [t("owners"), <span class="num">{app.owners.length}</span>],
           [t("records"), <span class="num">{number(app.records)}</span>],
           [t("jurisdictions"), places.map(country).join(", ")],
-          [t("kms_root"), <Hex value={app.kms_root} label={t("kms_root")} />],
+          app.kms_root && [t("kms_root"), <Hex value={app.kms_root} label={t("kms_root")} />],
           [t("registered"), <Evidence at={app.registered} record={`v1/apps/${app.app}`} />],
         ]}
       />

@@ -72,10 +72,10 @@ export function Card(props: { title?: string; note?: ComponentChildren; class?: 
 }
 
 /** Name and value pairs. */
-export function Facts(props: { rows: ([string, ComponentChildren] | null)[] }) {
+export function Facts(props: { rows: ([string, ComponentChildren] | null | "")[] }) {
   return (
     <dl class="facts">
-      {props.rows.filter((row) => row !== null).map(([name, value]) => (
+      {props.rows.filter((row) => row !== null && row !== "").map(([name, value]) => (
         <div key={name}>
           <dt>{name}</dt>
           <dd>{value}</dd>

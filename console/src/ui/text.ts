@@ -37,8 +37,8 @@ export const short = (hex: Hex | string, ends = 4): string =>
   hex.length > 2 * ends + 3 ? `${hex.slice(0, 2 + ends)}\u2026${hex.slice(-ends)}` : hex;
 
 /** heart-disease as Heart disease. */
-export const label = (name: string): string => {
-  const words = name.replaceAll(/[-_.]+/g, " ").trim();
+export const label = (name: string | null): string => {
+  const words = (name ?? "\u2013").replaceAll(/[-_.]+/g, " ").trim();
   return words.charAt(0).toLocaleUpperCase("en") + words.slice(1);
 };
 

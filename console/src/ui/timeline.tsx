@@ -16,17 +16,18 @@ const TONES: Record<string, string> = {
 /** The values that the sentence of an event may name. */
 function values(study: Study, event: Event): Record<string, string> {
   const found: Record<string, string> = {};
-  for (const [name, value] of Object.entries(event.args)) {
+  const args: Record<string, unknown> = event.args;
+  for (const [name, value] of Object.entries(args)) {
     if (typeof value === "string") found[name] = value.startsWith("0x") ? short(value) : value;
     else if (typeof value === "number") found[name] = String(value);
   }
   const owner = (index: unknown) =>
     [...study.app.owners, ...study.app.former_owners].find((it) => it.index === index)?.owner ?? t("quorum_itself");
-  const index = event.args["owner_index"] ?? event.args["index"];
+  const index = args["owner_index"] ?? args["index"];
   if (typeof index === "number") found["owner"] = owner(index);
-  const added = event.args["added"];
+  const added = args["added"];
   if (Array.isArray(added)) found["owner"] = added.map(owner).join(", ");
-  const info = event.args["info"] as Record<string, unknown> | undefined;
+  const info = args["info"] as Record<string, unknown> | undefined;
   if (info) found["dataset"] = `${String(info["records"])} ${String(info["kind"])}, ${String(info["region"])}`;
   for (const name of ["epsilon", "epsilon_spent", "epsilon_cap", "epsilon_committed"]) {
     if (found[name]) found[name] = decimal(found[name]);
