@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench bench-races prove prove-mutants bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -84,6 +84,10 @@ prove: contracts
 
 prove-mutants: contracts
 	script/prove --mutants
+
+## Static analysis of the contracts; every finding is answered in test/golden/slither.json.
+slither: contracts
+	script/slither
 
 ## All benchmarks there are.
 bench: bench-seal
