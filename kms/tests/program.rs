@@ -119,14 +119,17 @@ fn a_production_build_has_no_way_to_trust_a_development_root() {
     let root = new_root(dir.path());
     let file = dir.path().join("dev.pem");
     std::fs::File::create(&file).unwrap().write_all(b"-----BEGIN CERTIFICATE-----").unwrap();
-    let output = serve(dir.path(), &root).arg("--insecure-dev-attestation-root").arg(&file).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && stderr.contains("unexpected argument"), "{stderr}");
+    for flag in ["--insecure-dev-attestation-root", "--insecure-dev-gpu-root"] {
+        let output = serve(dir.path(), &root).arg(flag).arg(&file).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains("unexpected argument"), "{stderr}");
+    }
     let help = program().args(["serve", "--help"]).output().unwrap();
     assert!(!String::from_utf8(help.stdout).unwrap().contains("insecure"));
     // Nor does the environment do it: the service starts, and says nothing of a development root.
     let mut command = serve(dir.path(), &root);
     command.env("COHORT_KMS_INSECURE_DEV_ATTESTATION_ROOT", &file);
+    command.env("COHORT_KMS_INSECURE_DEV_GPU_ROOT", &file);
     let mut child = command.spawn().unwrap();
     first_line(&mut child);
     drop(child.stdin.take());

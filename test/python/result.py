@@ -135,6 +135,8 @@ def bound(binding: Json) -> bytes:
     """What the report data must be, docs/spec/release.md."""
     names = ("app", "kms_root", "challenge", "run_id", "encryption_key_hash", "receipt_key")
     parts = [b"cohort-release/1", binding["chain_id"].to_bytes(8, "big"), *(unhex(binding[name]) for name in names)]
+    if "gpu_evidence_hash" in binding:
+        parts.append(unhex(binding["gpu_evidence_hash"]))
     return hashlib.sha512(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
 
 

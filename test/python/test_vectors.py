@@ -7,8 +7,9 @@ from typing import Any
 
 import compose
 import kms_root
+import result
 import typed_data
-from canonical import tohex, unhex
+from canonical import form, tohex, unhex
 from conftest import ROOT, VECTORS
 
 TYPES = typed_data.parse_types("KmsRoot(uint32 epoch,bytes sealingKey)")
@@ -59,6 +60,36 @@ def test_report_data() -> None:
     ]
     prefixed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     assert made["report_data"] == hashlib.sha512(prefixed).hexdigest()
+
+
+def prefixed(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def test_gpu_binding() -> None:
+    made = vector("gpu/binding.json")
+    binding = made["binding"]
+    without = {name: value for name, value in binding.items() if name != "gpu_evidence_hash"}
+    nonce = hashlib.sha256(prefixed(b"cohort-gpu-nonce/1", result.bound(without))).hexdigest()
+    assert made["nonce"] == nonce
+    parts = [b"cohort-gpu-evidence/1"]
+    for gpu in made["gpu"]:
+        parts += [gpu["architecture"].encode(), bytes.fromhex(gpu["report"])]
+        parts += [bytes.fromhex(certificate) for certificate in gpu["certificates"]]
+    assert len(made["gpu"]) == 2
+    assert binding["gpu_evidence_hash"] == "0x" + hashlib.sha256(prefixed(*parts)).hexdigest()
+    assert made["report_data"] == result.bound(binding).hex()
+
+
+def test_gpu_golden_values() -> None:
+    made = vector("gpu/golden.json")
+    signed = made["signed"]
+    assert made["list_hash"] == tohex(hashlib.sha256(form(signed["golden"])).digest())
+    types = typed_data.parse_types("GpuGoldenValues(bytes32 listHash)")
+    struct = typed_data.struct_hash("GpuGoldenValues", types, {"listHash": made["list_hash"]})
+    registry = made["registry"]
+    domain = {"name": "Cohort KMS", "version": "1", "chainId": made["chain_id"], "verifyingContract": registry}
+    assert typed_data.recover(typed_data.digest(domain, struct), unhex(signed["signature"])) == signed["signer"]
 
 
 def test_id_lists() -> None:
