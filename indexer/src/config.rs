@@ -1,8 +1,10 @@
 //! What the indexer follows and serves, as one value.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use alloy::primitives::Address;
+
+use crate::store::Database;
 
 /// Blocks between the head and the confirmed position, unless configured.
 pub const DEFAULT_CONFIRMATIONS: u64 = 2;
@@ -24,8 +26,8 @@ pub struct Config {
     pub chain_id: Option<u64>,
     /// The `DstackKms` to follow.
     pub registry: Address,
-    /// SQLite file; created if missing.
-    pub database: PathBuf,
+    /// Where the mirror is kept: a file is created if missing, a server's database must exist.
+    pub database: Database,
     /// Address to serve HTTP on; port 0: any free one.
     pub listen: SocketAddr,
     /// Further origins that the console's pages may connect to.

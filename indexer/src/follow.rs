@@ -25,6 +25,8 @@ use crate::{
 const RECENT_BLOCKS: u64 = 64;
 /// How long an endpoint may show an older chain than the mirror before the mirror believes that blocks are gone.
 const ROLLBACK_PATIENCE: Duration = Duration::from_secs(10);
+/// Shortest time between two questions for the finalized block.
+const FINALIZED_EVERY: Duration = Duration::from_millis(500);
 /// Longest pause between attempts that fail.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -109,6 +111,10 @@ pub struct Follower {
     reader: LogReader,
     /// Registered apps; `None`: read them again.
     apps: Option<Vec<Address>>,
+    /// The head that another replica was last seen to have written.
+    seen: Option<Header>,
+    /// When, and at which height, the finalized block was last asked for.
+    finalized_at: Option<(Instant, u64)>,
     /// Since when the chain has been shorter than the mirror.
     shorter_since: Option<Instant>,
     health: watch::Sender<Health>,
@@ -134,6 +140,8 @@ impl Follower {
             poll: config.poll,
             reader: LogReader::default(),
             apps: None,
+            seen: None,
+            finalized_at: None,
             shorter_since: None,
             health,
         };
@@ -176,6 +184,10 @@ impl Follower {
         let endpoint = self.verified_endpoint().await?;
         let tip = endpoint.newest().await?;
         self.health.send_modify(|health| health.chain_head = Some(tip.number));
+        self.look_at_finalized(&endpoint, tip).await;
+        if !self.store.leads().await? {
+            return self.stand_by(tip).await;
+        }
         let Some(head) = self.store.head().await? else {
             return if tip.number < self.start {
                 Ok(Progress::Waiting)
@@ -196,6 +208,46 @@ impl Follower {
             }
             _ => self.wait_for_rollback(&endpoint, head).await,
         }
+    }
+
+    /// Another replica follows into the same database. This one looks whether it keeps up.
+    async fn stand_by(&mut self, tip: Header) -> Result<Progress, StepError> {
+        self.apps = None;
+        let head = self.store.head().await?;
+        if self.seen != head {
+            self.seen = head;
+            self.store.announce();
+        }
+        let current = match head {
+            // A moment ahead of what this endpoint shows is not behind.
+            Some(head) if head.number > tip.number => {
+                let stored = self.store.snapshot().await?.block(tip.number).await?;
+                stored.is_some_and(|stored| stored.hash == tip.hash)
+            }
+            head => head.is_some_and(|head| head.hash == tip.hash),
+        };
+        if current {
+            self.caught_up();
+        }
+        Ok(Progress::Waiting)
+    }
+
+    /// What the chain calls finalized is told, and nothing is decided by it; so a node that does not know the word is
+    /// not asked again for a while, and no failure.
+    async fn look_at_finalized(&mut self, endpoint: &Endpoint, tip: Header) {
+        if self
+            .finalized_at
+            .is_some_and(|(asked, number)| number == tip.number || asked.elapsed() < FINALIZED_EVERY)
+        {
+            return;
+        }
+        self.finalized_at = Some((Instant::now(), tip.number));
+        let finalized = endpoint.finalized().await.ok().flatten();
+        self.health.send_if_modified(|health| {
+            let changed = health.finalized != finalized;
+            health.finalized = finalized;
+            changed
+        });
     }
 
     /// The mirror holds what was the newest block when this step began.

@@ -1,6 +1,6 @@
 //! `cohort-indexer`: follows a chain and serves the mirror, or dumps it.
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 
 use alloy::primitives::Address;
 use anyhow::Context as _;
@@ -9,7 +9,7 @@ use cohort_indexer::{
     Config, Indexer,
     config::{DEFAULT_CONFIRMATIONS, DEFAULT_MAX_LAG, DEFAULT_POLL, MAX_CONFIRMATIONS},
     dump::dump,
-    store::Store,
+    store::{Database, Store},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,9 +29,9 @@ struct Cli {
 enum Command {
     /// Prints all state of a database as canonical JSON lines: the same chain gives the same bytes.
     Dump {
-        /// SQLite file of an indexer
-        #[arg(long, value_name = "PATH", env = "COHORT_INDEXER_DATABASE")]
-        database: PathBuf,
+        /// SQLite file of an indexer, or postgres:// URL [default: DATABASE_URL]
+        #[arg(long, value_name = "PATH|URL", env = "COHORT_INDEXER_DATABASE", hide_env_values = true)]
+        database: Option<Database>,
     },
 }
 
@@ -46,9 +46,10 @@ struct FollowArgs {
     /// Address of the DstackKms
     #[arg(long, value_name = "ADDRESS", env = "COHORT_REGISTRY", required = true, value_parser = registry)]
     registry: Option<Address>,
-    /// SQLite file, created if missing
-    #[arg(long, value_name = "PATH", env = "COHORT_INDEXER_DATABASE", required = true)]
-    database: Option<PathBuf>,
+    /// SQLite file, created if missing; or postgres:// URL, which belongs into the variable if it has a password
+    /// [default: DATABASE_URL]
+    #[arg(long, value_name = "PATH|URL", env = "COHORT_INDEXER_DATABASE", hide_env_values = true)]
+    database: Option<Database>,
     /// Address to serve on; port 0 is any free one
     #[arg(long, value_name = "HOST:PORT", env = "COHORT_INDEXER_LISTEN", default_value = "127.0.0.1:8710", value_parser = listen)]
     listen: SocketAddr,
@@ -78,7 +79,7 @@ impl FollowArgs {
             rpc_urls: self.rpc_urls,
             chain_id: self.chain_id,
             registry: self.registry.context("--registry is missing")?,
-            database: self.database.context("--database is missing")?,
+            database: database(self.database)?,
             listen: self.listen,
             console_connect: self.console_connect,
             confirmations: self.confirmations,
@@ -87,6 +88,11 @@ impl FollowArgs {
             max_lag: Duration::from_secs(self.max_lag),
         })
     }
+}
+
+fn database(given: Option<Database>) -> anyhow::Result<Database> {
+    let url = || std::env::var("DATABASE_URL").ok().and_then(|url| url.parse().ok());
+    given.or_else(url).context("--database is missing: give a path, or set DATABASE_URL")
 }
 
 fn rpc_url(text: &str) -> Result<reqwest::Url, String> {
@@ -120,7 +126,7 @@ async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match cli.command {
-        Some(Command::Dump { database }) => print_dump(&database).await,
+        Some(Command::Dump { database }) => print_dump(database).await,
         None => follow(cli.follow).await,
     };
     match done {
@@ -132,9 +138,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn print_dump(database: &std::path::Path) -> anyhow::Result<()> {
-    let named = || format!("--database {}", database.display());
-    let store = Store::open_existing(database).await.with_context(named)?;
+async fn print_dump(given: Option<Database>) -> anyhow::Result<()> {
+    let database = database(given)?;
+    let named = || format!("--database {database}");
+    let store = Store::open_existing(&database).await.with_context(named)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     dump(&store, &mut out).await.with_context(named)?;
     out.flush().context("stdout")

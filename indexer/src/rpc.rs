@@ -5,14 +5,17 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use alloy::{
-    primitives::{Address, B256, U64},
+    primitives::{Address, B256, Bloom, U64},
     rpc::types::Log,
 };
+use reqwest::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
 /// An answer is waited for this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The method that gives headers.
+const HEADER: &str = "eth_getBlockByNumber";
 /// An answer larger than this is refused; ranges of logs are then halved.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -81,19 +84,43 @@ pub struct Header {
     pub timestamp: u64,
 }
 
+/// A header with what it says about the block's logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BloomedHeader {
+    /// The part that the mirror keeps.
+    pub header: Header,
+    /// Bloom filter over addresses and topics of all logs of the block (Yellow Paper, section 4.3.1).
+    pub bloom: Bloom,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawHeader {
+    logs_bloom: Bloom,
     number: U64,
     hash: B256,
     parent_hash: B256,
     timestamp: U64,
 }
 
+impl From<RawHeader> for BloomedHeader {
+    fn from(raw: RawHeader) -> Self {
+        let header = Header {
+            number: raw.number.to(),
+            hash: raw.hash,
+            parent_hash: raw.parent_hash,
+            timestamp: raw.timestamp.to(),
+        };
+        Self { header, bloom: raw.logs_bloom }
+    }
+}
+
 #[derive(Deserialize)]
-struct RawAnswer {
+struct RawAnswer<'a> {
     #[serde(default)]
-    result: Option<Box<RawValue>>,
+    id: Option<usize>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
     #[serde(default)]
     error: Option<RawError>,
 }
@@ -149,16 +176,60 @@ impl Endpoint {
     /// The newest header (`eth_getBlockByNumber`).
     pub async fn newest(&self) -> Result<Header, RpcError> {
         let newest = self.header_of(json!("latest")).await?;
-        newest.ok_or_else(|| self.malformed("eth_getBlockByNumber", "no newest block"))
+        newest.ok_or_else(|| self.malformed(HEADER, "no newest block"))
+    }
+
+    /// The newest finalized header, `None` where the chain has none (`eth_getBlockByNumber`).
+    pub async fn finalized(&self) -> Result<Option<Header>, RpcError> {
+        self.header_of(json!("finalized")).await
     }
 
     /// The header at a height, `None` where the chain is shorter (`eth_getBlockByNumber`).
     pub async fn header(&self, number: u64) -> Result<Option<Header>, RpcError> {
         let header = self.header_of(json!(U64::from(number))).await?;
         if header.is_some_and(|header| header.number != number) {
-            return Err(self.malformed("eth_getBlockByNumber", "a block of another height"));
+            return Err(self.malformed(HEADER, "a block of another height"));
         }
         Ok(header)
+    }
+
+    /// Headers at several heights in one request (JSON-RPC 2.0, section 6), in the order asked for.
+    pub async fn headers(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
+        let requests = numbers.iter().enumerate().map(|(id, number)| {
+            json!({ "jsonrpc": "2.0", "id": id, "method": HEADER, "params": [U64::from(*number), false] })
+        });
+        let (status, answer) = self.post(HEADER, &Value::Array(requests.collect())).await?;
+        let answers: Vec<RawAnswer> = match serde_json::from_slice(&answer) {
+            Ok(answers) => answers,
+            // A refusal of the whole batch, or no JSON at all.
+            Err(_) => {
+                return Err(self
+                    .read::<Value>(HEADER, status, &answer)
+                    .err()
+                    .unwrap_or_else(|| self.malformed(HEADER, "no batch")));
+            }
+        };
+        let mut headers = vec![None; numbers.len()];
+        let mut answered = 0;
+        for answer in answers {
+            let Some(place) = answer.id else {
+                return Err(self.malformed(HEADER, "an answer without an id"));
+            };
+            let raw: Option<RawHeader> = self.result(HEADER, answer)?;
+            let (Some(slot), Some(number)) = (headers.get_mut(place), numbers.get(place)) else {
+                return Err(self.malformed(HEADER, "an answer to another question"));
+            };
+            let found = raw.map(BloomedHeader::from);
+            if found.as_ref().is_some_and(|found| found.header.number != *number) {
+                return Err(self.malformed(HEADER, "a block of another height"));
+            }
+            *slot = found;
+            answered += 1;
+        }
+        if answered != numbers.len() {
+            return Err(self.malformed(HEADER, "not as many answers as questions"));
+        }
+        Ok(headers)
     }
 
     /// Logs of the given addresses (`eth_getLogs`), as the endpoint gives them: not yet checked against headers.
@@ -173,19 +244,19 @@ impl Endpoint {
     }
 
     async fn header_of(&self, block: Value) -> Result<Option<Header>, RpcError> {
-        let raw: Option<RawHeader> = self.call("eth_getBlockByNumber", json!([block, false])).await?;
-        Ok(raw.map(|raw| Header {
-            number: raw.number.to(),
-            hash: raw.hash,
-            parent_hash: raw.parent_hash,
-            timestamp: raw.timestamp.to(),
-        }))
+        let raw: Option<RawHeader> = self.call(HEADER, json!([block, false])).await?;
+        Ok(raw.map(|raw| BloomedHeader::from(raw).header))
     }
 
     async fn call<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, RpcError> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let (status, answer) = self.post(method, &body).await?;
+        self.read(method, status, &answer)
+    }
+
+    async fn post(&self, method: &'static str, body: &Value) -> Result<(StatusCode, Vec<u8>), RpcError> {
         let failed = |e| RpcError::Transport { endpoint: self.place, method, reason: plain(e) };
-        let mut response = self.client.post(self.url.clone()).json(&body).send().await.map_err(failed)?;
+        let mut response = self.client.post(self.url.clone()).json(body).send().await.map_err(failed)?;
         let status = response.status();
         let mut answer = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -194,17 +265,17 @@ impl Endpoint {
             }
             answer.extend_from_slice(&chunk);
         }
-        match serde_json::from_slice::<RawAnswer>(&answer) {
-            Ok(RawAnswer { error: Some(error), .. }) => Err(RpcError::Refused {
-                endpoint: self.place,
-                method,
-                code: error.code,
-                message: error.message.chars().take(200).collect(),
-            }),
-            Ok(RawAnswer { result, .. }) if status.is_success() => {
-                let text = result.as_ref().map_or("null", |raw| raw.get());
-                serde_json::from_str(text).map_err(|e| self.malformed(method, e))
-            }
+        Ok((status, answer))
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        status: StatusCode,
+        answer: &[u8],
+    ) -> Result<T, RpcError> {
+        match serde_json::from_slice::<RawAnswer>(answer) {
+            Ok(answer) if status.is_success() || answer.error.is_some() => self.result(method, answer),
             _ if !status.is_success() => {
                 let reason = format!("HTTP status {}", status.as_u16());
                 Err(RpcError::Transport { endpoint: self.place, method, reason })
@@ -212,6 +283,19 @@ impl Endpoint {
             Ok(_) => Err(self.malformed(method, "neither result nor error")),
             Err(error) => Err(self.malformed(method, error)),
         }
+    }
+
+    fn result<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        answer: RawAnswer<'_>,
+    ) -> Result<T, RpcError> {
+        if let Some(error) = answer.error {
+            let message = error.message.chars().take(200).collect();
+            return Err(RpcError::Refused { endpoint: self.place, method, code: error.code, message });
+        }
+        let text = answer.result.map_or("null", RawValue::get);
+        serde_json::from_str(text).map_err(|e| self.malformed(method, e))
     }
 
     fn malformed(&self, method: &'static str, reason: impl ToString) -> RpcError {

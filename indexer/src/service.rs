@@ -73,7 +73,7 @@ impl Indexer {
         }
         let store = Store::open(&config.database)
             .await
-            .map_err(|source| RunError::Open { path: config.database.display().to_string(), source })?;
+            .map_err(|source| RunError::Open { path: config.database.to_string(), source })?;
         let (follower, health) = Follower::new(config, store.clone())?;
         let failed = |source| RunError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;

@@ -1,41 +1,45 @@
-//! The mirror in SQLite: headers and events, written only in whole ranges and whole rewinds.
+//! The mirror in SQLite or PostgreSQL: headers and events, written only in whole ranges and whole rewinds.
 //!
 //! Invariants: every event's block is stored; the last [`crate::config::HEADER_WINDOW`] headers below the head have
 //! no gap; each write is one transaction, so a crash leaves the state of some applied range.
 
 mod feed;
+mod place;
 mod read;
+mod sql;
 mod write;
 
-use std::{path::Path, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::Address;
 use sqlx::{
-    Row, SqlSafeStr, SqlitePool,
+    ConnectOptions as _, Connection as _, PgConnection, SqlSafeStr as _,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::{Mutex, watch};
 
+use self::sql::{Pool, Row, Sql};
 pub use self::{
     feed::{Fed, Feed, Page, Place, Within},
+    place::{Database, ServerUrl},
     read::{By, Cursor, Kinds, Recorded, Select, Snapshot, Stamp, Stored},
     write::{Batch, ChainEvent, NewEvent},
 };
-use tokio::sync::watch;
-
 use crate::rpc::Header;
 
 /// Why the mirror could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite refused.
+    /// The database refused.
     #[error("database: {0}")]
     Sql(#[from] sqlx::Error),
     /// The schema is not this version's.
-    #[error("database schema: {0}; use another --database path to start afresh")]
+    #[error("database schema: {0}; use another --database to start afresh")]
     Migrate(#[from] MigrateError),
     /// The file mirrors something else.
-    #[error("the database mirrors {have}, not {want}; use another --database path for it")]
+    #[error("the database mirrors {have}, not {want}; use another --database for it")]
     OtherSource {
         /// What it holds.
         have: Source,
@@ -43,9 +47,7 @@ pub enum StoreError {
         want: Source,
     },
     /// Somebody else moved the head meanwhile.
-    #[error(
-        "the database's head is not the one that this range follows; another indexer writes to the same file"
-    )]
+    #[error("the database's head is not the one that this range follows; another indexer writes to it")]
     HeadMoved,
     /// A block is stored under this number with another hash.
     #[error("block {number} is stored with another hash")]
@@ -53,7 +55,7 @@ pub enum StoreError {
         /// Its number.
         number: u64,
     },
-    /// A number that SQLite's integers cannot hold.
+    /// A number that the database's integers cannot hold.
     #[error("{field} {value} does not fit the database")]
     OutOfRange {
         /// Which column.
@@ -91,37 +93,101 @@ impl std::fmt::Display for Source {
 /// The mirror. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// One connection: SQLite has one writer, and waiting for it here is fairer than in SQLite.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    /// One connection: there is one writer, and waiting for it here is fairer than in SQLite.
+    writer: Pool,
+    readers: Pool,
     /// Counts applied ranges and rewinds, for those who wait for them.
     changed: watch::Sender<u64>,
+    /// Of several replicas on one server, one follows the chain; `None` in a file.
+    leadership: Option<Arc<Leadership>>,
 }
+
+/// A PostgreSQL session whose advisory lock makes this process the one that writes.
+#[derive(Debug)]
+struct Leadership {
+    server: PgConnectOptions,
+    session: Mutex<Option<PgConnection>>,
+}
+
+/// Any number, the same in all replicas: "cohort" in ASCII.
+const ADVISORY_LOCK: i64 = 0x636f_686f_7274;
+/// Pages of 4 KiB that a writer may leave in the write-ahead log before they go into the file.
+const CHECKPOINT_PAGES: &str = "8192";
+/// KiB of pages that the writer keeps in memory; SQLite wants it negative.
+const WRITER_CACHE: &str = "-65536";
 
 impl Store {
     /// Opens or creates the database and brings its schema up to date.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // In WAL mode this survives kill -9; after a power failure the last ranges are fetched again.
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        migrator().run(&writer).await?;
-        let readers =
-            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers, changed: watch::Sender::default() })
+    pub async fn open(database: &Database) -> Result<Self, StoreError> {
+        let changed = watch::Sender::default();
+        match database {
+            Database::Sqlite(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // In WAL mode this survives kill -9; after a power failure the last ranges are fetched again.
+                    .synchronous(SqliteSynchronous::Normal)
+                    .foreign_keys(true)
+                    .busy_timeout(Duration::from_secs(5));
+                let writing = options
+                    .clone()
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+                    .pragma("cache_size", WRITER_CACHE);
+                let writer = SqlitePoolOptions::new().max_connections(1).connect_with(writing).await?;
+                migrator::<sqlx::Sqlite>().run(&writer).await?;
+                let reading = options.read_only(true);
+                let readers = SqlitePoolOptions::new().max_connections(4).connect_with(reading).await?;
+                let (writer, readers) = (Pool::Sqlite(writer), Pool::Sqlite(readers));
+                Ok(Self { writer, readers, changed, leadership: None })
+            }
+            Database::Postgres(url) => {
+                let server = url.expose().parse::<PgConnectOptions>()?.disable_statement_logging();
+                let writer = PgPoolOptions::new().max_connections(1).connect_with(server.clone()).await?;
+                migrator::<sqlx::Postgres>().run(&writer).await?;
+                let readers = PgPoolOptions::new().max_connections(8).connect_with(server.clone()).await?;
+                let leadership = Some(Arc::new(Leadership { server, session: Mutex::default() }));
+                let (writer, readers) = (Pool::Postgres(writer), Pool::Postgres(readers));
+                Ok(Self { writer, readers, changed, leadership })
+            }
+        }
     }
 
     /// Opens an existing database for reading only.
-    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        let options =
-            SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(5));
-        let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-        Ok(Self { writer: readers.clone(), readers, changed: watch::Sender::default() })
+    pub async fn open_existing(database: &Database) -> Result<Self, StoreError> {
+        let readers = match database {
+            Database::Sqlite(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .read_only(true)
+                    .busy_timeout(Duration::from_secs(5));
+                Pool::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?)
+            }
+            Database::Postgres(url) => {
+                Pool::Postgres(PgPoolOptions::new().max_connections(1).connect(url.expose()).await?)
+            }
+        };
+        Ok(Self { writer: readers.clone(), readers, changed: watch::Sender::default(), leadership: None })
+    }
+
+    /// Whether this process is the one that follows the chain; it becomes that if nobody is. PostgreSQL sets the lock
+    /// free when the session ends, however it ends.
+    pub async fn leads(&self) -> Result<bool, StoreError> {
+        let Some(leadership) = &self.leadership else { return Ok(true) };
+        let mut session = leadership.session.lock().await;
+        if let Some(held) = session.as_mut() {
+            if held.ping().await.is_ok() {
+                return Ok(true);
+            }
+            *session = None;
+        }
+        let mut candidate = leadership.server.connect().await?;
+        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(ADVISORY_LOCK)
+            .fetch_one(&mut candidate)
+            .await?;
+        *session = locked.then_some(candidate);
+        Ok(locked)
     }
 
     /// What the database mirrors, once that is known.
@@ -131,13 +197,10 @@ impl Store {
 
     /// Declares what the database mirrors; refuses if it already mirrors something else.
     pub async fn claim(&self, want: Source) -> Result<(), StoreError> {
-        sqlx::query(
-            "insert into source (source_id, chain_id, registry) values (1, ?, ?) on conflict do nothing",
-        )
-        .bind(integer("chain id", want.chain_id)?)
-        .bind(want.registry.to_vec())
-        .execute(&self.writer)
-        .await?;
+        let mut tx = self.writer.write().await?;
+        let chain_id = integer("chain id", want.chain_id)?;
+        tx.execute(Sql::new(write::text::CLAIM).with(chain_id).with(want.registry)).await?;
+        tx.commit().await?;
         match self.source().await? {
             Some(have) if have != want => Err(StoreError::OtherSource { have, want }),
             _ => Ok(()),
@@ -146,7 +209,7 @@ impl Store {
 
     /// A consistent view of the whole database, for several reads.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot::new(self.readers.begin().await?))
+        Ok(Snapshot::new(self.readers.read().await?))
     }
 
     /// The newest mirrored block.
@@ -159,46 +222,40 @@ impl Store {
         self.changed.subscribe()
     }
 
+    /// Wakes those who wait for changes: this replica made one, or saw that another did.
+    pub fn announce(&self) {
+        self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
     /// Closes all connections, which also empties the write-ahead log into the file.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+        if let Some(leadership) = &self.leadership {
+            drop(leadership.session.lock().await.take());
+        }
     }
 }
 
-fn migrator() -> Migrator {
-    let mirror = include_str!("../migrations/1_mirror.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "mirror".into(), MigrationType::Simple, mirror, false)])
+fn migrator<DB: sqlx::Database>() -> Migrator {
+    let text = sql::dialect::<DB>(include_str!("../migrations/1_mirror.sql"));
+    let text = sqlx::AssertSqlSafe(text).into_sql_str();
+    let name = Cow::Borrowed("mirror");
+    Migrator::with_migrations(vec![Migration::new(1, name, MigrationType::Simple, text, false)])
 }
 
 fn integer(field: &'static str, value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::OutOfRange { field, value })
 }
 
-fn number(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
-    let value: i64 = row.try_get(column)?;
-    u64::try_from(value).map_err(|e| undecodable(column, e))
-}
-
-fn word(row: &SqliteRow, column: &'static str) -> Result<B256, StoreError> {
-    let bytes: &[u8] = row.try_get(column)?;
-    B256::try_from(bytes).map_err(|e| undecodable(column, e))
-}
-
-fn address(row: &SqliteRow, column: &'static str) -> Result<Address, StoreError> {
-    let bytes: &[u8] = row.try_get(column)?;
-    Address::try_from(bytes).map_err(|e| undecodable(column, e))
-}
-
-fn header(row: &SqliteRow) -> Result<Header, StoreError> {
+fn header(row: &Row) -> Result<Header, StoreError> {
     Ok(Header {
-        number: number(row, "number")?,
-        hash: word(row, "hash")?,
-        parent_hash: word(row, "parent_hash")?,
-        timestamp: number(row, "timestamp")?,
+        number: row.number("number")?,
+        hash: row.word("hash")?,
+        parent_hash: row.word("parent_hash")?,
+        timestamp: row.number("timestamp")?,
     })
 }
 
-fn undecodable(column: &str, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Sql(sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(source) })
-}
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use alloy::{
-    primitives::{Address, B256, Bytes},
+    primitives::{Address, B256, Bloom, BloomInput, Bytes},
     rpc::types::Log,
 };
 
@@ -45,6 +45,14 @@ pub enum Contradiction {
         /// The block it claims.
         block_hash: B256,
     },
+    /// A log that the block's header rules out.
+    #[error("log {block_number}:{log_index} is not in the bloom filter of its block")]
+    NotInBloom {
+        /// Its block.
+        block_number: u64,
+        /// Its place in the block.
+        log_index: u64,
+    },
     /// Two different logs in one place.
     #[error("two different logs at {block_number}:{log_index}")]
     Twice {
@@ -68,13 +76,16 @@ pub(super) struct PlacedLog {
 }
 
 impl PlacedLog {
-    fn place(&self) -> (u64, u64) {
+    pub(super) fn place(&self) -> (u64, u64) {
         (self.block_number, self.log_index)
     }
 }
 
 /// Each header must follow the one before it; the first must follow `after`.
-pub(super) fn linked(after: Option<&Header>, headers: &[Header]) -> Result<(), Contradiction> {
+pub(super) fn linked<'a>(
+    after: Option<&'a Header>,
+    headers: impl IntoIterator<Item = &'a Header>,
+) -> Result<(), Contradiction> {
     let mut before = after;
     for header in headers {
         if before
@@ -141,6 +152,30 @@ pub(super) fn of_these_blocks(
     Ok(())
 }
 
+/// Every log must be in the bloom filter of its block. Gives the blocks that may have logs of ours which are not there:
+/// their filter has bits that the given logs do not explain, and one of our addresses among them.
+pub(super) fn bloomed(
+    logs: &[PlacedLog],
+    blooms: &BTreeMap<u64, Bloom>,
+    addresses: &[Address],
+) -> Result<Vec<u64>, Contradiction> {
+    let mut explained: BTreeMap<u64, Bloom> = BTreeMap::new();
+    for log in logs {
+        let bloom = blooms.get(&log.block_number);
+        if bloom.is_none_or(|bloom| !bloom.contains_raw_log(log.address, &log.topics)) {
+            let (block_number, log_index) = log.place();
+            return Err(Contradiction::NotInBloom { block_number, log_index });
+        }
+        explained.entry(log.block_number).or_default().accrue_raw_log(log.address, &log.topics);
+    }
+    let inputs: Vec<_> = addresses.iter().map(|address| BloomInput::Raw(address.as_slice())).collect();
+    let incomplete = blooms.iter().filter(|(number, bloom)| {
+        explained.get(number).copied().unwrap_or_default() != **bloom
+            && inputs.iter().any(|input| bloom.contains_input(*input))
+    });
+    Ok(incomplete.map(|(number, _)| *number).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +221,32 @@ mod tests {
         let twice = ask(vec![log(5, 0, 5), log(5, 0, 9)]);
         assert_eq!(twice, Err(Contradiction::Twice { block_number: 5, log_index: 0 }));
         assert!(placed(vec![log(5, 0, 5)], &(5..=6), &[]).is_err());
+    }
+
+    #[test]
+    fn blocks_whose_bloom_promises_more_are_found() {
+        let ours = Address::repeat_byte(1);
+        let topics = |byte| vec![B256::repeat_byte(byte)];
+        let bloom = |logs: &[(Address, u8)]| {
+            let mut bloom = Bloom::default();
+            logs.iter().for_each(|(address, topic)| bloom.accrue_raw_log(*address, &topics(*topic)));
+            bloom
+        };
+        let given = |block, byte| PlacedLog {
+            address: ours,
+            topics: topics(byte),
+            ..place(log(block, 0, 0)).unwrap()
+        };
+        let blooms = BTreeMap::from([
+            (1, bloom(&[(ours, 1)])),
+            (2, bloom(&[(ours, 1), (ours, 2)])),
+            (3, bloom(&[(Address::repeat_byte(9), 1)])),
+            (4, bloom(&[])),
+            (5, bloom(&[(ours, 3)])),
+        ]);
+        assert_eq!(bloomed(&[given(1, 1), given(2, 1)], &blooms, &[ours]), Ok(vec![2, 5]));
+        let made_up = Err(Contradiction::NotInBloom { block_number: 4, log_index: 0 });
+        assert_eq!(bloomed(&[given(4, 1)], &blooms, &[ours]), made_up);
     }
 
     #[test]

@@ -5,13 +5,16 @@ use std::{
     ops::RangeInclusive,
 };
 
-use alloy::{primitives::Address, rpc::types::Log};
+use alloy::{
+    primitives::{Address, Bloom},
+    rpc::types::Log,
+};
 use tokio::task::JoinSet;
 
 use super::check::{self, Contradiction, PlacedLog};
 use crate::{
     event::{AppEvent, RegistryEvent, UnknownRegistryEvent},
-    rpc::{Endpoint, Header, LogFilter, RpcError},
+    rpc::{BloomedHeader, Endpoint, Header, LogFilter, RpcError},
     store::{ChainEvent, NewEvent},
 };
 
@@ -21,11 +24,17 @@ const FIRST_SIZE: u64 = 500;
 const MAX_SIZE: u64 = 10_000;
 /// Most addresses of one `eth_getLogs`.
 const MAX_ADDRESSES: usize = 500;
-/// Headers asked for at the same time.
-const CONCURRENT_HEADERS: usize = 8;
+/// Headers of one request.
+const HEADERS_OF_A_REQUEST: usize = 100;
+/// Requests for headers at the same time.
+const CONCURRENT_REQUESTS: usize = 4;
+/// Headers that are held at the same time while older logs are read.
+const HEADERS_AT_ONCE: u64 = 10_000;
+/// A piece with more logs makes the next one smaller: what is in memory at once stays the same however full blocks are.
+const ENOUGH_LOGS: usize = 20_000;
 /// Up to so many blocks, logs are asked for block by block, by hash: the node answers for that very block or not at
 /// all, while a range is answered silently short by a node that has not seen its end.
-const BY_HASH_BLOCKS: usize = 4;
+const BY_HASH_BLOCKS: u64 = 4;
 
 /// What to fetch.
 #[derive(Debug)]
@@ -61,48 +70,118 @@ pub(super) enum FetchError {
     UnknownEvent { block_number: u64, log_index: u64, source: UnknownRegistryEvent },
 }
 
+/// Headers by height, with their bloom filters while they are needed.
+#[derive(Debug, Default)]
+struct Blocks {
+    headers: BTreeMap<u64, Header>,
+    blooms: BTreeMap<u64, Bloom>,
+}
+
 /// Fetches and checks a range.
 pub(super) async fn fetch(
     endpoint: &Endpoint,
     reader: &mut LogReader,
     plan: &Plan<'_>,
 ) -> Result<Fetched, FetchError> {
-    let (first, last) = (*plan.range.start(), *plan.range.end());
-    let mut blocks = BTreeMap::new();
-    let ends = if plan.recent { plan.range.clone().collect() } else { BTreeSet::from([first, last]) };
-    add_headers(endpoint, &mut blocks, ends).await?;
-    if plan.recent {
-        check::linked(plan.after.as_ref(), &blocks.values().copied().collect::<Vec<_>>())?;
-    } else if let Some(header) = blocks.get(&first) {
-        check::linked(plan.after.as_ref(), std::slice::from_ref(header))?;
-    }
-
+    let last = *plan.range.end();
     let mut addresses = vec![plan.registry];
     addresses.extend_from_slice(plan.apps);
-    let by_hash = plan.recent && blocks.len() <= BY_HASH_BLOCKS;
-    let logs = if by_hash {
-        reader.of_blocks(endpoint, blocks.values(), &addresses).await?
+    let few = plan.range.end().saturating_sub(*plan.range.start()) < BY_HASH_BLOCKS;
+    let mut blocks = Blocks::default();
+    let logs = if plan.recent && few {
+        add_headers(endpoint, &mut blocks, plan.range.clone()).await?;
+        check::linked(plan.after.as_ref(), blocks.headers.values())?;
+        reader.of_blocks(endpoint, blocks.headers.values().copied(), &addresses).await?
     } else {
-        reader.of_range(endpoint, &plan.range, &addresses).await?
+        let headers = add_headers(endpoint, &mut blocks, plan.range.clone());
+        let logs = async { Ok(reader.of_range(endpoint, &plan.range, &addresses).await?) };
+        let ((), logs) = tokio::try_join!(headers, logs)?;
+        check::linked(plan.after.as_ref(), blocks.headers.values())?;
+        logs
     };
     let mut logs = check::placed(logs, &plan.range, &addresses)?;
+    check::of_these_blocks(&logs, &blocks.headers)?;
+    complete(endpoint, reader, &blocks, &addresses, &mut logs).await?;
 
     // Only logs whose blocks are proved may decide what else is read.
-    add_headers(endpoint, &mut blocks, logs.iter().map(|log| log.block_number).collect()).await?;
-    check::of_these_blocks(&logs, &blocks)?;
     let newcomers = newcomers(plan, &logs)?;
     if !newcomers.is_empty() {
-        let range = plan.start..=last;
-        let older = reader.of_range(endpoint, &range, &newcomers).await?;
-        let older = check::placed(older, &range, &newcomers)?;
-        add_headers(endpoint, &mut blocks, older.iter().map(|log| log.block_number).collect()).await?;
-        check::of_these_blocks(&older, &blocks)?;
-        logs.extend(older);
+        logs.extend(before_registration(endpoint, reader, plan, &newcomers, &mut blocks).await?);
     }
-    still_there(endpoint, blocks.get(&last), last).await?;
+    still_there(endpoint, blocks.headers.get(&last), last).await?;
 
     let events = decode(plan.registry, &logs)?;
-    Ok(Fetched { headers: blocks.into_values().collect(), events, newcomers })
+    if !plan.recent {
+        let with_events: BTreeSet<u64> = events.iter().map(|event| event.block_number).collect();
+        blocks.headers.retain(|number, _| *number == last || with_events.contains(number));
+    }
+    Ok(Fetched { headers: blocks.headers.into_values().collect(), events, newcomers })
+}
+
+/// Reads the logs of those blocks again, by hash, whose bloom filter promises more than the range gave: nodes cut long
+/// answers short, and nodes that lag answer for blocks that they have not indexed yet.
+async fn complete(
+    endpoint: &Endpoint,
+    reader: &LogReader,
+    blocks: &Blocks,
+    addresses: &[Address],
+    logs: &mut Vec<PlacedLog>,
+) -> Result<(), FetchError> {
+    let doubtful = check::bloomed(logs, &blocks.blooms, addresses)?;
+    for number in doubtful {
+        let Some(header) = blocks.headers.get(&number) else { continue };
+        let again = reader.of_blocks(endpoint, std::iter::once(*header), addresses).await?;
+        let again = check::placed(again, &(number..=number), addresses)?;
+        check::of_these_blocks(&again, &blocks.headers)?;
+        check::bloomed(&again, &BTreeMap::from([(number, bloom_of(blocks, number))]), addresses)?;
+        let before = logs.len();
+        logs.retain(|log| log.block_number != number);
+        let had = before - logs.len();
+        if again.len() < had {
+            return Err(Contradiction::Changed { number }.into());
+        }
+        if again.len() > had {
+            tracing::warn!(target: "indexer::follow", number, missing = again.len() - had, "a range came without logs");
+        }
+        logs.extend(again);
+    }
+    logs.sort_by_key(PlacedLog::place);
+    Ok(())
+}
+
+fn bloom_of(blocks: &Blocks, number: u64) -> Bloom {
+    blocks.blooms.get(&number).copied().unwrap_or_default()
+}
+
+/// What apps did before they were registered, checked like everything else.
+async fn before_registration(
+    endpoint: &Endpoint,
+    reader: &mut LogReader,
+    plan: &Plan<'_>,
+    newcomers: &[Address],
+    blocks: &mut Blocks,
+) -> Result<Vec<PlacedLog>, FetchError> {
+    let last = *plan.range.end();
+    let mut found = Vec::new();
+    let mut next = plan.start;
+    while next <= last {
+        let range = next..=last.min(next.saturating_add(HEADERS_AT_ONCE - 1));
+        let older = reader.of_range(endpoint, &range, newcomers).await?;
+        let mut older = check::placed(older, &range, newcomers)?;
+        let mut piece = Blocks::default();
+        add_headers(endpoint, &mut piece, range.clone()).await?;
+        check::linked(None, piece.headers.values())?;
+        check::of_these_blocks(&older, &piece.headers)?;
+        complete(endpoint, reader, &piece, newcomers, &mut older).await?;
+        for log in &older {
+            if let Some(header) = piece.headers.get(&log.block_number) {
+                blocks.headers.insert(log.block_number, *header);
+            }
+        }
+        found.extend(older);
+        next = range.end().saturating_add(1);
+    }
+    Ok(found)
 }
 
 /// The range's end must be what it was before its logs were read: then they are of the chain that ends there.
@@ -116,32 +195,36 @@ async fn still_there(endpoint: &Endpoint, before: Option<&Header>, number: u64) 
 
 async fn add_headers(
     endpoint: &Endpoint,
-    blocks: &mut BTreeMap<u64, Header>,
-    wanted: BTreeSet<u64>,
+    blocks: &mut Blocks,
+    range: RangeInclusive<u64>,
 ) -> Result<(), FetchError> {
-    let mut wanted =
-        wanted.into_iter().filter(|number| !blocks.contains_key(number)).collect::<Vec<_>>().into_iter();
+    let wanted: Vec<u64> = range.collect();
+    let mut pieces = wanted.chunks(HEADERS_OF_A_REQUEST);
     let mut asked = JoinSet::new();
-    let mut found = Vec::new();
     loop {
-        while asked.len() < CONCURRENT_HEADERS
-            && let Some(number) = wanted.next()
+        while asked.len() < CONCURRENT_REQUESTS
+            && let Some(numbers) = pieces.next()
         {
-            let endpoint = endpoint.clone();
-            asked.spawn(async move { (number, endpoint.header(number).await) });
+            let (endpoint, numbers) = (endpoint.clone(), numbers.to_vec());
+            asked.spawn(async move {
+                let headers = endpoint.headers(&numbers).await;
+                (numbers, headers)
+            });
         }
-        match asked.join_next().await {
-            None => break,
-            Some(Ok((number, header))) => found.push(header?.ok_or(Contradiction::Changed { number })?),
-            // A task is lost only if the runtime is shutting down.
-            Some(Err(lost)) => {
-                let reason = lost.to_string();
-                let (endpoint, method) = (endpoint.place(), "eth_getBlockByNumber");
-                return Err(RpcError::Transport { endpoint, method, reason }.into());
-            }
+        let Some(answer) = asked.join_next().await else { break };
+        // A task is lost only if the runtime is shutting down.
+        let (numbers, headers) = answer.map_err(|lost| RpcError::Transport {
+            endpoint: endpoint.place(),
+            method: "eth_getBlockByNumber",
+            reason: lost.to_string(),
+        })?;
+        let headers = headers?;
+        for (number, found) in numbers.iter().zip(headers) {
+            let BloomedHeader { header, bloom } = found.ok_or(Contradiction::Changed { number: *number })?;
+            blocks.headers.insert(*number, header);
+            blocks.blooms.insert(*number, bloom);
         }
     }
-    blocks.extend(found.into_iter().map(|header| (header.number, header)));
     Ok(())
 }
 
@@ -217,8 +300,12 @@ impl LogReader {
                 let last = next.saturating_add(self.size - 1).min(*range.end());
                 match endpoint.logs(&LogFilter::Range(next..=last), some).await {
                     Ok(piece) => {
+                        self.size = match piece.len() {
+                            many if many > ENOUGH_LOGS => (self.size / 2).max(1),
+                            some if some > ENOUGH_LOGS / 2 => self.size,
+                            _ => self.size.saturating_mul(2).min(MAX_SIZE),
+                        };
                         logs.extend(piece);
-                        self.size = self.size.saturating_mul(2).min(MAX_SIZE);
                         next = last.saturating_add(1);
                     }
                     Err(error) if last > next && error.may_be_too_much() => {
@@ -235,7 +322,7 @@ impl LogReader {
     async fn of_blocks(
         &self,
         endpoint: &Endpoint,
-        blocks: impl Iterator<Item = &Header>,
+        blocks: impl Iterator<Item = Header>,
         addresses: &[Address],
     ) -> Result<Vec<Log>, RpcError> {
         let mut logs = Vec::new();

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use alloy::primitives::{Address, B256};
 use cohort_protocol::chain::Position;
 use serde::{Serialize, Serializer};
-use sqlx::{QueryBuilder, Row, Sqlite, Transaction, sqlite::SqliteRow};
 use utoipa::ToSchema;
 
-use super::{ChainEvent, Source, StoreError, address, header, integer, number, word};
+use super::{
+    ChainEvent, Source, StoreError, header, integer,
+    sql::{Row, Sql, Tx, Value},
+};
 use crate::{
     event::{AppEvent, RegistryEvent},
     rpc::Header,
@@ -156,120 +158,130 @@ impl<'a> Select<'a> {
         Self { after, limit: Some(limit), ..self }
     }
 
-    fn query(&self) -> Result<QueryBuilder<Sqlite>, StoreError> {
-        // The index is named because SQLite, without statistics, would rather read all events of the contract in
-        // order than look up a few and sort them.
+    /// `name_index`: SQLite, without statistics, would rather read all events of the contract in order than look up a
+    /// few and sort them, so the index is named to it.
+    pub(super) fn sql(&self, name_index: bool) -> Result<Sql, StoreError> {
         let (index, column, value) = match (self.by, self.kinds) {
             (By::Contract, Kinds::All) => ("event_by_position", "", None),
             (By::Contract, _) => ("event_by_kind", "", None),
-            (By::App(app), _) => ("event_by_app", " and e.app = ", Some(app.to_vec())),
-            (By::Proposal(id), _) => ("event_by_proposal", " and e.proposal_id = ", Some(id.to_vec())),
-            (By::Compose(id), _) => ("event_by_compose", " and e.compose_hash = ", Some(id.to_vec())),
-            (By::Run(id), _) => ("event_by_run", " and e.run_id = ", Some(id.to_vec())),
-            (By::Dataset(id), _) => ("event_by_dataset", " and e.dataset_id = ", Some(id.to_vec())),
-            (By::Superseded(id), _) => ("event_by_superseded", " and e.superseded_id = ", Some(id.to_vec())),
+            (By::App(app), _) => ("event_by_app", " and e.app = ", Some(Value::from(app))),
+            (By::Proposal(id), _) => ("event_by_proposal", " and e.proposal_id = ", Some(id.into())),
+            (By::Compose(id), _) => ("event_by_compose", " and e.compose_hash = ", Some(id.into())),
+            (By::Run(id), _) => ("event_by_run", " and e.run_id = ", Some(id.into())),
+            (By::Dataset(id), _) => ("event_by_dataset", " and e.dataset_id = ", Some(id.into())),
+            (By::Superseded(id), _) => ("event_by_superseded", " and e.superseded_id = ", Some(id.into())),
         };
-        let mut query = QueryBuilder::new(
-            "select e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, b.timestamp \
-             from event e indexed by ",
-        );
-        query.push(index).push(" join block b on b.number = e.block_number where e.address = ");
-        query.push_bind(self.address.to_vec());
+        let mut sql = Sql::new(text::EVENTS);
+        if name_index {
+            sql.push(" indexed by ").push(index);
+        }
+        sql.push(" join block b on b.number = e.block_number where e.address = ").value(self.address);
         if let Some(value) = value {
-            query.push(column).push_bind(value);
+            sql.push(column).value(value);
         }
         match self.kinds {
             Kinds::All => {}
             Kinds::One(kind) => {
-                query.push(" and e.kind = ").push_bind(kind.to_owned());
+                sql.push(" and e.kind = ").value(kind);
             }
             Kinds::Any(kinds) => {
-                query.push(" and e.kind in (");
-                let mut list = query.separated(", ");
-                for kind in kinds {
-                    list.push_bind(*kind);
+                sql.push(" and e.kind in (");
+                for (place, kind) in kinds.iter().enumerate() {
+                    sql.push(if place == 0 { "" } else { ", " }).value(*kind);
                 }
-                query.push(")");
+                sql.push(")");
             }
         }
-        query.push(" and e.block_number <= ").push_bind(integer("block number", self.at)?);
+        sql.push(" and e.block_number <= ").value(integer("block number", self.at)?);
         if let Some(after) = self.after {
-            query
-                .push(" and (e.block_number, e.log_index) > (")
-                .push_bind(integer("block number", after.block_number)?);
-            query.push(", ").push_bind(integer("log index", after.log_index)?).push(")");
+            let block = integer("block number", after.block_number)?;
+            sql.push(" and (e.block_number, e.log_index) > (").value(block);
+            sql.push(", ").value(integer("log index", after.log_index)?).push(")");
         }
-        query.push(match self.newest_first {
+        sql.push(match self.newest_first {
             true => " order by e.block_number desc, e.log_index desc",
             false => " order by e.block_number, e.log_index",
         });
         if let Some(limit) = self.limit {
-            query.push(" limit ").push_bind(i64::from(limit));
+            sql.push(" limit ").value(i64::from(limit));
         }
-        Ok(query)
+        Ok(sql)
     }
+}
+
+/// The statements that are read with; a test prepares each of them on both databases.
+pub(super) mod text {
+    pub(crate) const SOURCE: &str = "select chain_id, registry from source";
+    pub(crate) const HEAD: &str =
+        "select number, hash, parent_hash, timestamp from block order by number desc limit 1";
+    pub(crate) const BLOCK: &str = "select number, hash, parent_hash, timestamp from block where number = $1";
+    pub(crate) const BLOCK_COUNT: &str = "select count(*) as blocks from block";
+    pub(crate) const BLOCK_FROM_HEAD: &str =
+        "select number, hash, parent_hash, timestamp from block order by number desc limit 1 offset $1";
+    pub(crate) const REGISTRATIONS: &str = "select app, block_number, log_index from event
+         where address = $1 and app is not null and app <> address and kind = 'app_registered' and block_number <= $2
+         order by block_number, log_index";
+    pub(crate) const TAKEN_BACK: &str = "select kept_number, kept_hash from orphan where hash = $1";
+    pub(crate) const ALL_EVENTS: &str =
+        "select e.address, e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, b.timestamp
+         from event e join block b on b.number = e.block_number
+         where (e.block_number, e.log_index) > ($1, $2) and e.block_number <= $3
+         order by e.block_number, e.log_index limit $4";
+    /// Goes on with what [`super::Select`] asks for.
+    pub(crate) const EVENTS: &str = "select e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, \
+         b.timestamp from event e";
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] =
+        &[SOURCE, HEAD, BLOCK, BLOCK_COUNT, BLOCK_FROM_HEAD, REGISTRATIONS, TAKEN_BACK, ALL_EVENTS];
 }
 
 /// One consistent state of the database.
 #[derive(Debug)]
 pub struct Snapshot {
-    tx: Transaction<'static, Sqlite>,
+    tx: Tx,
 }
 
 impl Snapshot {
-    pub(super) fn new(tx: Transaction<'static, Sqlite>) -> Self {
+    pub(super) fn new(tx: Tx) -> Self {
         Self { tx }
     }
 
     /// What the database mirrors.
     pub async fn source(&mut self) -> Result<Option<Source>, StoreError> {
-        let row = sqlx::query("select chain_id, registry from source").fetch_optional(&mut *self.tx).await?;
-        row.map(|row| {
-            Ok(Source { chain_id: number(&row, "chain_id")?, registry: address(&row, "registry")? })
-        })
-        .transpose()
+        let row = self.tx.row(Sql::new(text::SOURCE)).await?;
+        row.map(|row| Ok(Source { chain_id: row.number("chain_id")?, registry: row.address("registry")? }))
+            .transpose()
     }
 
     /// The newest mirrored block.
     pub async fn head(&mut self) -> Result<Option<Header>, StoreError> {
-        let row = sqlx::query(
-            "select number, hash, parent_hash, timestamp from block order by number desc limit 1",
-        )
-        .fetch_optional(&mut *self.tx)
-        .await?;
-        row.as_ref().map(header).transpose()
+        self.header(Sql::new(text::HEAD)).await
     }
 
     /// A stored block.
     pub async fn block(&mut self, number: u64) -> Result<Option<Header>, StoreError> {
-        let row = sqlx::query("select number, hash, parent_hash, timestamp from block where number = ?")
-            .bind(integer("block number", number)?)
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        row.as_ref().map(header).transpose()
+        self.header(Sql::new(text::BLOCK).with(integer("block number", number)?)).await
     }
 
     /// Number of stored blocks.
     pub async fn block_count(&mut self) -> Result<u64, StoreError> {
-        let row = sqlx::query("select count(*) as blocks from block").fetch_one(&mut *self.tx).await?;
-        number(&row, "blocks")
+        let row = self.tx.row(Sql::new(text::BLOCK_COUNT)).await?;
+        row.map_or(Ok(0), |row| row.number("blocks"))
     }
 
     /// The `place`-th stored block below the head: 0 is the head itself.
     pub async fn block_from_head(&mut self, place: u64) -> Result<Option<Header>, StoreError> {
-        let row = sqlx::query(
-            "select number, hash, parent_hash, timestamp from block order by number desc limit 1 offset ?",
-        )
-        .bind(integer("place", place)?)
-        .fetch_optional(&mut *self.tx)
-        .await?;
-        row.as_ref().map(header).transpose()
+        self.header(Sql::new(text::BLOCK_FROM_HEAD).with(integer("place", place)?)).await
+    }
+
+    async fn header(&mut self, sql: Sql) -> Result<Option<Header>, StoreError> {
+        self.tx.row(sql).await?.as_ref().map(header).transpose()
     }
 
     /// Events that answer a question.
     pub async fn events<E: Stored>(&mut self, select: Select<'_>) -> Result<Vec<Recorded<E>>, StoreError> {
-        let mut query = select.query()?;
-        query.build().fetch_all(&mut *self.tx).await?.iter().map(recorded).collect()
+        let sql = select.sql(self.tx.is_sqlite())?;
+        self.tx.rows(sql).await?.iter().map(recorded).collect()
     }
 
     /// The apps registered as of a block, in the order of their registration.
@@ -283,19 +295,12 @@ impl Snapshot {
         registry: Address,
         at: u64,
     ) -> Result<Vec<(Address, Cursor)>, StoreError> {
-        let rows = sqlx::query(
-            "select app, block_number, log_index from event
-             where address = ? and app is not null and app <> address and kind = 'app_registered' and block_number <= ?
-             order by block_number, log_index",
-        )
-        .bind(registry.to_vec())
-        .bind(integer("block number", at)?)
-        .fetch_all(&mut *self.tx)
-        .await?;
+        let sql = Sql::new(text::REGISTRATIONS).with(registry).with(integer("block number", at)?);
+        let rows = self.tx.rows(sql).await?;
         let mut seen = BTreeSet::new();
         let mut registrations = Vec::new();
         for row in &rows {
-            let app = address(row, "app")?;
+            let app = row.address("app")?;
             if seen.insert(app) {
                 registrations.push((app, cursor(row)?));
             }
@@ -305,13 +310,10 @@ impl Snapshot {
 
     /// If this block was taken back: the block that was kept then, `None` where none was.
     pub(super) async fn taken_back(&mut self, hash: B256) -> Result<Option<Option<(u64, B256)>>, StoreError> {
-        let row = sqlx::query("select kept_number, kept_hash from orphan where hash = ?")
-            .bind(hash.to_vec())
-            .fetch_optional(&mut *self.tx)
-            .await?;
-        row.map(|row| match row.try_get::<Option<i64>, _>("kept_number")? {
+        let row = self.tx.row(Sql::new(text::TAKEN_BACK).with(hash)).await?;
+        row.map(|row| match row.optional("kept_number")? {
             None => Ok(None),
-            Some(_) => Ok(Some((number(&row, "kept_number")?, word(&row, "kept_hash")?))),
+            Some(number) => Ok(Some((number, row.word("kept_hash")?))),
         })
         .transpose()
     }
@@ -344,21 +346,11 @@ impl Snapshot {
                 (integer("block number", after.block_number)?, integer("log index", after.log_index)?)
             }
         };
-        let rows = sqlx::query(
-            "select e.address, e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, b.timestamp
-             from event e join block b on b.number = e.block_number
-             where (e.block_number, e.log_index) > (?, ?) and e.block_number <= ?
-             order by e.block_number, e.log_index limit ?",
-        )
-        .bind(block)
-        .bind(log)
-        .bind(integer("block number", at)?)
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.tx)
-        .await?;
+        let sql = Sql::new(text::ALL_EVENTS).with(block).with(log).with(integer("block number", at)?);
+        let rows = self.tx.rows(sql.with(i64::from(limit))).await?;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
-            let by = address(row, "address")?;
+            let by = row.address("address")?;
             let event = match by == registry {
                 true => recorded::<RegistryEvent>(row)?.map(ChainEvent::Registry),
                 false => recorded::<AppEvent>(row)?.map(|event| ChainEvent::App(Box::new(event))),
@@ -375,21 +367,21 @@ impl<E> Recorded<E> {
     }
 }
 
-fn cursor(row: &SqliteRow) -> Result<Cursor, StoreError> {
-    Ok(Cursor { block_number: number(row, "block_number")?, log_index: number(row, "log_index")? })
+fn cursor(row: &Row) -> Result<Cursor, StoreError> {
+    Ok(Cursor { block_number: row.number("block_number")?, log_index: row.number("log_index")? })
 }
 
-fn recorded<E: Stored>(row: &SqliteRow) -> Result<Recorded<E>, StoreError> {
+fn recorded<E: Stored>(row: &Row) -> Result<Recorded<E>, StoreError> {
     let cursor = cursor(row)?;
-    let event = E::read(row.try_get("kind")?, row.try_get("args")?).map_err(|e| StoreError::Unreadable {
+    let event = E::read(row.text("kind")?, row.text("args")?).map_err(|e| StoreError::Unreadable {
         block_number: cursor.block_number,
         log_index: cursor.log_index,
         reason: e.to_string(),
     })?;
     let block = Position {
         number: cursor.block_number,
-        hash: word(row, "hash")?,
-        timestamp: number(row, "timestamp")?,
+        hash: row.word("hash")?,
+        timestamp: row.number("timestamp")?,
     };
-    Ok(Recorded { stamp: Stamp { cursor, block, transaction_hash: word(row, "transaction_hash")? }, event })
+    Ok(Recorded { stamp: Stamp { cursor, block, transaction_hash: row.word("transaction_hash")? }, event })
 }

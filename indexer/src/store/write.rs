@@ -1,17 +1,22 @@
 //! Applying a range of blocks, and taking blocks back after a reorganisation.
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::{Address, B256};
 use serde::Serialize;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Store, StoreError, header, integer};
+use super::{
+    Store, StoreError, header, integer,
+    read::text as read,
+    sql::{Sql, Tx},
+};
 use crate::{
     config::HEADER_WINDOW,
     event::{AppEvent, Keys, RegistryEvent},
     rpc::Header,
 };
 
-/// Rows of one insert statement; 15 columns each stay far below SQLite's 32,766 parameters.
+/// Rows of one insert statement; 12 columns each stay far below the 32,766 parameters of SQLite and the 65,535 of PostgreSQL.
 const ROWS_PER_INSERT: usize = 500;
 
 /// A decoded event of the registry or of an app.
@@ -73,21 +78,59 @@ pub struct Batch {
     pub events: Vec<NewEvent>,
 }
 
+/// The statements that are written with; a test prepares each of them on both databases.
+pub(super) mod text {
+    pub(crate) const CLAIM: &str =
+        "insert into source (source_id, chain_id, registry) values (1, $1, $2) on conflict do nothing";
+    pub(crate) const HASHES: &str = "select number, hash from block where number >= $1 and number <= $2";
+    pub(crate) const ORPHANS: &str = "select number from orphan limit 1";
+    pub(crate) const NOT_ORPHAN: &str = "delete from orphan where hash = $1";
+    // Streams resume by the hash of a block: of one that is gone, they must learn what was kept.
+    pub(crate) const MAKE_ORPHANS: &str = "insert into orphan (hash, number, kept_number, kept_hash)
+         select gone.hash, gone.number, kept.number, kept.hash
+         from block gone left join block kept on kept.number = $1 where gone.number > $1
+         on conflict (hash) do update set kept_number = excluded.kept_number, kept_hash = excluded.kept_hash";
+    pub(crate) const DROP_EVENTS: &str = "delete from event where block_number > $1";
+    pub(crate) const DROP_UNREGISTERED: &str = "delete from event where address <> $1 and address not in
+         (select app from event where address = $1 and kind = 'app_registered' and app is not null)";
+    pub(crate) const DROP_BLOCKS: &str = "delete from block where number > $1";
+    pub(crate) const PRUNE: &str = "delete from block where number <= $1 and number > $2 and number % $3 <> 0
+         and not exists (select 1 from event where event.block_number = block.number)";
+    /// Goes on with rows.
+    pub(crate) const INSERT_BLOCKS: &str = "insert into block (number, hash, parent_hash, timestamp) values ";
+    /// Goes on with rows.
+    pub(crate) const INSERT_EVENTS: &str = "insert into event (block_number, log_index, transaction_hash, address, \
+         kind, args, app, proposal_id, compose_hash, run_id, dataset_id, superseded_id) values ";
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] = &[
+        CLAIM,
+        HASHES,
+        ORPHANS,
+        NOT_ORPHAN,
+        MAKE_ORPHANS,
+        DROP_EVENTS,
+        DROP_UNREGISTERED,
+        DROP_BLOCKS,
+        PRUNE,
+    ];
+}
+
 impl Store {
     /// Applies a range in one transaction.
     pub async fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin_with("begin immediate").await?;
-        if stored_head(&mut tx).await? != batch.after {
+        let mut tx = self.writer.write().await?;
+        let head = tx.row(Sql::new(read::HEAD)).await?.as_ref().map(header).transpose()?;
+        if head != batch.after {
             return Err(StoreError::HeadMoved);
         }
         insert_headers(&mut tx, &batch.headers).await?;
         reinstate(&mut tx, &batch.headers).await?;
         insert_events(&mut tx, &batch.events).await?;
         if let Some(head) = batch.headers.last() {
-            prune(&mut tx, head.number).await?;
+            prune(&mut tx, batch.after.map_or(0, |after| after.number), head.number).await?;
         }
         tx.commit().await?;
-        self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+        self.announce();
         Ok(())
     }
 
@@ -95,149 +138,92 @@ impl Store {
     /// events as well: they would not be here had they never been registered.
     pub async fn rewind(&self, registry: Address, keep: Option<u64>) -> Result<(), StoreError> {
         let above = keep.map(|number| integer("block number", number)).transpose()?.unwrap_or(-1);
-        let mut tx = self.writer.begin_with("begin immediate").await?;
-        // Streams resume by the hash of a block: of one that is gone, they must learn what was kept.
-        sqlx::query(
-            "insert into orphan (hash, number, kept_number, kept_hash)
-             select gone.hash, gone.number, kept.number, kept.hash
-             from block gone left join block kept on kept.number = ? where gone.number > ? and true
-             on conflict (hash) do update set kept_number = excluded.kept_number, kept_hash = excluded.kept_hash",
-        )
-        .bind(above)
-        .bind(above)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query("delete from event where block_number > ?").bind(above).execute(&mut *tx).await?;
-        sqlx::query(
-            "delete from event where address <> ? and address not in
-               (select app from event where address = ? and kind = 'app_registered' and app is not null)",
-        )
-        .bind(registry.to_vec())
-        .bind(registry.to_vec())
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query("delete from block where number > ?").bind(above).execute(&mut *tx).await?;
+        let mut tx = self.writer.write().await?;
+        tx.execute(Sql::new(text::MAKE_ORPHANS).with(above)).await?;
+        tx.execute(Sql::new(text::DROP_EVENTS).with(above)).await?;
+        tx.execute(Sql::new(text::DROP_UNREGISTERED).with(registry)).await?;
+        tx.execute(Sql::new(text::DROP_BLOCKS).with(above)).await?;
         tx.commit().await?;
-        self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+        self.announce();
         Ok(())
     }
 }
 
-async fn stored_head(tx: &mut SqliteConnection) -> Result<Option<Header>, StoreError> {
-    let row =
-        sqlx::query("select number, hash, parent_hash, timestamp from block order by number desc limit 1")
-            .fetch_optional(tx)
-            .await?;
-    row.as_ref().map(header).transpose()
-}
-
-async fn insert_headers(tx: &mut SqliteConnection, headers: &[Header]) -> Result<(), StoreError> {
+/// A block that is stored already must be the same one.
+async fn insert_headers(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreError> {
+    let (Some(first), Some(last)) = (headers.first(), headers.last()) else { return Ok(()) };
+    let ends = Sql::new(text::HASHES)
+        .with(integer("block number", first.number)?)
+        .with(integer("block number", last.number)?);
+    let mut known = BTreeMap::new();
+    for row in tx.rows(ends).await? {
+        known.insert(row.number("number")?, row.word("hash")?);
+    }
+    let mut new = Vec::with_capacity(headers.len());
     for header in headers {
-        let number = integer("block number", header.number)?;
-        // A block that is stored already must be the same one.
-        let known: Option<Vec<u8>> = sqlx::query_scalar("select hash from block where number = ?")
-            .bind(number)
-            .fetch_optional(&mut *tx)
-            .await?;
-        match known {
-            Some(hash) if hash != header.hash.as_slice() => {
+        match known.get(&header.number) {
+            Some(hash) if *hash != header.hash => {
                 return Err(StoreError::OtherBlock { number: header.number });
             }
             Some(_) => {}
-            None => {
-                sqlx::query("insert into block (number, hash, parent_hash, timestamp) values (?, ?, ?, ?)")
-                    .bind(number)
-                    .bind(header.hash.to_vec())
-                    .bind(header.parent_hash.to_vec())
-                    .bind(integer("timestamp", header.timestamp)?)
-                    .execute(&mut *tx)
-                    .await?;
-            }
+            None => new.push(header),
         }
+    }
+    for chunk in new.chunks(ROWS_PER_INSERT) {
+        let mut sql = Sql::new(text::INSERT_BLOCKS);
+        for (place, header) in chunk.iter().enumerate() {
+            sql.push(if place == 0 { "(" } else { ", (" });
+            sql.value(integer("block number", header.number)?).push(", ").value(header.hash);
+            sql.push(", ").value(header.parent_hash);
+            sql.push(", ").value(integer("timestamp", header.timestamp)?).push(")");
+        }
+        tx.execute(sql).await?;
     }
     Ok(())
 }
 
 /// A block that was taken back and is there again is no orphan any more.
-async fn reinstate(tx: &mut SqliteConnection, headers: &[Header]) -> Result<(), StoreError> {
-    let any: Option<i64> =
-        sqlx::query_scalar("select number from orphan limit 1").fetch_optional(&mut *tx).await?;
-    if any.is_some() {
+async fn reinstate(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreError> {
+    if tx.row(Sql::new(text::ORPHANS)).await?.is_some() {
         for header in headers {
-            sqlx::query("delete from orphan where hash = ?")
-                .bind(header.hash.to_vec())
-                .execute(&mut *tx)
-                .await?;
+            tx.execute(Sql::new(text::NOT_ORPHAN).with(header.hash)).await?;
         }
     }
     Ok(())
 }
 
-async fn insert_events(tx: &mut SqliteConnection, events: &[NewEvent]) -> Result<(), StoreError> {
+async fn insert_events(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreError> {
     for chunk in events.chunks(ROWS_PER_INSERT) {
-        let rows = chunk.iter().map(Columns::of).collect::<Result<Vec<_>, _>>()?;
-        let mut insert = QueryBuilder::<Sqlite>::new(
-            "insert into event (block_number, log_index, transaction_hash, address, kind, args, app, proposal_id, \
-             compose_hash, run_id, dataset_id, superseded_id) ",
-        );
-        insert.push_values(rows, |mut row, columns| {
-            let id = |word: Option<B256>| word.map(|word| word.to_vec());
-            row.push_bind(columns.block_number)
-                .push_bind(columns.log_index)
-                .push_bind(columns.event.transaction_hash.to_vec())
-                .push_bind(columns.event.address.to_vec())
-                .push_bind(columns.event.event.kind())
-                .push_bind(columns.args)
-                .push_bind(columns.keys.app.map(|app| app.to_vec()))
-                .push_bind(id(columns.keys.proposal_id))
-                .push_bind(id(columns.keys.compose_hash))
-                .push_bind(id(columns.keys.run_id))
-                .push_bind(id(columns.keys.dataset_id))
-                .push_bind(id(columns.keys.superseded_id));
-        });
-        insert.build().execute(&mut *tx).await?;
+        let mut sql = Sql::new(text::INSERT_EVENTS);
+        for (place, event) in chunk.iter().enumerate() {
+            let unreadable = |e: serde_json::Error| StoreError::Unreadable {
+                block_number: event.block_number,
+                log_index: event.log_index,
+                reason: e.to_string(),
+            };
+            let keys = event.event.keys();
+            sql.push(if place == 0 { "(" } else { ", (" });
+            sql.value(integer("block number", event.block_number)?);
+            sql.push(", ").value(integer("log index", event.log_index)?);
+            sql.push(", ").value(event.transaction_hash).push(", ").value(event.address);
+            sql.push(", ").value(event.event.kind());
+            sql.push(", ").value(event.event.args_json().map_err(unreadable)?);
+            sql.push(", ").value(keys.app);
+            for id in [keys.proposal_id, keys.compose_hash, keys.run_id, keys.dataset_id, keys.superseded_id]
+            {
+                sql.push(", ").value(id);
+            }
+            sql.push(")");
+        }
+        tx.execute(sql).await?;
     }
     Ok(())
 }
 
-struct Columns<'a> {
-    event: &'a NewEvent,
-    block_number: i64,
-    log_index: i64,
-    args: String,
-    keys: Keys,
-}
-
-impl<'a> Columns<'a> {
-    fn of(event: &'a NewEvent) -> Result<Self, StoreError> {
-        let unreadable = |e: serde_json::Error| StoreError::Unreadable {
-            block_number: event.block_number,
-            log_index: event.log_index,
-            reason: e.to_string(),
-        };
-        Ok(Self {
-            event,
-            block_number: integer("block number", event.block_number)?,
-            log_index: integer("log index", event.log_index)?,
-            args: event.event.args_json().map_err(unreadable)?,
-            keys: event.event.keys(),
-        })
-    }
-}
-
-/// Forgets headers below the window that carry no event, except one in every window as an anchor for deep
-/// reorganisations.
-async fn prune(tx: &mut SqliteConnection, head: u64) -> Result<(), StoreError> {
-    let window = integer("window", HEADER_WINDOW)?;
-    sqlx::query(
-        "delete from block where number <= ? and number > ? and number % ? <> 0
-           and not exists (select 1 from event where event.block_number = block.number)",
-    )
-    .bind(integer("block number", head.saturating_sub(HEADER_WINDOW))?)
-    // Only what the last ranges may have left behind: older headers were looked at before.
-    .bind(integer("block number", head.saturating_sub(HEADER_WINDOW * 16))?)
-    .bind(window)
-    .execute(tx)
-    .await?;
-    Ok(())
+/// Forgets headers that fell out of the window and carry no event, except one in every window as an anchor for deep
+/// reorganisations. `before` is the head that the range followed: what was out of its window was looked at then.
+async fn prune(tx: &mut Tx, before: u64, head: u64) -> Result<(), StoreError> {
+    let below = |head: u64| integer("block number", head.saturating_sub(HEADER_WINDOW));
+    let sql = Sql::new(text::PRUNE).with(below(head)?).with(below(before)? - 1);
+    tx.execute(sql.with(integer("window", HEADER_WINDOW)?)).await
 }

@@ -90,7 +90,7 @@ async fn killed_at_any_moment_it_resumes() {
     let dump = program().arg("dump").arg("--database").arg(&database).output().unwrap();
     assert!(dump.status.success());
     let dump = String::from_utf8(dump.stdout).unwrap();
-    assert_eq!(dump, dumped(&database).await);
+    assert_eq!(dump, dumped(&database.clone().into()).await);
     node.chain().max_range = None;
     assert_eq!(dump, rebuilt(&node).await);
 }
@@ -102,7 +102,6 @@ fn bad_values_name_the_flag_and_end_with_2() {
     for (flag, args) in [
         ("--rpc-url", vec!["--registry", &registry, "--database", "x"]),
         ("--registry", vec!["--rpc-url", url, "--database", "x"]),
-        ("--database", vec!["--rpc-url", url, "--registry", &registry]),
         ("--rpc-url", vec!["--rpc-url", "ftp://x", "--registry", &registry, "--database", "x"]),
         ("--registry", vec!["--rpc-url", url, "--registry", "0x12", "--database", "x"]),
         ("--listen", vec!["--rpc-url", url, "--registry", &registry, "--database", "x", "--listen", "here"]),
@@ -117,6 +116,14 @@ fn bad_values_name_the_flag_and_end_with_2() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
         assert!(message.contains(flag), "{args:?}: {message}");
     }
+}
+
+#[test]
+fn a_missing_database_is_asked_for() {
+    let args = ["--rpc-url", "http://127.0.0.1:1", "--registry", &REGISTRY.to_string()];
+    let output = program().args(args).stdin(Stdio::null()).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && message.contains("--database"), "{message}");
 }
 
 #[test]

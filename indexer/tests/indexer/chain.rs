@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use alloy::primitives::{Address, B256, LogData, U64, keccak256};
+use alloy::primitives::{Address, B256, Bloom, LogData, U64, keccak256};
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use serde_json::{Value, json};
 
@@ -73,8 +73,10 @@ impl Chain {
 
     fn header(&self, number: u64) -> Value {
         self.blocks.get(number as usize).map_or(Value::Null, |block| {
+            let mut bloom = Bloom::default();
+            block.logs.iter().for_each(|(address, log)| bloom.accrue_raw_log(*address, log.topics()));
             json!({
-                "number": U64::from(number), "hash": block.hash, "parentHash": block.parent,
+                "logsBloom": bloom, "number": U64::from(number), "hash": block.hash, "parentHash": block.parent,
                 "timestamp": U64::from(GENESIS_TIME + number), "transactions": [],
             })
         })
@@ -123,6 +125,7 @@ impl Chain {
             "eth_chainId" => Ok(json!(U64::from(CHAIN_ID))),
             "eth_getBlockByNumber" => Ok(match params[0].as_str() {
                 Some("latest") => self.header(self.tip().0),
+                Some("finalized") => self.header(self.tip().0.saturating_sub(4)),
                 Some(hex) => self.header(u64::from_str_radix(&hex[2..], 16).unwrap()),
                 None => Value::Null,
             }),
@@ -171,11 +174,17 @@ async fn rpc(
     if chain.down {
         return (StatusCode::BAD_GATEWAY, Json(Value::Null));
     }
-    let answer = match chain.answer(request["method"].as_str().unwrap(), &request["params"]) {
+    let mut one = |request: &Value| match chain
+        .answer(request["method"].as_str().unwrap(), &request["params"])
+    {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }),
         Err(message) => {
             json!({ "jsonrpc": "2.0", "id": request["id"], "error": { "code": -32000, "message": message } })
         }
+    };
+    let answer = match &request {
+        Value::Array(requests) => requests.iter().map(&mut one).collect(),
+        request => one(request),
     };
     (StatusCode::OK, Json(answer))
 }

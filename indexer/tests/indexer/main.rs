@@ -8,6 +8,7 @@ mod cohort;
 mod decision;
 mod follow;
 mod openapi;
+mod postgres;
 mod running;
 mod stream;
 mod study;

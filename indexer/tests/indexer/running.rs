@@ -1,12 +1,16 @@
 //! A running indexer with its own database.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use alloy::primitives::B256;
-use cohort_indexer::{Config, Indexer, RunError, dump::dump, store::Store};
+use cohort_indexer::{
+    Config, Indexer, RunError,
+    dump::dump,
+    store::{Database, Store},
+};
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -15,12 +19,12 @@ use crate::{chain::Node, study::REGISTRY};
 /// No test waits longer than this for the mirror to catch up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) fn config(nodes: &[&Node], database: PathBuf) -> Config {
+pub(crate) fn config(nodes: &[&Node], database: impl Into<Database>) -> Config {
     Config {
         rpc_urls: nodes.iter().map(|node| node.url.clone()).collect(),
         chain_id: None,
         registry: REGISTRY,
-        database,
+        database: database.into(),
         listen: "127.0.0.1:0".parse().unwrap(),
         console_connect: Vec::new(),
         confirmations: 2,
@@ -157,7 +161,7 @@ impl Stream {
     }
 }
 
-pub(crate) async fn dumped(database: &Path) -> String {
+pub(crate) async fn dumped(database: &Database) -> String {
     let store = Store::open_existing(database).await.unwrap();
     let mut bytes = Vec::new();
     dump(&store, &mut bytes).await.unwrap();
@@ -174,7 +178,7 @@ pub(crate) async fn rebuilt(node: &Node) -> String {
 /// The same, of whatever chain is configured.
 pub(crate) async fn rebuilt_from(config: &Config, tip: (u64, B256)) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { database: dir.path().join("rebuilt.sqlite"), ..config.clone() };
+    let config = Config { database: dir.path().join("rebuilt.sqlite").into(), ..config.clone() };
     let running = Running::start(&config).await;
     running.reaches(tip).await;
     running.stop().await.unwrap();
