@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use alloy::{
     contract::{CallBuilder, CallDecoder},
+    eips::BlockNumberOrTag,
     network::EthereumWallet,
     primitives::{Address, keccak256},
     providers::{DynProvider, Provider, ProviderBuilder},
-    rpc::types::TransactionReceipt,
+    rpc::types::{Filter, TransactionReceipt},
     signers::local::PrivateKeySigner,
+    sol_types::SolEvent,
 };
 use cohort_protocol::{
     abi::{IDstackApp, IDstackApp::IDstackAppInstance, IDstackKms},
     hpke::PublicKey,
-    ids::OwnerId,
+    ids::{ComposeHash, OwnerId},
     revert,
     root::RootStatement,
 };
@@ -92,6 +94,17 @@ impl App {
             OwnerId::from_word("owner id", word).map_or_else(|_| word.to_string(), |id| id.to_string())
         };
         Ok(listed.list.iter().map(|owner| name(owner.ownerId)).collect())
+    }
+
+    /// Has anybody approved terms for this recipe yet? `None` where the endpoint does not search that far back.
+    pub async fn is_proposed(&self, compose_hash: ComposeHash) -> Option<bool> {
+        let filter = Filter::new()
+            .address(self.address())
+            .event_signature(IDstackApp::ProposalCreated::SIGNATURE_HASH)
+            .topic2(compose_hash.0)
+            .from_block(BlockNumberOrTag::Earliest)
+            .to_block(BlockNumberOrTag::Latest);
+        self.contract.provider().get_logs(&filter).await.ok().map(|logs| !logs.is_empty())
     }
 
     /// The key to seal to: stated by the KMS, signed by the root that this contract pins, listed by the registry.

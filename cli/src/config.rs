@@ -38,6 +38,9 @@ pub struct Global {
     /// The app-compose file that the study runs.
     #[arg(long, global = true, env = "COHORT_COMPOSE")]
     compose: Option<PathBuf>,
+    /// Where verified KMS roots are remembered; without it cohort/known-roots.json under ~/.config.
+    #[arg(long, global = true, env = "COHORT_KNOWN_ROOTS")]
+    known_roots: Option<PathBuf>,
     /// Print the result as JSON on standard output.
     #[arg(long, global = true)]
     pub json: bool,
@@ -54,6 +57,7 @@ struct File {
     indexer_url: Option<reqwest::Url>,
     agent_url: Option<reqwest::Url>,
     compose: Option<PathBuf>,
+    known_roots: Option<PathBuf>,
 }
 
 /// Merged settings; what is missing is named when it is asked for.
@@ -66,6 +70,7 @@ pub struct Settings {
     indexer_url: Option<reqwest::Url>,
     agent_url: Option<reqwest::Url>,
     compose: Option<PathBuf>,
+    known_roots: Option<PathBuf>,
     /// Print JSON.
     pub json: bool,
 }
@@ -86,6 +91,7 @@ impl Settings {
             indexer_url: global.indexer_url.or(file.indexer_url),
             agent_url: global.agent_url.or(file.agent_url),
             compose: global.compose.or(file.compose),
+            known_roots: global.known_roots.or(file.known_roots),
             json: global.json,
         })
     }
@@ -131,6 +137,11 @@ impl Settings {
     /// The agent.
     pub fn agent_url(&self) -> Outcome<&reqwest::Url> {
         self.agent_url.as_ref().ok_or_else(|| missing("agent address", "--agent-url", "agent_url"))
+    }
+
+    /// Where verified KMS roots are remembered, if not in the user's configuration.
+    pub fn known_roots_if_any(&self) -> Option<&Path> {
+        self.known_roots.as_deref()
     }
 
     /// The app-compose file.

@@ -10,4 +10,5 @@ pub mod failure;
 pub mod files;
 pub mod http;
 pub mod inspect;
+pub mod root;
 pub mod seal;

@@ -54,7 +54,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Re-check a consortium's whole history from the chain alone.
     Audit(audit::AuditArgs),
-    /// Check the KMS against the chain.
+    /// Check the KMS against the chain and its own quote, and remember it.
     #[command(subcommand)]
     Kms(kms::KmsCommand),
     /// Golden values of GPUs, and their evidence checked by hand.
@@ -118,7 +118,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Run(args) => run::run(&settings, &args).await,
         Command::Verify(args) => verify::run(&settings, &args).await,
         Command::Audit(args) => audit::run(&settings, &args).await,
-        Command::Kms(command) => kms::run(&settings, &command).await,
+        Command::Kms(command) => kms::run(&settings, command).await,
         Command::Gpu(command) => gpu::run(&settings, &command),
         #[cfg(feature = "dev")]
         Command::Dev(command) => cohort_cli::dev::run(&command).await,

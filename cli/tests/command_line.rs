@@ -61,7 +61,6 @@ fn unusable_arguments_end_with_2_and_a_way_out() {
         (&["seal"][..], "--owner"),
         (&["seal", "--owner", "hospital A", "--in", "a.csv"], "--owner"),
         (&["seal", "--owner", "hospital-A", "--in", "a.csv"], "no app-compose file is given"),
-        (&["seal", "--owner", "hospital-A", "--in", "a.csv", "--offline"], "--root-file"),
         (&["inspect", "absent.tar"], "cannot read absent.tar"),
         (&["reseal", "absent.tar", "--recovery-file", "k"], "cannot read absent.tar"),
     ] {
@@ -88,6 +87,18 @@ fn root() -> RootKeys {
     RootKeys::derive(&SecretBytes::new([7; 32]), 0).unwrap()
 }
 
+/// A file of `cohort kms verify --out`.
+fn record(statement: &serde_json::Value) -> String {
+    serde_json::json!({
+        "format": "cohort-verified-root/1",
+        "statement": statement,
+        "app": APP,
+        "platform": "none",
+        "verified_at": 1_790_000_000,
+    })
+    .to_string()
+}
+
 impl Site {
     fn new() -> Self {
         let site = Self { folder: tempfile::tempdir().unwrap() };
@@ -99,7 +110,7 @@ impl Site {
         other["name"] = "second-study".into();
         site.write("second.json", other.to_string().as_bytes());
         let statement = root().statement(31337, REGISTRY.parse().unwrap()).unwrap();
-        site.write("root.json", &serde_json::to_vec(&statement).unwrap());
+        site.write("root.json", record(&serde_json::to_value(statement).unwrap()).as_bytes());
         site.write(
             "cohort.toml",
             format!("app = \"{APP}\"\nregistry = \"{REGISTRY}\"\ncompose = \"app-compose.json\"\n")
@@ -167,7 +178,8 @@ fn standard_input_and_output_carry_any_length() {
     writer.join().unwrap().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(site.opened(&output.stdout) == fs::read(site.path("big")).unwrap());
-    let report: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    let said = text(&output.stderr);
+    let report: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     assert_eq!((&report["file"], &report["sealed_bytes"]), (&"-".into(), &output.stdout.len().into()));
 }
 
@@ -228,11 +240,12 @@ fn a_wrong_owner_a_changed_root_and_another_registry_are_refused_offline() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("the saved root is of registry"));
 
-    let mut statement: serde_json::Value =
+    let mut saved: serde_json::Value =
         serde_json::from_slice(&fs::read(site.path("root.json")).unwrap()).unwrap();
+    let statement = &mut saved["statement"];
     let other = RootKeys::derive(&SecretBytes::new([8; 32]), 0).unwrap();
     statement["sealing_key"] = format!("0x{}", hex::encode(other.sealing.public_key().as_bytes())).into();
-    site.write("root.json", statement.to_string().as_bytes());
+    site.write("root.json", saved.to_string().as_bytes());
     let output = site.run(&seal);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("is not signed by"), "{}", text(&output.stderr));

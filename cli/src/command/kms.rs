@@ -1,58 +1,105 @@
-//! `cohort kms`: is this the KMS that the consortium agreed on?
+//! `cohort kms`: is this the KMS that the consortium agreed on, and where are its keys?
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
-use cohort_attestation::KmsEvidence;
-use cohort_protocol::{
-    hpke::PublicKey,
-    root::{RootAnswer, RootStatement},
-};
+use clap::{Args, Subcommand};
 
-use crate::{chain::App, config::Settings, failure::Outcome, files, http::Service};
+use crate::{
+    chain::App,
+    config::Settings,
+    failure::{Failure, Outcome},
+    files,
+    root::{self, EvidenceArgs, KnownRoots, Trust, VerifiedRoot},
+};
 
 /// `cohort kms …`
 #[derive(Debug, Subcommand)]
 pub enum KmsCommand {
-    /// Checks the KMS's root against the contract and the registry.
-    Verify {
-        /// Save the checked statement, for sealing offline.
-        #[arg(long)]
-        out: Option<PathBuf>,
-    },
+    /// Check the KMS's root against contract, registry and the quote of its machine, and remember it.
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `cohort kms verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Write the verified root to this new file, for sealing offline.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Take a root that is not the remembered one, after all checks.
+    #[arg(long)]
+    accept_change: bool,
+    /// DCAP collateral (JSON) to judge the quote by, instead of what the KMS gives with it.
+    #[arg(long)]
+    collateral: Option<PathBuf>,
+    #[command(flatten)]
+    evidence: EvidenceArgs,
 }
 
 /// Runs one of them.
-pub async fn run(settings: &Settings, command: &KmsCommand) -> Outcome {
-    let KmsCommand::Verify { out } = command;
-    let app = App::connect(settings).await?;
-    let (statement, _) = authenticated_root(settings, &app).await?;
-    if let Some(out) = out {
-        files::write_json(out, &statement)?;
+pub async fn run(settings: &Settings, command: KmsCommand) -> Outcome {
+    let KmsCommand::Verify(args) = command;
+    if let Some(out) = &args.out {
+        files::refuse_existing(out)?;
     }
-    if settings.json {
-        println!(
-            "{}",
-            serde_json::json!({ "epoch": statement.epoch, "root": statement.root, "key_id": statement.key_id() })
-        );
-    } else {
-        println!(
-            "root {} (epoch {}): signed statement, pinned by {}, listed by {}",
-            statement.root,
-            statement.epoch,
-            app.address(),
-            statement.registry
-        );
-        println!("sealing key {} (SHA-256)", statement.key_id());
+    let app = App::connect(settings).await?;
+    let known = KnownRoots::of(settings)?;
+    let stated = root::stated(settings, &app).await?;
+    let statement = &stated.answer.statement;
+    let before = known.find(statement.chain_id, statement.registry)?;
+    let trust = Trust::new(args.evidence, args.collateral);
+    let mut verified = root::verify_machine(&app, &stated.answer, &trust).await?;
+    let same = before.as_ref().is_none_or(|record| record.same_root(statement));
+    verified.report.check("remembered root", same || args.accept_change, remembered(before.as_ref(), same));
+    print(settings, &verified.report, &verified.record)?;
+    let failures = verified.report.failures();
+    match &before {
+        Some(record) if !same && !args.accept_change && failures == 1 => {
+            return Err(root::changed(record, statement));
+        }
+        _ if failures > 0 => {
+            return Err(Failure::refused(
+                format!("{failures} of {} checks failed", verified.report.checks.len()),
+                "do not seal to this KMS; tell the consortium",
+            ));
+        }
+        _ => {}
+    }
+    known.remember(&verified.record)?;
+    if let Some(out) = &args.out {
+        files::write_json(out, &verified.record)?;
+    }
+    if !settings.json {
+        println!("remembered in {}", known.path().display());
     }
     Ok(())
 }
 
-/// Asks the KMS for its root and checks it against the chain.
-pub async fn authenticated_root(settings: &Settings, app: &App) -> Outcome<(RootStatement, PublicKey)> {
-    let service = Service::new("the KMS", settings.kms_url()?)?;
-    let answer: RootAnswer<KmsEvidence> = service.get("v1/root").await?.ready("the KMS")?;
-    let statement = answer.statement;
-    let key = app.authenticate_root(settings.registry()?, &statement).await?;
-    Ok((statement, key))
+fn remembered(before: Option<&VerifiedRoot>, same: bool) -> String {
+    match before {
+        None => "none was; this one is from now on".into(),
+        Some(record) if same => format!("it is the one of {}", record.day()),
+        Some(record) => {
+            let was = &record.statement;
+            format!("it was {}, epoch {}, key {}, on {}", was.root, was.epoch, was.key_id(), record.day())
+        }
+    }
+}
+
+fn print(settings: &Settings, report: &crate::command::verify::Report, record: &VerifiedRoot) -> Outcome {
+    if settings.json {
+        let statement = &record.statement;
+        let value = serde_json::json!({
+            "verified": report.failures() == 0,
+            "epoch": statement.epoch,
+            "root": statement.root,
+            "key_id": statement.key_id(),
+            "platform": record.platform,
+            "machine": record.machine,
+            "checks": report.checks,
+        });
+        println!("{value}");
+        return Ok(());
+    }
+    report.print_lines();
+    Ok(())
 }

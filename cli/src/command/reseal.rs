@@ -8,7 +8,7 @@ use cohort_protocol::{
     sealed::{ResealPart, ResealTarget},
 };
 
-use super::seal::{Target, forbid_core_dumps, print_report, recipe_of};
+use super::seal::{RootArgs, Target, forbid_core_dumps, print_report, recipe_of};
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
@@ -35,12 +35,8 @@ pub struct ResealArgs {
     /// Another name of the owner; without it the sealed file's.
     #[arg(long)]
     owner: Option<OwnerId>,
-    /// A statement that `cohort kms verify --out` checked and saved, instead of asking the KMS.
-    #[arg(long)]
-    root_file: Option<PathBuf>,
-    /// Ask neither chain nor KMS: seal to the root of --root-file as it was verified when it was saved.
-    #[arg(long, requires = "root_file")]
-    offline: bool,
+    #[command(flatten)]
+    root: RootArgs,
 }
 
 /// Reseals.
@@ -49,16 +45,15 @@ pub async fn run(settings: &Settings, args: ResealArgs) -> Outcome {
     let owner = args.owner.clone().unwrap_or_else(|| old.owner().clone());
     let compose_hash = recipe_of(settings, &owner)?.compose_hash();
     forbid_core_dumps()?;
-    let Target { chain_id, app, statement, root_key } =
-        Target::find(settings, &owner, args.root_file.as_deref(), args.offline).await?;
     let mut place = match &args.out {
         Some(path) if path.as_os_str() == "-" => Place::standard_output().map_err(Failure::from)?,
         Some(path) => Place::File(path.clone()),
         None => Place::File(default_output(&args, compose_hash)),
     };
+    let Target { chain_id, app, root_epoch, root_key } =
+        Target::find(settings, &owner, compose_hash, args.root).await?;
     let to_stdout = matches!(place, Place::Stream(_));
     let part = if args.head { ResealPart::Head } else { ResealPart::Whole };
-    let root_epoch = statement.epoch;
     let target = ResealTarget { chain_id, app, compose_hash, owner, root_epoch, root: root_key };
     let input = ResealInput { file: args.file, recovery: args.recovery_file, target, part };
     let work = move || reseal::reseal_file(&input, &mut place, &Interrupt::listen());

@@ -1,21 +1,23 @@
 //! `cohort seal`: encrypts a dataset at its source, for exactly one recipe.
 
-use std::{
-    fmt::Display,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Display, path::PathBuf};
 
 use alloy::primitives::Address;
 use clap::Args;
-use cohort_protocol::{compose::AppCompose, hpke::PublicKey, ids::OwnerId, root::RootStatement};
+use cohort_protocol::{
+    compose::AppCompose,
+    hpke::PublicKey,
+    ids::{ComposeHash, OwnerId},
+    root::RootStatement,
+};
 use serde::Serialize;
 
-use super::{kms, terms};
+use super::terms;
 use crate::{
     chain::App,
     config::Settings,
     failure::{Failure, Outcome},
-    files,
+    root::{self, EvidenceArgs, KnownRoots, Trust, VerifiedRoot},
     seal::{self, SealInput},
 };
 
@@ -34,12 +36,8 @@ pub struct SealArgs {
     /// Keep rows and schema out of the public envelope.
     #[arg(long)]
     no_metadata: bool,
-    /// A statement that `cohort kms verify --out` checked and saved, instead of asking the KMS.
-    #[arg(long)]
-    root_file: Option<PathBuf>,
-    /// Ask neither chain nor KMS: seal to the root of --root-file as it was verified when it was saved.
-    #[arg(long, requires = "root_file")]
-    offline: bool,
+    #[command(flatten)]
+    root: RootArgs,
     /// Keep the data key in this new file (mode 0600), for `cohort reseal`. With it and the sealed file anybody has
     /// the data: keep it where the data is kept.
     #[arg(long)]
@@ -51,8 +49,8 @@ pub async fn run(settings: &Settings, args: SealArgs) -> Outcome {
     let compose = recipe_of(settings, &args.owner)?;
     forbid_core_dumps()?;
     let to_stdout = args.out.as_ref().is_some_and(|out| out.as_os_str() == "-");
-    let Target { chain_id, app, statement, root_key } =
-        Target::find(settings, &args.owner, args.root_file.as_deref(), args.offline).await?;
+    let Target { chain_id, app, root_epoch, root_key } =
+        Target::find(settings, &args.owner, compose.compose_hash(), args.root).await?;
     let input = SealInput {
         owner: args.owner,
         input: args.input,
@@ -60,7 +58,7 @@ pub async fn run(settings: &Settings, args: SealArgs) -> Outcome {
         chain_id,
         app,
         compose_hash: compose.compose_hash(),
-        root_epoch: statement.epoch,
+        root_epoch,
         root_key,
         no_metadata: args.no_metadata,
         recovery: args.recovery_file,
@@ -106,49 +104,90 @@ pub(super) fn forbid_core_dumps() -> Outcome {
 pub(super) struct Target {
     pub(super) chain_id: u64,
     pub(super) app: Address,
-    pub(super) statement: RootStatement,
+    pub(super) root_epoch: u32,
     pub(super) root_key: PublicKey,
 }
 
+/// Which root is sealed to, and how much of it is asked for again.
+#[derive(Debug, Args)]
+pub(super) struct RootArgs {
+    /// A root that `cohort kms verify --out` verified and saved, instead of asking the KMS.
+    #[arg(long)]
+    root_file: Option<PathBuf>,
+    /// Ask neither chain nor KMS: seal to the root of --root-file, or the remembered one, as it was verified then.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    evidence: EvidenceArgs,
+}
+
 impl Target {
-    /// From chain and KMS; from chain and saved statement; or, offline, from the saved statement and the settings.
+    /// From chain and KMS; from chain and saved root; or, offline, from the saved or remembered root and the settings.
     pub(super) async fn find(
         settings: &Settings,
         owner: &OwnerId,
-        root_file: Option<&Path>,
-        offline: bool,
+        compose_hash: ComposeHash,
+        args: RootArgs,
     ) -> Outcome<Self> {
-        let saved = root_file
-            .map(|path| files::read_json::<RootStatement>(path, "a KMS root statement"))
-            .transpose()?;
-        if let (true, Some(statement)) = (offline, &saved) {
-            return Self::offline(settings, statement.clone());
+        let saved = args.root_file.as_deref().map(VerifiedRoot::read).transpose()?;
+        if args.offline {
+            return Self::offline(settings, saved);
         }
         let app = App::connect(settings).await?;
         app.owner(owner).await?;
-        let (statement, root_key) = match saved {
-            None => kms::authenticated_root(settings, &app).await?,
-            Some(statement) => {
-                let key = app.authenticate_root(settings.registry()?, &statement).await?;
-                (statement, key)
+        let (root, root_key) = match saved {
+            None => root::to_seal_to(settings, &app, &Trust::new(args.evidence, None)).await?,
+            Some(root) => {
+                root.key_for(settings.registry()?, app.address())?;
+                let key = app.authenticate_root(settings.registry()?, &root.statement).await?;
+                let known = KnownRoots::of(settings)?.find(app.chain_id, settings.registry()?)?;
+                if let Some(known) = known.filter(|known| !known.same_root(&root.statement)) {
+                    return Err(root::changed(&known, &root.statement));
+                }
+                (root, key)
             }
         };
-        Ok(Self { chain_id: app.chain_id, app: app.address(), statement, root_key })
+        if app.is_proposed(compose_hash).await == Some(false) {
+            eprintln!(
+                "warning: nobody has proposed the recipe {compose_hash} on chain yet: until its owners approve it, \
+                 nothing opens this file; compare it with theirs: cohort recipe hash"
+            );
+        }
+        let root_epoch = root.statement.epoch;
+        Ok(Self { chain_id: app.chain_id, app: app.address(), root_epoch, root_key })
     }
 
-    /// The statement's own signature, and that it is of the registry in the settings; the chain was asked when it was
-    /// saved.
-    fn offline(settings: &Settings, statement: RootStatement) -> Outcome<Self> {
-        let hint = "save it again where there is a network: cohort kms verify --out FILE";
-        let root_key = statement.verify().map_err(|error| Failure::refused(error, hint))?;
-        let registry = settings.registry()?;
-        if statement.registry != registry {
-            return Err(Failure::refused(
-                format!("the saved root is of registry {}, this study's is {registry}", statement.registry),
-                hint,
-            ));
-        }
-        let app = settings.app()?;
-        Ok(Self { chain_id: statement.chain_id, app, statement, root_key })
+    /// The record's own signature, and that it is of the registry and contract in the settings; the chain was asked
+    /// when it was verified.
+    fn offline(settings: &Settings, saved: Option<VerifiedRoot>) -> Outcome<Self> {
+        let (registry, app) = (settings.registry()?, settings.app()?);
+        let root = saved.map_or_else(|| remembered(settings, registry), Ok)?;
+        let root_key = root.key_for(registry, app)?;
+        eprintln!(
+            "note: offline: KMS root {} (epoch {}, {}) as verified on {}; whether it was retired since is not asked",
+            root.statement.root,
+            root.statement.epoch,
+            root.platform.in_words(),
+            root.day()
+        );
+        let RootStatement { chain_id, epoch: root_epoch, .. } = root.statement;
+        Ok(Self { chain_id, app, root_epoch, root_key })
+    }
+}
+
+/// The one remembered root of a registry; offline nobody says which chain is meant.
+fn remembered(settings: &Settings, registry: Address) -> Outcome<VerifiedRoot> {
+    let known = KnownRoots::of(settings)?;
+    let mut roots = known.of_registry(registry)?;
+    match (roots.pop(), roots.len()) {
+        (Some(root), 0) => Ok(root),
+        (None, _) => Err(Failure::input(
+            format!("no KMS root of registry {registry} is remembered in {}", known.path().display()),
+            "where there is a network: cohort kms verify; or give --root-file FILE",
+        )),
+        _ => Err(Failure::input(
+            format!("roots of registry {registry} on several chains are remembered"),
+            "give --root-file FILE",
+        )),
     }
 }

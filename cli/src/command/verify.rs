@@ -79,8 +79,26 @@ impl Report {
         self.checks.push(Check { name, verdict: Verdict::Skipped, detail: detail.into() });
     }
 
-    fn failures(&self) -> usize {
+    /// How many checks failed.
+    pub fn failures(&self) -> usize {
         self.checks.iter().filter(|check| check.verdict == Verdict::Failed).count()
+    }
+
+    /// The first that failed.
+    pub fn first_failure(&self) -> Option<&Check> {
+        self.checks.iter().find(|check| check.verdict == Verdict::Failed)
+    }
+
+    /// Prints it on standard output.
+    pub fn print_lines(&self) {
+        for check in &self.checks {
+            let mark = match check.verdict {
+                Verdict::Ok => "ok  ",
+                Verdict::Failed => "FAIL",
+                Verdict::Skipped => "skip",
+            };
+            println!("{mark}  {:<18} {}", check.name, check.detail);
+        }
     }
 }
 
@@ -332,14 +350,7 @@ fn print(settings: &Settings, result: &RunResult, report: &Report, anchored: boo
             serde_json::json!({ "verified": failures == 0 && anchored, "skipped": skipped, "checks": report.checks })
         );
     } else {
-        for check in &report.checks {
-            let mark = match check.verdict {
-                Verdict::Ok => "ok  ",
-                Verdict::Failed => "FAIL",
-                Verdict::Skipped => "skip",
-            };
-            println!("{mark}  {:<18} {}", check.name, check.detail);
-        }
+        report.print_lines();
     }
     if failures > 0 {
         return Err(Failure::refused(

@@ -343,7 +343,7 @@ impl Stack {
             if value.is_empty() { String::new() } else { format!("{key} = {value:?}\n") }
         };
         let text = format!(
-            "rpc_urls = [{:?}]\nregistry = \"{}\"\napp = \"{}\"\ncompose = {:?}\n{}{}{}",
+            "rpc_urls = [{:?}]\nregistry = \"{}\"\napp = \"{}\"\ncompose = {:?}\nknown_roots = \"known-roots.json\"\n{}{}{}",
             self.rpc_url,
             self.registry,
             self.app,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     os::{fd::AsFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -52,7 +52,7 @@ impl Place {
             Self::File(path) => folder_of(path).to_owned(),
             Self::Stream(_) => std::env::temp_dir(),
         };
-        fs::create_dir_all(&folder)
+        make_folder(&folder)
             .and_then(|()| tempfile::tempfile_in(&folder))
             .map_err(|source| SealFileError::Write { path: folder, source })
     }
@@ -77,7 +77,7 @@ impl Place {
         };
         let failed = |source| SealFileError::Write { path: path.clone(), source };
         let folder = folder_of(path);
-        fs::create_dir_all(folder).map_err(failed)?;
+        make_folder(folder).map_err(failed)?;
         let mut temporary =
             tempfile::Builder::new().prefix(".cohort-seal-").tempfile_in(folder).map_err(failed)?;
         let written = write(temporary.as_file_mut())?;
@@ -88,13 +88,21 @@ impl Place {
         }
         keep()?;
         temporary.persist_noclobber(&*path).map_err(|error| match error.error.kind() {
-            std::io::ErrorKind::AlreadyExists => SealFileError::Exists { path: path.clone() },
+            io::ErrorKind::AlreadyExists => SealFileError::Exists { path: path.clone() },
             _ => failed(error.error),
         })?;
         // The name is durable only once the folder is.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(written)
     }
+}
+
+/// A file in the folder's place is no folder; the system's own word for it, "file exists", would mislead.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => io::Error::from(rustix::io::Errno::NOTDIR),
+        _ => error,
+    })
 }
 
 pub(super) fn folder_of(path: &Path) -> &Path {

@@ -92,7 +92,14 @@ async fn sealing(stack: &Stack) {
     let root: Value = reqwest::get(format!("{}/v1/root", stack.kms_url)).await.unwrap().json().await.unwrap();
     let mut other = root["statement"].clone();
     other["root"] = Value::String("0x0000000000000000000000000000000000000001".to_owned());
-    fs::write(stack.path("other-root.json"), other.to_string()).unwrap();
+    let record = serde_json::json!({
+        "format": "cohort-verified-root/1",
+        "statement": other,
+        "app": stack.app,
+        "platform": "development",
+        "verified_at": 1_790_000_000,
+    });
+    fs::write(stack.path("other-root.json"), record.to_string()).unwrap();
     fails(
         stack,
         &[
