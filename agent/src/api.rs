@@ -5,14 +5,17 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, State, rejection::JsonRejection},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use cohort_protocol::{ids::RunId, release::Refusal};
 use serde_json::json;
 
-use crate::run::{Agent, RunBody, RunError, RunState, Stage};
+use crate::{
+    machine::Machine,
+    run::{Agent, RunBody, RunError, RunState, Stage},
+};
 
 /// Requests larger than this are refused.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -81,14 +84,17 @@ impl From<JsonRejection> for Refused {
 
 type Body = Result<Json<RunBody>, JsonRejection>;
 
-async fn attestation(State(agent): State<Arc<Agent>>) -> Json<serde_json::Value> {
-    Json(json!({
+/// Public facts, which the console shows from wherever it is served.
+async fn attestation(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
+    let facts = Json(json!({
         "app": agent.chain().app(),
         "chain_id": agent.chain().chain_id(),
         "compose_hash": agent.compose_hash(),
         "receipt_key": agent.receipt_key(),
         "gas_account": agent.chain().gas_account(),
-    }))
+        "machine": Machine::now(),
+    }));
+    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], facts)
 }
 
 async fn preflight(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, Refused> {

@@ -8,5 +8,6 @@ pub mod chain;
 pub mod compute;
 pub mod guest;
 pub mod kms;
+pub mod machine;
 pub mod run;
 pub mod store;

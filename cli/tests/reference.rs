@@ -4,7 +4,8 @@
 
 use std::{fmt::Write as _, path::Path, process::Command};
 
-const HEAD: &str = "# `cohort`: every command\n\nGenerated from `--help`; `docs/cli.md` is the introduction.\n";
+const HEAD: &str =
+    "# `cohort`: every command\n\nGenerated from `--help`; `docs/cli.md` is the introduction.\n";
 
 /// What `cohort ARGS --help` prints, whatever the environment of the test says.
 fn help(args: &[&str]) -> String {

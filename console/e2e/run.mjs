@@ -68,7 +68,7 @@ async function main() {
   cleanup.push(study.stop);
   const line = await cable(study.rpc);
   cleanup.push(line.close);
-  const mirror = await indexer(line.url, study.registry, study.folder);
+  const mirror = await indexer(line.url, study.registry, study.folder, [line.url, study.agent]);
   cleanup.push(mirror.stop);
   const site = await serve(mirror.url, "/hospital/cohort/");
   cleanup.push(site.close);
@@ -81,7 +81,7 @@ async function main() {
   const foreign = [];
   page.on("pageerror", (error) => faults.push(error.message));
   page.on("console", (message) => message.type() === "error" && /Content Security Policy|Refused/.test(message.text()) && faults.push(message.text()));
-  page.on("request", (request) => !request.url().startsWith(site.url) && !/^(data|blob):/.test(request.url()) && foreign.push(request.url()));
+  page.on("request", (request) => ![site.url, line.url, study.agent].some((known) => request.url().startsWith(known)) && !/^(data|blob):/.test(request.url()) && foreign.push(request.url()));
   page.setDefaultTimeout(15_000);
   const see = (text) => page.getByText(text, { exact: false }).first().waitFor();
   const button = (name, options = {}) => page.getByRole("button", { name, ...options });
@@ -109,6 +109,7 @@ async function main() {
     await card("Data topology").waitFor();
     await within("Quorum", "hospital-C");
     await see("hospital-D moved to another account");
+    await card("Data topology").getByText(/CPUs, \d+ GPUs/).first().waitFor({ state: "attached" }); // from the agent itself
     await axe(page, "study");
     await page.locator(".tiles a").first().click();
     await see("HKDF(kms, app, compose, owner)");
@@ -247,6 +248,8 @@ async function main() {
     await give(page.locator("main"), file("result.json", result));
     await see("The file agrees with itself");
     await axe(page, "verification");
+    await button(/^Ask through http/).click();
+    await page.getByText("Verified", { exact: true }).waitFor();
     await choose(page.locator(".ask"));
     await button("Ask through Test wallet").click();
     await page.getByText("Verified", { exact: true }).waitFor();

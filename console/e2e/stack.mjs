@@ -34,9 +34,9 @@ export async function stack() {
     if (!text.includes("next, in another terminal")) return null;
     const folder = /^ {2}cd (\S+)$/m.exec(text)?.[1];
     const url = (name) => new RegExp(`^ {2}${name} +(http\\S+)$`, "m").exec(text)?.[1];
-    return folder && { folder, rpc: url("chain") };
+    return folder && { folder, rpc: url("chain"), agent: url("agent") };
   });
-  const { folder, rpc } = await demo.found;
+  const { folder, rpc, agent } = await demo.found;
   const config = readFileSync(join(folder, "cohort.toml"), "utf8");
   const setting = (name) => new RegExp(`^${name} = "([^"]+)"$`, "m").exec(config)?.[1];
   const key = (name) => {
@@ -46,6 +46,7 @@ export async function stack() {
   return {
     folder,
     rpc,
+    agent,
     app: setting("app").toLowerCase(),
     registry: setting("registry"),
     key,
@@ -63,8 +64,8 @@ export async function stack() {
 }
 
 /** An indexer of its own, so that it can be cut off from the chain. */
-export async function indexer(rpc, registry, folder) {
-  const args = ["--rpc-url", rpc, "--registry", registry, "--database", join(folder, "console.sqlite"), "--listen", "127.0.0.1:0", "--max-lag", "3"];
+export async function indexer(rpc, registry, folder, connections) {
+  const args = ["--rpc-url", rpc, "--registry", registry, "--database", join(folder, "console.sqlite"), "--listen", "127.0.0.1:0", "--max-lag", "3", "--console-connect", connections.map((url) => url.replace(/\/$/, "")).join()];
   const child = started("cohort-indexer", join(PROGRAMS, "cohort-indexer"), args, {}, (text) => /listening (http\S+)/.exec(text)?.[1]);
   return { url: await child.found, stop: child.stop };
 }

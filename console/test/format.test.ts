@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { canonical, FormatError, parseJson } from "../src/format/json";
 import { epsilon, epsilonText } from "../src/format/loss";
 import { parseCompose } from "../src/format/recipe";
-import { parseTerms, proposalId, termsJson } from "../src/format/terms";
+import { idList, parseTerms, proposalId, termsJson } from "../src/format/terms";
 import { sha256Hex } from "../src/format/hash";
 
 const file = (path: string) => new Uint8Array(readFileSync(new URL(`../../test/${path}`, import.meta.url)));
@@ -91,6 +91,13 @@ describe("the compose file", () => {
 });
 
 describe("terms", () => {
+  it("limit machines and images by the hash of an ordered list", () => {
+    const vector = JSON.parse(new TextDecoder().decode(file("vectors/terms/id-list.json")));
+    expect(idList(vector.ids)).toBe(vector.hash);
+    expect(idList([...vector.ids].reverse())).toBe(vector.hash);
+    expect(idList([])).toBe(`0x${"0".repeat(64)}`);
+  });
+
   const vector = JSON.parse(new TextDecoder().decode(file("vectors/eip712/terms.json")));
 
   it("in JSON give the proposal id", () => {

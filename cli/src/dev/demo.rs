@@ -36,6 +36,9 @@ pub(super) async fn run(project: &Path, keep: bool) -> Outcome {
     let mut stack = Stack::deploy(Options { project, folder, programs }).await?;
     let outcome = study(&mut stack, &mut transcript).await;
     if outcome.is_ok() && keep {
+        // Anew, so that its console knows the agent.
+        stack.indexer = None;
+        stack.start_indexer().await?;
         keep_running(&stack).await;
     }
     stack.stop();
@@ -266,7 +269,7 @@ fn slash(url: &str) -> String {
 async fn keep_running(stack: &Stack) {
     println!("\nstill running, until Ctrl-C:");
     println!("  chain    {}", stack.rpc_url);
-    println!("  indexer  {}", stack.indexer_url);
+    println!("  indexer  {}  (the console, in a browser)", stack.indexer_url);
     println!("  kms      {}", stack.kms_url);
     println!("  agent    {}", stack.agent_url);
     println!("next, in another terminal:");

@@ -369,7 +369,7 @@ impl Stack {
 
     /// Starts the indexer.
     pub async fn start_indexer(&mut self) -> Outcome {
-        let args = [
+        let mut args = vec![
             "--rpc-url".into(),
             self.rpc_url.clone(),
             "--registry".into(),
@@ -381,6 +381,10 @@ impl Stack {
             "--confirmations".into(),
             CONFIRMATIONS.to_string(),
         ];
+        // The console may ask the chain, and the agent once that is known.
+        for url in [&self.rpc_url, &self.agent_url].into_iter().filter(|url| !url.is_empty()) {
+            args.extend(["--console-connect".into(), url.trim_end_matches('/').to_owned()]);
+        }
         let mut process =
             Process::start("indexer", &self.program("cohort-indexer"), args, &self.path("logs"))?;
         self.indexer_url = process.ready("listening ").await?;

@@ -10,12 +10,14 @@ export interface Live {
   confirmed: Position | null;
   chainId: number | null;
   lagSeconds: number | null;
+  /** Origins that the operator vouches for: RPC endpoints and agents. */
+  connect: string[];
   /** Grows whenever pages should load anew. */
   change: number;
 }
 
 export const live = store<Live>({
-  state: "connecting", head: null, confirmed: null, chainId: null, lagSeconds: null, change: 0,
+  state: "connecting", head: null, confirmed: null, chainId: null, lagSeconds: null, connect: [], change: 0,
 });
 
 /** Milliseconds between two questions whether the mirror keeps up. */
@@ -65,7 +67,11 @@ async function ask(): Promise<void> {
     const last = live.get();
     const back = last.state === "offline" ? 1 : 0;
     live.set({
-      ...last, state: status.synced ? "live" : "behind", lagSeconds: status.lag_seconds, change: last.change + back,
+      ...last,
+      state: status.synced ? "live" : "behind",
+      lagSeconds: status.lag_seconds,
+      connect: `${status.console_connect}` === `${last.connect}` ? last.connect : status.console_connect,
+      change: last.change + back,
     });
     moved(status);
     if (!stream) listen(status.head);

@@ -14,6 +14,6 @@ export type Run = Schemas["Run"];
 export type Event = Schemas["Recorded_AppEvent"];
 export type Status = Schemas["Answer_Status"];
 export type Head = Schemas["Head"];
-export type Registry = Schemas["Registry"];
+export type Kms = Schemas["Answer_Kms"];
 export type Cohort = Schemas["Cohort"];
 export type Met = Schemas["Met"];

@@ -1,7 +1,7 @@
 // Terms in JSON (docs/spec/typed-data.md) and as the EIP-712 message that owners sign.
-import type { Hex } from "viem";
+import { concat, keccak256, type Hex } from "viem";
 import { types } from "../generated/contract";
-import { hash } from "./hex";
+import { hash, ZERO_HASH } from "./hex";
 import { integer, members, type Json, type JsonObject } from "./json";
 import { decimal, epsilon, epsilonText } from "./loss";
 import { structHash, type Terms } from "./typed";
@@ -33,6 +33,10 @@ export function termsJson(terms: Terms): JsonObject {
     types.Terms.map(({ name }) => [snake(name), write(name, (terms as Record<string, Hex | bigint>)[name] as Hex)]),
   );
 }
+
+/** `devices` and `systems`: keccak256 over the ids in ascending order, joined; zero for no limit. */
+export const idList = (ids: readonly Hex[]): Hex =>
+  ids.length ? keccak256(concat([...new Set(ids.map((id) => id.toLowerCase() as Hex))].sort())) : ZERO_HASH;
 
 /** The EIP-712 struct hash, which is the proposal's identity. */
 export const proposalId = (terms: Terms): Hex => structHash("Terms", terms);

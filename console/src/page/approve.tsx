@@ -2,10 +2,10 @@
 import { useMemo } from "preact/hooks";
 import type { Hex as HexValue } from "viem";
 import { all, ApiError, apiUrl, get, useLoaded } from "../api/client";
-import type { AppState, Proposal } from "../api/types";
+import type { AppState, Kms, Proposal } from "../api/types";
 import { termsFromLink } from "../format/link";
 import { epsilonText } from "../format/loss";
-import { parseTerms, termsJson } from "../format/terms";
+import { idList, parseTerms, termsJson } from "../format/terms";
 import type { Terms } from "../format/typed";
 import { ZERO_HASH } from "../format/hex";
 import { t, tAny } from "../i18n";
@@ -26,19 +26,22 @@ interface Loaded {
   proposal: Proposal | null;
   proposals: Proposal[];
   chainId: number;
+  /** mr_system of the images that the registry lists. */
+  systems: HexValue[];
 }
 
 async function load(app: string, id: string): Promise<Loaded> {
   const path = `v1/apps/${app}`;
-  const [state, proposal, proposals] = await Promise.all([
+  const [state, proposal, proposals, registry] = await Promise.all([
     get<AppState & { chain_id: number }>(path),
     get<Proposal>(`${path}/proposals/${id}`).catch((error: unknown) => {
       if (error instanceof ApiError && error.code === "proposal_unknown") return null;
       throw error;
     }),
     all<Proposal>(`${path}/proposals`, "proposals"),
+    get<Kms>("v1/kms"),
   ]);
-  return { app: state, proposal, proposals, chainId: state.chain_id };
+  return { app: state, proposal, proposals, chainId: state.chain_id, systems: registry.kms.agent_systems };
 }
 
 /** The terms on chain, or those in the link. */
@@ -150,7 +153,6 @@ function NoTerms(props: { problem: string | null }) {
 
 function TermsCard(props: Loaded & { id: HexValue; terms: Terms }) {
   const { app, terms, proposal } = props;
-  const systems = (terms as Terms & { systems?: HexValue }).systems;
   return (
     <Card title={t("terms")} note={proposal && <a href={apiUrl(`v1/apps/${app.app}/proposals/${props.id}`)}>{t("record")}</a>}>
       <div class="cost">
@@ -163,7 +165,7 @@ function TermsCard(props: Loaded & { id: HexValue; terms: Terms }) {
           [t("terms.expiry"), <span title={utc(Number(terms.expiry))}>{date(Number(terms.expiry))}</span>],
           [t("terms.delta"), <span class="num">{terms.deltaPerRun === 0n ? "0" : `${terms.deltaPerRun}e-18`}</span>],
           [t("terms.devices"), terms.devices === ZERO_HASH ? t("terms.any_device") : <Hex value={terms.devices} ends={6} label={t("terms.devices")} />],
-          systems === undefined ? null : [t("terms.systems"), systems === ZERO_HASH ? t("terms.any_system") : <Hex value={systems} ends={6} label={t("terms.systems")} />],
+          [t("terms.systems"), <Systems {...props} />],
           [t("compose_hash"), <Hex value={terms.composeHash} ends={6} label={t("compose_hash")} />],
           [t("proposal"), <Hex value={props.id} ends={6} label={t("proposal")} />],
           [t("contract"), <Hex value={app.app} label={t("contract")} />],
@@ -173,6 +175,20 @@ function TermsCard(props: Loaded & { id: HexValue; terms: Terms }) {
         ]}
       />
     </Card>
+  );
+}
+
+/** Which images: by name where the hash is that of one, or of all, that the registry lists. */
+function Systems(props: { terms: Terms; systems: HexValue[] }) {
+  const { terms, systems } = props;
+  if (terms.systems === ZERO_HASH) return <>{t("terms.any_system")}</>;
+  const named = [...systems.map((id) => [id]), systems].find((ids) => idList(ids) === terms.systems);
+  if (!named) return <>{t("terms.system_list")} <Hex value={terms.systems} ends={6} label={t("terms.systems")} /></>;
+  return (
+    <>
+      {t("terms.system_only", { count: named.length })}
+      <ul class="lines">{named.map((id) => <li key={id}><Hex value={id} ends={6} label="mr_system" /></li>)}</ul>
+    </>
   );
 }
 

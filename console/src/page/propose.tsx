@@ -2,11 +2,11 @@
 import { useState } from "preact/hooks";
 import type { Hex as HexValue } from "viem";
 import { get, useLoaded } from "../api/client";
-import type { AppState } from "../api/types";
+import type { AppState, Kms } from "../api/types";
 import { ZERO_HASH } from "../format/hex";
 import { termsToLink } from "../format/link";
 import { epsilonText } from "../format/loss";
-import { proposalId, termsJson } from "../format/terms";
+import { idList, proposalId, termsJson } from "../format/terms";
 import type { Terms } from "../format/typed";
 import { t } from "../i18n";
 import { link } from "../route";
@@ -28,6 +28,8 @@ function Propose(props: { app: AppState }) {
   const given = useCompose(null, null);
   const [days, setDays] = useState(30);
   const [round, setRound] = useState(0);
+  const [systems, limit] = useState<HexValue[]>([]);
+  const registry = useLoaded("kms", () => get<Kms>("v1/kms"));
   const [start] = useState(() => Math.floor(Date.now() / 1000));
   const recipe = given.compose?.recipe;
   const strangers = given.compose?.owners.filter((name) => !app.owners.some(({ owner }) => owner === name)) ?? [];
@@ -56,6 +58,16 @@ function Propose(props: { app: AppState }) {
                 <span>{t("propose.round")}</span>
                 <input type="number" min={0} max={4294967295} value={round} onInput={(event) => setRound(Number(event.currentTarget.value))} />
               </label>
+              <fieldset>
+                <legend>{t("propose.systems")}</legend>
+                {registry.value?.kms.agent_systems.map((id) => (
+                  <label key={id} class="check">
+                    <input type="checkbox" checked={systems.includes(id)} onChange={() => limit(systems.includes(id) ? systems.filter((it) => it !== id) : [...systems, id])} />
+                    <span class="mono">{id.slice(0, 18)}{"\u2026"}</span>
+                  </label>
+                ))}
+                <p class="quiet small">{t("propose.systems_text")}</p>
+              </fieldset>
               <Ready app={app} terms={made()} />
             </>
           )}
@@ -77,10 +89,10 @@ function Propose(props: { app: AppState }) {
       deltaBudget: 0n,
       expiry: BigInt(start + Math.min(400, Math.max(1, Math.floor(days) || 1)) * DAY),
       devices: ZERO_HASH,
-      systems: ZERO_HASH,
+      systems: idList(systems),
       era: BigInt(app.era),
       round: BigInt(Math.max(0, Math.floor(round) || 0)),
-    } as Terms;
+    };
   }
 }
 

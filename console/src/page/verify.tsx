@@ -1,5 +1,6 @@
 // A result file, re-checked in this browser.
 import { useState } from "preact/hooks";
+import { useEndpoints } from "../api/origins";
 import { endpoint, troubleOf, type Trouble } from "../chain/provider";
 import { parseResult, type ResultFile } from "../format/result";
 import { epsilonText } from "../format/loss";
@@ -31,13 +32,15 @@ export function VerifyPage() {
   const [verified, set] = useState<Verified | null>(null);
   const [busy, work] = useState(false);
   const current = useStore(session);
-  const [url, type] = useState("");
+  const endpoints = useEndpoints();
 
-  const check = async (text: string, through: "wallet" | "endpoint" | null) => {
+  /** `through`: the wallet, an endpoint's URL, or null for no chain. */
+  const check = async (text: string, through: "wallet" | (string & {}) | null) => {
     work(true);
     fail(null);
     try {
-      set(await verify(text, through === "endpoint" ? url : null, through === "wallet" ? current : null));
+      const url = through === "wallet" ? null : through;
+      set(await verify(text, url, through === "wallet" ? current : null));
     } catch (error) {
       set(null);
       fail((error as Error).message);
@@ -73,12 +76,11 @@ export function VerifyPage() {
                 <h3>{t("verify.ask_chain")}</h3>
                 <p class="quiet">{t("verify.ask_chain_text")}</p>
                 {current ? (
-                  <p class="actions"><button type="button" class="button" onClick={() => check(source, "wallet")}>{t("verify.by_wallet", { name: current.wallet.info.name })}</button></p>
+                  <p class="actions"><button type="button" class="button" onClick={() => check(source, "wallet")}>{t("verify.through", { name: current.wallet.info.name })}</button></p>
                 ) : <Choose />}
-                <form class="row" onSubmit={(event) => (event.preventDefault(), void check(source, "endpoint"))}>
-                  <label class="field"><span>{t("verify.endpoint")}</span><input type="url" value={url} placeholder="https://" onInput={(event) => type(event.currentTarget.value)} /></label>
-                  <button type="submit" class="button" disabled={!url}>{t("verify.by_endpoint")}</button>
-                </form>
+                {endpoints.map((origin) => (
+                  <p class="actions" key={origin}><button type="button" class="button" onClick={() => check(source, origin)}>{t("verify.through", { name: origin })}</button></p>
+                ))}
               </div>
             </Card>
             <div>

@@ -1,9 +1,10 @@
 // Where the data is and what leaves: drawn from on-chain state. Two drawings of the same facts, for wide and narrow
 // screens; a list says the same to screen readers.
+import { useMachine, type Machine } from "../api/origins";
 import type { Dataset, Proposal, Run } from "../api/types";
 import { t } from "../i18n";
 import type { Study } from "../page/study";
-import { compact, decimal, short } from "./text";
+import { bytes, compact, decimal, short } from "./text";
 
 interface Box {
   eyebrow: string;
@@ -24,7 +25,7 @@ interface Drawing {
 /** At most this many sources are drawn; the last box counts the others. */
 const MOST = 6;
 
-function facts(study: Study, proposal: Proposal | null): Drawing {
+function facts(study: Study, proposal: Proposal | null, machine: Machine | null): Drawing {
   const { app, datasets, runs } = study;
   const current = datasets.filter(({ superseded_by }) => !superseded_by);
   const sources = app.owners.map((owner): Box => {
@@ -55,6 +56,10 @@ function facts(study: Study, proposal: Proposal | null): Drawing {
     machineLines: [
       last?.receipt ? t("topology.attested", { block: last.receipt.posted.block.number }) : t("topology.not_attested"),
       open ? t("topology.open_run", { block: open.opened.block.number }) : t("topology.idle"),
+      ...(machine ? [
+        t("topology.machine", { cpus: machine.cpus, gpus: machine.gpus, memory: machine.memory_bytes === null ? "" : bytes(machine.memory_bytes) }),
+        t("topology.load", { cpu: machine.cpu_percent ?? "\u2013", used: machine.memory_percent ?? "\u2013" }),
+      ] : []),
     ],
     owner: {
       eyebrow: t("topology.owner"),
@@ -101,11 +106,11 @@ const curve = (x1: number, y1: number, x2: number, y2: number) => {
 function Wide(props: { drawing: Drawing }) {
   const { sources, machine, machineLines, owner, output, receipt } = props.drawing;
   const step = 92;
-  const height = Math.max(3, sources.length) * step + 8;
+  const height = Math.max(380, sources.length * step + 8);
   const centre = height / 2;
   const top = (index: number) => centre - (sources.length * step) / 2 + index * step + 6;
   return (
-    <svg class="topology wide-only" viewBox={`0 0 1040 ${Math.max(height, 330)}`} aria-hidden="true">
+    <svg class="topology wide-only" viewBox={`0 0 1040 ${height}`} aria-hidden="true">
       {sources.map((source, index) => (
         <path key={source.title} class={`edge ${source.tone}`} d={curve(230, top(index) + 40, 400, centre + 52)} />
       ))}
@@ -114,7 +119,7 @@ function Wide(props: { drawing: Drawing }) {
       <path class={`edge ${receipt.tone}`} d={`M915 ${centre}V${centre + 46}`} />
       {sources.map((source, index) => <Node key={source.title} {...source} x={10} y={top(index)} w={220} h={80} />)}
       <Node {...owner} x={400} y={centre - 150} w={240} h={80} />
-      <Node {...machine} strong lines={machineLines} x={400} y={centre - 12} w={240} h={124} />
+      <Node {...machine} strong lines={machineLines} x={400} y={centre - 12} w={240} h={86 + machineLines.length * 19} />
       <Node {...output} x={800} y={centre - 82} w={230} h={80} />
       <Node {...receipt} x={800} y={centre + 46} w={230} h={80} />
     </svg>
@@ -126,23 +131,24 @@ function Narrow(props: { drawing: Drawing }) {
   const columns = 2;
   const rows = Math.ceil(sources.length / columns);
   const below = rows * 90 + 30;
+  const under = below + 214 + machineLines.length * 19; // where the machine ends, and some air
   const place = (index: number) => ({ x: (index % columns) * 184, y: Math.floor(index / columns) * 90 });
   return (
-    <svg class="topology narrow-only" viewBox={`0 0 360 ${below + 440}`} aria-hidden="true">
+    <svg class="topology narrow-only" viewBox={`0 0 360 ${under + 182}`} aria-hidden="true">
       <path class="edge good" d={`M180 ${below - 30}V${below + 100}`} />
       <path class={`edge ${owner.tone}`} d={`M180 ${below + 80}V${below + 110}`} />
-      <path class={`edge ${output.tone}`} d={`M180 ${below + 220}V${below + 360}`} />
+      <path class={`edge ${output.tone}`} d={`M180 ${below + 180}V${under + 110}`} />
       {sources.map((source, index) => <Node key={source.title} {...source} {...place(index)} w={176} h={80} />)}
       <Node {...owner} x={0} y={below} w={360} h={80} />
-      <Node {...machine} strong lines={machineLines} x={0} y={below + 104} w={360} h={124} />
-      <Node {...output} x={0} y={below + 252} w={360} h={80} />
-      <Node {...receipt} x={0} y={below + 350} w={360} h={80} />
+      <Node {...machine} strong lines={machineLines} x={0} y={below + 104} w={360} h={86 + machineLines.length * 19} />
+      <Node {...output} x={0} y={under} w={360} h={80} />
+      <Node {...receipt} x={0} y={under + 98} w={360} h={80} />
     </svg>
   );
 }
 
 export function Topology(props: { study: Study; proposal: Proposal | null }) {
-  const drawing = facts(props.study, props.proposal);
+  const drawing = facts(props.study, props.proposal, useMachine(props.study.app.app));
   const boxes = [...drawing.sources, drawing.owner, drawing.machine, drawing.output, drawing.receipt];
   return (
     <figure>

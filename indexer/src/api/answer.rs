@@ -131,6 +131,8 @@ pub struct Status {
     pub(super) confirmations: u64,
     /// The indexer's version.
     pub(super) version: &'static str,
+    /// Further origins that console pages may ask: RPC endpoints and agents that the operator vouches for.
+    pub(super) console_connect: Vec<String>,
 }
 
 /// Whether the mirror keeps up with the chain.

@@ -143,6 +143,7 @@ pub(super) async fn status(State(api): Shared) -> Answered<Status> {
         apps: apps.len(),
         confirmations: api.confirmations,
         version: env!("CARGO_PKG_VERSION"),
+        console_connect: api.console_connect.clone(),
     };
     Ok(view.answer(status).untagged())
 }
