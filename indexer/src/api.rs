@@ -16,7 +16,7 @@ use alloy::primitives::Address;
 use axum::{
     Router,
     body::Body,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::Response,
@@ -161,7 +161,17 @@ pub fn router(api: Api) -> Router {
         .fallback(route::asset)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(middleware::from_fn(unchanged))
+        .layer(middleware::from_fn_with_state(api.counters.clone(), counted))
         .with_state(Arc::new(api))
+}
+
+async fn counted(State(counters): State<Arc<Counters>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    Counters::add(&counters.requests, 1);
+    if response.status().is_server_error() {
+        Counters::add(&counters.request_failures, 1);
+    }
+    response
 }
 
 /// Answers 304 without a body to a request that already has these bytes.

@@ -22,6 +22,8 @@ pub const HEADER_WINDOW: u64 = 256;
 pub struct Config {
     /// JSON-RPC endpoints of one chain, in order of preference; at least one.
     pub rpc_urls: Vec<reqwest::Url>,
+    /// WebSocket endpoints that announce new heads; none: only polling notices them.
+    pub ws_urls: Vec<reqwest::Url>,
     /// The chain that they must be of; `None`: the first answer is taken, and must not change afterwards.
     pub chain_id: Option<u64>,
     /// The `DstackKms` to follow.

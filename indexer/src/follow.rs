@@ -5,18 +5,23 @@
 //! contradiction discards the range; the next attempt asks the next endpoint.
 
 mod check;
+mod heads;
 mod range;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alloy::primitives::Address;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use self::check::Contradiction;
 use self::range::{FetchError, Fetched, LogReader, Plan};
 use crate::{
     config::{Config, HEADER_WINDOW},
     event::UnknownRegistryEvent,
+    metrics::Counters,
     rpc::{Endpoint, Header, RpcError},
     store::{Batch, Source, Store, StoreError},
 };
@@ -108,6 +113,9 @@ pub struct Follower {
     chain_id: Option<u64>,
     start: u64,
     poll: Duration,
+    ws_urls: Vec<reqwest::Url>,
+    /// A new head was announced.
+    wake: Arc<Notify>,
     reader: LogReader,
     /// Registered apps; `None`: read them again.
     apps: Option<Vec<Address>>,
@@ -118,11 +126,16 @@ pub struct Follower {
     /// Since when the chain has been shorter than the mirror.
     shorter_since: Option<Instant>,
     health: watch::Sender<Health>,
+    counters: Arc<Counters>,
 }
 
 impl Follower {
     /// A follower of the configured chain, and where it reports how it goes.
-    pub fn new(config: &Config, store: Store) -> Result<(Self, watch::Receiver<Health>), RpcError> {
+    pub fn new(
+        config: &Config,
+        store: Store,
+        counters: &Arc<Counters>,
+    ) -> Result<(Self, watch::Receiver<Health>), RpcError> {
         let (health, receiver) = watch::channel(Health::default());
         let endpoints = (1..)
             .zip(&config.rpc_urls)
@@ -138,18 +151,29 @@ impl Follower {
             // Headers below the first event: the confirmed position exists from the start.
             start: config.from_block.saturating_sub(HEADER_WINDOW),
             poll: config.poll,
+            ws_urls: config.ws_urls.clone(),
+            wake: Arc::default(),
             reader: LogReader::default(),
             apps: None,
             seen: None,
             finalized_at: None,
             shorter_since: None,
             health,
+            counters: counters.clone(),
         };
         Ok((follower, receiver))
     }
 
     /// Follows until it must stop. Dropping the future at any point leaves the mirror whole.
     pub async fn run(mut self) -> StopReason {
+        let heads = heads::listen(std::mem::take(&mut self.ws_urls), self.wake.clone(), self.health.clone());
+        tokio::select! {
+            reason = self.follow() => reason,
+            never = heads => match never {},
+        }
+    }
+
+    async fn follow(&mut self) -> StopReason {
         let mut failures = 0u32;
         loop {
             let pause = match self.step().await {
@@ -158,6 +182,7 @@ impl Follower {
                 Err(StepError::Stop(reason)) => return reason,
                 Err(error) => {
                     failures = failures.saturating_add(1);
+                    self.count(&error);
                     tracing::warn!(target: "indexer::follow", %error, failures, "attempt failed");
                     self.health.send_modify(|health| health.last_error = Some(error.to_string()));
                     self.next_endpoint();
@@ -169,8 +194,20 @@ impl Follower {
             };
             failures = 0;
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.wake.notified() => {}
+                }
             }
+        }
+    }
+
+    fn count(&self, error: &StepError) {
+        Counters::add(&self.counters.failures, 1);
+        match error {
+            StepError::Rpc(_) => Counters::add(&self.counters.rpc_failures, 1),
+            StepError::Contradiction(_) => Counters::add(&self.counters.contradictions, 1),
+            StepError::Store(_) | StepError::Stop(_) => {}
         }
     }
 
@@ -327,8 +364,12 @@ impl Follower {
         };
         let fetched = range::fetch(endpoint, &mut self.reader, &plan).await;
         match fetched {
-            Ok(Fetched { headers, events, newcomers }) => {
+            Ok(Fetched { headers, events, newcomers, reread }) => {
+                let count = events.len() as u64;
                 self.store.apply(&Batch { after: head, headers, events }).await?;
+                Counters::add(&self.counters.events_applied, count);
+                Counters::add(&self.counters.blocks_applied, (last - next).saturating_add(1));
+                Counters::add(&self.counters.blocks_reread, reread);
                 self.apps = newcomers.is_empty().then_some(apps);
                 tracing::debug!(target: "indexer::follow", from = next, to = last, "applied");
                 if last < tip.number {
@@ -378,6 +419,7 @@ impl Follower {
         let keep = self.store.snapshot().await?.block_from_head(matches).await?.map(|block| block.number);
         tracing::warn!(target: "indexer::follow", ?keep, chain_head = tip.number, "chain reorganised, rewinding");
         self.store.rewind(self.registry, keep).await?;
+        Counters::add(&self.counters.rewinds, 1);
         Ok(Progress::Moved)
     }
 

@@ -40,6 +40,9 @@ struct FollowArgs {
     /// JSON-RPC endpoint over HTTP; repeat (or separate by commas) for fallbacks
     #[arg(long = "rpc-url", value_name = "URL", env = "COHORT_RPC_URL", required = true, value_delimiter = ',', value_parser = rpc_url, hide_env_values = true)]
     rpc_urls: Vec<reqwest::Url>,
+    /// WebSocket endpoint that announces new heads, so that they need not wait for the next poll; repeat for fallbacks
+    #[arg(long = "ws-url", value_name = "URL", env = "COHORT_WS_URL", value_delimiter = ',', value_parser = ws_url, hide_env_values = true)]
+    ws_urls: Vec<reqwest::Url>,
     /// Chain that the endpoints must be of [default: the one they are of; fixed in the database from then on]
     #[arg(long, value_name = "ID", env = "COHORT_CHAIN_ID")]
     chain_id: Option<u64>,
@@ -77,6 +80,7 @@ impl FollowArgs {
     fn config(self) -> anyhow::Result<Config> {
         Ok(Config {
             rpc_urls: self.rpc_urls,
+            ws_urls: self.ws_urls,
             chain_id: self.chain_id,
             registry: self.registry.context("--registry is missing")?,
             database: database(self.database)?,
@@ -101,6 +105,12 @@ fn rpc_url(text: &str) -> Result<reqwest::Url, String> {
         return Err("must start with http:// or https://".to_owned());
     }
     Ok(url)
+}
+
+fn ws_url(text: &str) -> Result<reqwest::Url, String> {
+    let url: Option<reqwest::Url> = text.parse().ok();
+    let url = url.filter(|url| matches!(url.scheme(), "ws" | "wss"));
+    url.ok_or_else(|| "must start with ws:// or wss://".to_owned())
 }
 
 /// An origin as a content security policy names it: nothing else may get into that header.

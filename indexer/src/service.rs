@@ -74,7 +74,8 @@ impl Indexer {
         let store = Store::open(&config.database)
             .await
             .map_err(|source| RunError::Open { path: config.database.to_string(), source })?;
-        let (follower, health) = Follower::new(config, store.clone())?;
+        let counters = Arc::default();
+        let (follower, health) = Follower::new(config, store.clone(), &counters)?;
         let failed = |source| RunError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -86,7 +87,7 @@ impl Indexer {
             console_connect: config.console_connect.clone(),
             health,
             stopping,
-            counters: Arc::default(),
+            counters,
             streams: Api::stream_permits(),
         };
         Ok(Self { listener, address, store, follower, api, stop })

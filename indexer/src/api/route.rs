@@ -353,6 +353,7 @@ pub(super) async fn release_decision(
     if !rows.app(at).supported() {
         return Err(ApiError::AppUnsupported(app));
     }
+    metrics::Counters::add(&api.counters.decisions, 1);
     let decisions: ReleaseDecisions = rows.decisions(&question, &view.positions);
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(decisions)))
 }

@@ -58,6 +58,8 @@ pub(super) struct Fetched {
     pub(super) events: Vec<NewEvent>,
     /// Apps registered in the range.
     pub(super) newcomers: Vec<Address>,
+    /// Blocks that were read again by hash.
+    pub(super) reread: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +103,7 @@ pub(super) async fn fetch(
     };
     let mut logs = check::placed(logs, &plan.range, &addresses)?;
     check::of_these_blocks(&logs, &blocks.headers)?;
-    complete(endpoint, reader, &blocks, &addresses, &mut logs).await?;
+    let reread = complete(endpoint, reader, &blocks, &addresses, &mut logs).await?;
 
     // Only logs whose blocks are proved may decide what else is read.
     let newcomers = newcomers(plan, &logs)?;
@@ -115,7 +117,7 @@ pub(super) async fn fetch(
         let with_events: BTreeSet<u64> = events.iter().map(|event| event.block_number).collect();
         blocks.headers.retain(|number, _| *number == last || with_events.contains(number));
     }
-    Ok(Fetched { headers: blocks.headers.into_values().collect(), events, newcomers })
+    Ok(Fetched { headers: blocks.headers.into_values().collect(), events, newcomers, reread })
 }
 
 /// Reads the logs of those blocks again, by hash, whose bloom filter promises more than the range gave: nodes cut long
@@ -126,8 +128,9 @@ async fn complete(
     blocks: &Blocks,
     addresses: &[Address],
     logs: &mut Vec<PlacedLog>,
-) -> Result<(), FetchError> {
+) -> Result<u64, FetchError> {
     let doubtful = check::bloomed(logs, &blocks.blooms, addresses)?;
+    let reread = doubtful.len() as u64;
     for number in doubtful {
         let Some(header) = blocks.headers.get(&number) else { continue };
         let again = reader.of_blocks(endpoint, std::iter::once(*header), addresses).await?;
@@ -146,7 +149,7 @@ async fn complete(
         logs.extend(again);
     }
     logs.sort_by_key(PlacedLog::place);
-    Ok(())
+    Ok(reread)
 }
 
 fn bloom_of(blocks: &Blocks, number: u64) -> Bloom {

@@ -180,8 +180,8 @@ impl Tx {
 
     pub(super) async fn execute(&mut self, sql: Sql) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(tx) => drop(bound!(sql, Sqlite).execute(&mut **tx).await?),
-            Self::Postgres(tx) => drop(bound!(sql, Postgres).execute(&mut **tx).await?),
+            Self::Sqlite(tx) => bound!(sql, Sqlite).execute(&mut **tx).await.map(|_| ())?,
+            Self::Postgres(tx) => bound!(sql, Postgres).execute(&mut **tx).await.map(|_| ())?,
         }
         Ok(())
     }

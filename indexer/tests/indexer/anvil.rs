@@ -243,6 +243,11 @@ async fn the_mirror_decides_as_the_contract_does() {
     let mut config = config(&[], dir.path().join("mirror.sqlite"));
     config.rpc_urls = vec![study.anvil.url.clone()];
     config.registry = study.registry;
+    // With so slow a poll, only announced heads can make this test end in time.
+    config.poll = std::time::Duration::from_secs(60);
+    let mut ws = study.anvil.url.clone();
+    ws.set_scheme("ws").unwrap();
+    config.ws_urls = vec![ws];
     let running = Running::start(&config).await;
     assert_eq!(study.agrees(&running).await, Decision::NoQuorum);
     study.approve(1).await;

@@ -199,3 +199,27 @@ async fn a_mirror_that_lags_is_not_ready() {
     assert_eq!(running.get(&question()).await.0, 200);
     running.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn metrics_count_what_happens() {
+    let (node, running, _dir) = study().await;
+    running.ok(&question()).await;
+    node.chain().drop_blocks(1);
+    node.chain().mine_empty(2);
+    running.reaches_tip(&node).await;
+    let text = running.text("/metrics").await;
+    let value = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing:\n{text}")).parse().unwrap()
+    };
+    assert_eq!(value("cohort_indexer_head"), node.chain().tip().0);
+    assert_eq!((value("cohort_indexer_ready"), value("cohort_indexer_lag_blocks")), (1, 0));
+    assert_eq!(
+        (value("cohort_indexer_rewinds_total"), value("cohort_indexer_release_decisions_total")),
+        (1, 1)
+    );
+    assert!(
+        value("cohort_indexer_events_applied_total") > 10 && value("cohort_indexer_http_requests_total") > 1
+    );
+    running.stop().await.unwrap();
+}

@@ -38,6 +38,10 @@ pub(crate) struct Chain {
     pub(crate) shuffled_logs: bool,
     /// Ranges of more blocks are refused.
     pub(crate) max_range: Option<u64>,
+    /// Answers for several blocks leave out what is beyond so many logs.
+    pub(crate) max_logs: Option<usize>,
+    /// Answers for several blocks leave out the newest blocks, as nodes do that have not indexed them yet.
+    pub(crate) unindexed: u64,
     /// Every request fails.
     pub(crate) down: bool,
     /// First blocks of all ranges that were asked for.
@@ -109,9 +113,10 @@ impl Chain {
             if self.max_range.is_some_and(|max| to - from >= max) {
                 return Err("query exceeds max block range");
             }
-            for number in from..=to.min(self.blocks.len() as u64 - 1) {
+            for number in from..=to.min((self.blocks.len() as u64 - 1).saturating_sub(self.unindexed)) {
                 found.extend(self.logs(number, &addresses));
             }
+            found.truncate(self.max_logs.unwrap_or(usize::MAX));
         }
         if self.shuffled_logs {
             found.extend(found.clone());

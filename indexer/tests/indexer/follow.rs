@@ -280,3 +280,25 @@ async fn provider_limits_and_failures_are_lived_with() {
     node.chain().shuffled_logs = false;
     assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
 }
+
+/// Answers that are silently short never become state: the headers' bloom filters tell.
+#[tokio::test]
+async fn ranges_without_some_logs_are_noticed() {
+    let node = Node::start().await;
+    with_open_run(&mut node.chain());
+    for run in 0..120u64 {
+        let id = B256::from(alloy::primitives::U256::from(run + 1));
+        node.chain().mine(vec![run_opened(id, 3, run), run_opened(!id, 3, run)]);
+    }
+    node.chain().mine_empty(300);
+    node.chain().mine(vec![revoked(0, 1)]);
+    node.chain().mine_empty(20);
+    let honest = rebuilt(&node).await;
+    for (max_logs, unindexed) in [(Some(50), 0), (Some(0), 0), (None, 40), (Some(3), 400)] {
+        {
+            let mut chain = node.chain();
+            (chain.max_logs, chain.unindexed) = (max_logs, unindexed);
+        }
+        assert_eq!(rebuilt(&node).await, honest, "{max_logs:?} {unindexed}");
+    }
+}

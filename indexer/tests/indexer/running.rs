@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn config(nodes: &[&Node], database: impl Into<Database>) -> Config {
     Config {
         rpc_urls: nodes.iter().map(|node| node.url.clone()).collect(),
+        ws_urls: Vec::new(),
         chain_id: None,
         registry: REGISTRY,
         database: database.into(),
