@@ -1,6 +1,7 @@
 //! Sealing one file: recognise, encrypt beside the final name, sync, rename; or leave nothing behind.
 
 mod arrow_messages;
+mod decoder;
 mod error;
 pub mod human;
 mod interrupt;
@@ -31,6 +32,7 @@ use cohort_protocol::{
 };
 use serde::Serialize;
 
+pub use decoder::DECODER;
 pub use error::SealFileError;
 pub use interrupt::Interrupt;
 pub use place::Place;

@@ -5,8 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use arrow::{
     datatypes::Schema,
-    ipc::{Message, MessageHeader, convert::fb_to_schema, root_as_footer, root_as_message},
+    ipc::{self, Message, MessageHeader, convert::fb_to_schema, root_as_footer, root_as_message},
 };
+
+use super::decoder::contained;
 
 const FILE_MAGIC: &[u8] = b"ARROW1";
 /// Before each message since Arrow 0.15.
@@ -49,6 +51,8 @@ pub(super) enum ArrowMessageError {
     Message(u64),
     #[error("the first message is not a schema")]
     Schema,
+    #[error("its schema has a type that does not exist or is not supported")]
+    Unsupported,
     #[error("it does not end as an Arrow file")]
     End,
 }
@@ -76,7 +80,7 @@ fn by_footer(file: &mut (impl Read + Seek), length: u64) -> Result<Found, ArrowM
     let mut footer = vec![0; size as usize];
     file.read_exact(&mut footer)?;
     let footer = root_as_footer(&footer).map_err(|_| ArrowMessageError::End)?;
-    let schema = fb_to_schema(footer.schema().ok_or(ArrowMessageError::Schema)?);
+    let schema = decoded(footer.schema().ok_or(ArrowMessageError::Schema)?)?;
     let mut rows = 0u64;
     for (index, block) in (0..).zip(footer.recordBatches().iter().flatten()) {
         let malformed = || ArrowMessageError::Message(index);
@@ -107,7 +111,7 @@ fn by_messages(file: &mut (impl Read + Seek), length: u64) -> Result<Found, Arro
         match (message.header_type(), &mut found) {
             (MessageHeader::Schema, found @ None) => {
                 let schema = message.header_as_schema().ok_or_else(malformed)?;
-                *found = Some(Found { schema: fb_to_schema(schema), rows: 0 });
+                *found = Some(Found { schema: decoded(schema)?, rows: 0 });
             }
             (MessageHeader::RecordBatch, Some(found)) => {
                 let rows = batch_rows(&message).and_then(|count| found.rows.checked_add(count));
@@ -119,6 +123,10 @@ fn by_messages(file: &mut (impl Read + Seek), length: u64) -> Result<Found, Arro
         }
     }
     found.ok_or(ArrowMessageError::Schema)
+}
+
+fn decoded(schema: ipc::Schema<'_>) -> Result<Schema, ArrowMessageError> {
+    contained(|| fb_to_schema(schema))?.ok_or(ArrowMessageError::Unsupported)
 }
 
 /// Where a message that begins at `at` ends, if that is in the file.

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Schema};
 use cohort_protocol::sealed::{Column, ContentKind};
 use parquet::{arrow::parquet_to_arrow_schema, errors::ParquetError, file::metadata::ParquetMetaDataReader};
 
-use super::{Interrupt, SealFileError, arrow_messages};
+use super::{Interrupt, SealFileError, arrow_messages, decoder::contained};
 
 const PARQUET_MAGIC: &[u8] = b"PAR1";
 /// Records between two looks at the interrupt flag.
@@ -111,7 +111,8 @@ fn parquet(file: &mut (impl Read + Seek)) -> Result<Recognised, ParquetError> {
     }
     let metadata = reader.finish()?;
     let file = metadata.file_metadata();
-    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
+    let schema = contained(|| parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata()))?
+        .ok_or_else(|| ParquetError::General("its Arrow schema is not supported".into()))??;
     let rows = u64::try_from(file.num_rows())
         .map_err(|_| ParquetError::General("a negative number of rows".into()))?;
     Ok(Recognised { kind: ContentKind::Parquet, rows: Some(rows), schema: Some(columns(&schema)) })
