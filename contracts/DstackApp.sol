@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IERC5267} from "@openzeppelin/contracts/interfaces/IERC5267.sol";
-import {Address} from "@openzeppelin/contracts/utils/Address.sol";
+import {LowLevelCall} from "@openzeppelin/contracts/utils/LowLevelCall.sol";
 import {IERC165} from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
 
 import {
@@ -40,10 +40,12 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     using TypedData for Terms;
 
     struct Run {
-        bytes32 proposalId;
+        /// While the run is open, its proposal; once it is closed, its receipt's digest.
+        bytes32 proposalIdOrDigest;
         uint128 participants;
+        /// Zero: no such run.
         uint64 openedAt;
-        bytes32 digest;
+        bool closed;
     }
 
     struct Dataset {
@@ -53,8 +55,6 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         uint8 ownerIndex;
     }
 
-    /// Stands for the contract itself where an event names an owner's index.
-    uint8 private constant SELF_INDEX = type(uint8).max;
     uint256 private constant MAX_REASON_BYTES = 256;
     /// dstack's ERC-165 ids of IAppAuth and IAppAuthBasicManagement. The epoch-aware ids are not claimed.
     bytes4 private constant APP_AUTH_ID = 0x1e079198;
@@ -101,7 +101,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     ) {
         Fields.check(threshold != 0 && threshold <= founders.length, "threshold");
         Fields.check(kmsRoot_ != address(0), "kmsRoot");
-        Fields.check(governanceDelaySeconds <= Governance.MAX_DELAY_SECONDS, "delaySeconds");
+        Governance.requireDelay(governanceDelaySeconds);
         emit AppCreated(name, sector, threshold, kmsRoot_, governanceDelaySeconds);
         _owners.config.threshold = threshold;
         kmsRoot = kmsRoot_;
@@ -122,11 +122,12 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     function approve(Terms calldata terms) external returns (bytes32 proposalId) {
         uint8 index = _owners.requireAccount(msg.sender);
         Owners.Config storage current = _owners.config;
-        proposalId = _requireApprovable(terms, current);
+        uint128 before;
+        (proposalId, before) = _requireApprovable(terms, current);
 
         uint128 bit = Bits.single(index);
-        if (_proposals.at[proposalId].approvals & bit != 0) return proposalId;
-        _owners.commit(index, terms.epsilonBudget, terms.deltaBudget);
+        if (before & bit != 0) return proposalId;
+        _owners.commit(msg.sender, terms.epsilonBudget, terms.deltaBudget);
         _proposals.record(current, terms, proposalId, bit, false);
     }
 
@@ -136,9 +137,10 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         returns (bytes32 proposalId)
     {
         Owners.Config storage current = _owners.config;
-        proposalId = _requireApprovable(terms, current);
+        uint128 before;
+        (proposalId, before) = _requireApprovable(terms, current);
 
-        uint128 before = _proposals.at[proposalId].approvals;
+        bytes32 domain = TypedData.domainSeparator();
         uint128 added = 0;
         for (uint256 i = 0; i < approvals.length; ++i) {
             SignedApproval calldata approval = approvals[i];
@@ -146,8 +148,8 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
             if ((before | added).contains(index)) continue;
             TypedData.requireInTime(approval.deadline);
             bytes32 structHash = TypedData.hashApprove(approval.owner, proposalId, approval.deadline);
-            TypedData.requireSignature(approval.owner, structHash, approval.signature);
-            _owners.commit(index, terms.epsilonBudget, terms.deltaBudget);
+            TypedData.requireSignature(domain, approval.owner, structHash, approval.signature);
+            _owners.commit(approval.owner, terms.epsilonBudget, terms.deltaBudget);
             added |= Bits.single(index);
         }
         if (added != 0) _proposals.record(current, terms, proposalId, added, true);
@@ -175,7 +177,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
 
     /// @inheritdoc IDstackApp
     function revokeAll() external {
-        _startEra(_owners.requireStopper(msg.sender), msg.sender);
+        _owners.startEra(_owners.requireStopper(msg.sender), msg.sender);
     }
 
     /// @inheritdoc IDstackApp
@@ -184,7 +186,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         if (era != _owners.config.era) revert DstackApp_WrongEra(era, _owners.config.era);
         TypedData.requireInTime(deadline);
         TypedData.requireSignature(signer, TypedData.hashRevokeAll(signer, era, deadline), signature);
-        _startEra(index, signer);
+        _owners.startEra(index, signer);
     }
 
     // ---- owners -------------------------------------------------------------------------------------------------
@@ -210,8 +212,9 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     }
 
     /// @inheritdoc IDstackApp
-    function reclaim(bytes32 proposalId) external {
+    function reclaim(Terms calldata terms) external {
         uint8 index = _owners.requireAccount(msg.sender);
+        bytes32 proposalId = terms.hash();
         Proposals.Proposal storage p = _proposals.at[proposalId];
         if (!p.approvals.contains(index)) revert DstackApp_OwnerNotApproved(proposalId, index);
         Decision reason = p.decision(_owners.config);
@@ -219,11 +222,12 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         if (reason == Decision.Allow || reason == Decision.NoQuorum) {
             revert DstackApp_ProposalNotLive(proposalId, reason);
         }
-        if (p.reclaimed.contains(index)) return;
+        uint128 reclaimed = _proposals.reclaimed[proposalId];
+        if (reclaimed.contains(index)) return;
 
-        uint64 epsilon = p.epsilonBudget - p.epsilonSpent;
-        uint64 delta = p.deltaBudget - p.deltaSpent;
-        p.reclaimed |= Bits.single(index);
+        uint64 epsilon = Proposals.left(terms.epsilonBudget, terms.epsilonPerRun, p.runs);
+        uint64 delta = Proposals.left(terms.deltaBudget, terms.deltaPerRun, p.runs);
+        _proposals.reclaimed[proposalId] = reclaimed | Bits.single(index);
         emit BudgetReclaimed(proposalId, index, epsilon, delta);
         _owners.release(index, epsilon, delta);
     }
@@ -260,59 +264,57 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         if (!isAnalyst[request.analyst]) revert DstackApp_NotAnAnalyst(request.analyst);
         TypedData.requireSignature(request.analyst, runId, signature);
 
-        Proposals.Proposal storage p = _proposals.at[proposalId];
-        Owners.Config storage current = _owners.config;
-        _requireLive(proposalId, current);
         Fields.check(request.participants != 0, "participants");
-        uint128 missing = request.participants & ~(p.approvals & current.activeOwners);
-        if (missing != 0) revert DstackApp_OwnerNotApproved(proposalId, missing.lowest());
-        if (_runs[runId].proposalId != 0) revert DstackApp_RunExists(runId);
+        _requireApprovedBy(proposalId, request.participants);
+        if (_runs[runId].openedAt != 0) revert DstackApp_RunExists(runId);
 
-        p.debit(proposalId);
-        _runs[runId] = Run(proposalId, request.participants, uint64(block.timestamp), 0);
+        (uint64 epsilonSpent, uint64 deltaSpent) = _proposals.debit(proposalId, terms);
+        _runs[runId] = Run(proposalId, request.participants, uint64(block.timestamp), false);
         emit RunOpened(
             runId,
             proposalId,
             request.analyst,
             request.participants,
-            p.epsilonPerRun,
-            p.deltaPerRun,
-            p.epsilonSpent,
-            p.deltaSpent
+            terms.epsilonPerRun,
+            terms.deltaPerRun,
+            epsilonSpent,
+            deltaSpent
         );
     }
 
     /// @inheritdoc IDstackApp
     function postReceipt(
+        Terms calldata terms,
+        RunRequest calldata request,
         Receipt calldata receipt,
         bytes calldata signature,
         AgentCertificate calldata certificate,
         bytes calldata kmsSignature
     ) external {
-        bytes32 proposalId = _runs[receipt.runId].proposalId;
-        if (proposalId == 0) revert DstackApp_RunUnknown(receipt.runId);
+        // The request's hash is the run, the terms' hash its proposal: neither has to be stored for good.
+        Run storage r = _runs[receipt.runId];
+        bool matches = request.hash() == receipt.runId && request.proposalId == terms.hash();
+        if (!matches || r.openedAt == 0) revert DstackApp_RunUnknown(receipt.runId);
+        if (certificate.composeHash != terms.composeHash) revert DstackApp_CertificateRefused(certificate.agent);
         bytes32 digest = _requireCertified(receipt, signature, certificate, kmsSignature);
 
-        bytes32 firstDigest = _runs[receipt.runId].digest;
-        if (firstDigest == digest) revert DstackApp_ReceiptExists(receipt.runId);
-        if (firstDigest != 0) {
+        if (r.closed) {
+            bytes32 firstDigest = r.proposalIdOrDigest;
+            if (firstDigest == digest) revert DstackApp_ReceiptExists(receipt.runId);
             // A certified key has signed two stories. The record must not depend on the proposal still being live.
             emit ReceiptEquivocation(receipt.runId, certificate.agent, firstDigest, digest);
             return;
         }
-        _requireLive(proposalId, _owners.config);
-        if (_proposals.current[certificate.composeHash] != proposalId) {
-            revert DstackApp_CertificateRefused(certificate.agent);
+        _requireApprovedBy(request.proposalId, request.participants);
+        if (receipt.epsilon != terms.epsilonPerRun) {
+            revert DstackApp_LossMismatch(receipt.epsilon, terms.epsilonPerRun);
         }
-        Proposals.Proposal storage p = _proposals.at[proposalId];
-        uint128 missing = _runs[receipt.runId].participants & ~(p.approvals & _owners.config.activeOwners);
-        if (missing != 0) revert DstackApp_OwnerNotApproved(proposalId, missing.lowest());
-        if (receipt.epsilon != p.epsilonPerRun) revert DstackApp_LossMismatch(receipt.epsilon, p.epsilonPerRun);
-        if (receipt.delta != p.deltaPerRun) revert DstackApp_LossMismatch(receipt.delta, p.deltaPerRun);
+        if (receipt.delta != terms.deltaPerRun) revert DstackApp_LossMismatch(receipt.delta, terms.deltaPerRun);
         Fields.check(receipt.privacyProof <= 1, "privacyProof");
 
-        _runs[receipt.runId].digest = digest;
-        emit ReceiptPosted(receipt.runId, proposalId, certificate.agent, receipt, digest);
+        r.proposalIdOrDigest = digest;
+        r.closed = true;
+        emit ReceiptPosted(receipt.runId, request.proposalId, certificate.agent, receipt, digest);
     }
 
     /// @inheritdoc IDstackApp
@@ -370,8 +372,8 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     function executeAction(bytes calldata data, bytes32 salt) external {
         bytes32 actionId = TypedData.hashAction(data, salt, _owners.config.version);
         _actions[actionId].finish(actionId);
-        // slither-disable-next-line unused-return
-        Address.functionCall(address(this), data);
+        (bool done, bytes memory reason) = address(this).call(data);
+        if (!done) LowLevelCall.bubbleRevert(reason);
     }
 
     /// @inheritdoc IDstackApp
@@ -403,7 +405,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
 
     /// @inheritdoc IDstackApp
     function setGovernanceDelay(uint64 delaySeconds) external onlySelf {
-        Fields.check(delaySeconds <= Governance.MAX_DELAY_SECONDS, "delaySeconds");
+        Governance.requireDelay(delaySeconds);
         _governanceDelaySeconds = delaySeconds;
         emit GovernanceDelaySet(delaySeconds);
     }
@@ -432,15 +434,16 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         if (!d.registered || d.ownerIndex != index || d.composeHash != composeHash) return Decision.DatasetUnknown;
         if (d.superseded) return Decision.DatasetSuperseded;
         Run storage r = _runs[runId];
-        if (r.proposalId != proposalId) return Decision.RunUnknown;
-        if (r.digest != 0) return Decision.RunClosed;
+        if (r.closed) return Decision.RunClosed;
+        if (r.proposalIdOrDigest != proposalId) return Decision.RunUnknown;
         if (!r.participants.contains(index)) return Decision.OwnerNotInRun;
         return Decision.Allow;
     }
 
     /// @inheritdoc IDstackApp
     function proposalDecision(bytes32 proposalId) public view returns (Decision) {
-        return _proposals.at[proposalId].decision(_owners.config);
+        Proposals.Proposal storage p = _proposals.at[proposalId];
+        return p.decision(_owners.config);
     }
 
     /// @inheritdoc IDstackApp
@@ -469,23 +472,11 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
             bool superseded,
             uint32 era,
             uint64 expiry,
-            uint64 epsilonBudget,
-            uint64 epsilonSpent,
-            uint64 deltaBudget,
-            uint64 deltaSpent
+            uint64 runs
         )
     {
         Proposals.Proposal storage p = _proposals.at[proposalId];
-        approvals = p.approvals;
-        thresholdSnapshot = p.thresholdSnapshot;
-        revoked = p.revoked;
-        superseded = p.superseded;
-        era = p.era;
-        expiry = p.expiry;
-        epsilonBudget = p.epsilonBudget;
-        epsilonSpent = p.epsilonSpent;
-        deltaBudget = p.deltaBudget;
-        deltaSpent = p.deltaSpent;
+        return (p.approvals, p.thresholdSnapshot, p.revoked, p.superseded, p.era, p.expiry, p.runs);
     }
 
     /// @inheritdoc IDstackApp
@@ -497,18 +488,11 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     function run(bytes32 runId)
         external
         view
-        returns (
-            bytes32 proposalId,
-            uint128 participants,
-            uint64 openedAt,
-            uint64 epsilon,
-            uint64 delta,
-            bytes32 digest
-        )
+        returns (bytes32 openProposalId, uint128 participants, uint64 openedAt, bytes32 digest)
     {
         Run storage r = _runs[runId];
-        Proposals.Proposal storage p = _proposals.at[r.proposalId];
-        return (r.proposalId, r.participants, r.openedAt, p.epsilonPerRun, p.deltaPerRun, r.digest);
+        (openProposalId, digest) = r.closed ? (bytes32(0), r.proposalIdOrDigest) : (r.proposalIdOrDigest, bytes32(0));
+        return (openProposalId, r.participants, r.openedAt, digest);
     }
 
     /// @inheritdoc IDstackApp
@@ -556,8 +540,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         view
         returns (uint64 epsilonCap, uint64 epsilonCommitted, uint64 deltaCap, uint64 deltaCommitted)
     {
-        Owners.Budget storage b = _owners.at[index].budget;
-        return (b.epsilonCap, b.epsilonCommitted, b.deltaCap, b.deltaCommitted);
+        return _owners.budgetOf(index);
     }
 
     /// @inheritdoc IDstackApp
@@ -599,13 +582,17 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
 
     /// @inheritdoc IDstackApp
     function isAppAllowed(AppBootInfo calldata bootInfo) external view returns (bool isAllowed, string memory reason) {
-        if (bootInfo.appId != address(this)) return (false, "App id mismatch");
-        if (requireTcbUpToDate && keccak256(bytes(bootInfo.tcbStatus)) != keccak256("UpToDate")) {
-            return (false, "TCB status is not up to date");
+        bytes32 no;
+        if (bootInfo.appId != address(this)) {
+            no = "App id mismatch";
+        } else if (requireTcbUpToDate && keccak256(bytes(bootInfo.tcbStatus)) != keccak256("UpToDate")) {
+            no = "TCB status is not up to date";
+        } else if (!allowedComposeHashes(bootInfo.composeHash)) {
+            no = "Compose hash not allowed";
+        } else if (!allowAnyDevice && !allowedDeviceIds[bootInfo.deviceId]) {
+            no = "Device not allowed";
         }
-        if (!allowedComposeHashes(bootInfo.composeHash)) return (false, "Compose hash not allowed");
-        if (!allowAnyDevice && !allowedDeviceIds[bootInfo.deviceId]) return (false, "Device not allowed");
-        return (true, "");
+        return (no == 0, Fields.text(no));
     }
 
     /// @inheritdoc IDstackApp
@@ -618,6 +605,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         Fields.check(composeHash != 0, "composeHash");
         _bootOnly[composeHash] = true;
         emit ComposeHashAdded(composeHash);
+        _emitPolicy(keccak256("compose-hash"), composeHash, true);
     }
 
     /// @inheritdoc IDstackApp
@@ -625,6 +613,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         uint8 index = _requireSelfOrStopper();
         _bootOnly[composeHash] = false;
         emit ComposeHashRemoved(composeHash);
+        _emitPolicy(keccak256("compose-hash"), composeHash, false);
         bytes32 current = _proposals.current[composeHash];
         if (current != 0) _revoke(current, index, msg.sender);
     }
@@ -634,6 +623,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         Fields.check(deviceId != 0, "deviceId");
         allowedDeviceIds[deviceId] = true;
         emit DeviceAdded(deviceId);
+        _emitPolicy(keccak256("device"), deviceId, true);
     }
 
     /// @inheritdoc IDstackApp
@@ -641,6 +631,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         _requireSelfOrStopper();
         allowedDeviceIds[deviceId] = false;
         emit DeviceRemoved(deviceId);
+        _emitPolicy(keccak256("device"), deviceId, false);
     }
 
     /// @inheritdoc IDstackApp
@@ -674,7 +665,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     function _requireApprovable(Terms calldata terms, Owners.Config storage current)
         private
         view
-        returns (bytes32 proposalId)
+        returns (bytes32 proposalId, uint128 approvals)
     {
         if (terms.era != current.era) revert DstackApp_WrongEra(terms.era, current.era);
         Proposals.requireValid(terms);
@@ -682,6 +673,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         Proposals.Proposal storage p = _proposals.at[proposalId];
         if (p.revoked) revert DstackApp_ProposalNotLive(proposalId, Decision.ProposalRevoked);
         if (p.superseded) revert DstackApp_ProposalNotLive(proposalId, Decision.ProposalSuperseded);
+        return (proposalId, p.approvals);
     }
 
     /// The receipt's signed digest, once the KMS root vouches for the agent and the agent for the receipt.
@@ -698,9 +690,14 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         return TypedData.requireSignature(certificate.agent, receipt.hash(), signature);
     }
 
-    function _requireLive(bytes32 proposalId, Owners.Config storage current) private view {
-        Decision reason = _proposals.at[proposalId].decision(current);
+    /// The proposal is live, and each of `participants` is listed and has approved it.
+    function _requireApprovedBy(bytes32 proposalId, uint128 participants) private view {
+        Proposals.Proposal storage p = _proposals.at[proposalId];
+        Owners.Config storage current = _owners.config;
+        Decision reason = p.decision(current);
         if (reason != Decision.Allow) revert DstackApp_ProposalNotLive(proposalId, reason);
+        uint128 missing = participants & ~(p.approvals & current.activeOwners);
+        if (missing != 0) revert DstackApp_OwnerNotApproved(proposalId, missing.lowest());
     }
 
     function _requireSelf() private view {
@@ -708,7 +705,7 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     }
 
     function _requireSelfOrStopper() private view returns (uint8) {
-        return msg.sender == address(this) ? SELF_INDEX : _owners.requireStopper(msg.sender);
+        return msg.sender == address(this) ? Owners.SELF_INDEX : _owners.requireStopper(msg.sender);
     }
 
     function _revoke(bytes32 proposalId, uint8 index, address by) private {
@@ -716,12 +713,6 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
         if (p.revoked) return;
         p.revoked = true;
         emit ProposalRevoked(proposalId, index, by);
-    }
-
-    function _startEra(uint8 index, address by) private {
-        uint32 era = _owners.config.era + 1;
-        _owners.config.era = era;
-        emit EraStarted(era, index, by);
     }
 
     function _setAnalyst(address analyst, bool listed) private {
@@ -733,10 +724,17 @@ contract DstackApp is IDstackApp, IERC165, IERC5267 {
     function _setAllowAnyDevice(bool allowAny) private {
         allowAnyDevice = allowAny;
         emit AllowAnyDeviceSet(allowAny);
+        _emitPolicy(keccak256("allow-any-device"), 0, allowAny);
     }
 
     function _setRequireTcbUpToDate(bool required) private {
         requireTcbUpToDate = required;
         emit RequireTcbUpToDateSet(required);
+        _emitPolicy(keccak256("require-tcb-up-to-date"), 0, required);
+    }
+
+    /// dstack's audit event beside its older ones.
+    function _emitPolicy(bytes32 policy, bytes32 value, bool enabled) private {
+        emit PolicyChanged(msg.sender, policy, value, enabled);
     }
 }

@@ -184,7 +184,7 @@ enum Decision {
     OwnerNotApproved, // 9
     DatasetUnknown, // 10: not registered, not this owner's, or sealed for another compose hash
     DatasetSuperseded, // 11
-    RunUnknown, // 12: not opened, or opened for another proposal
+    RunUnknown, // 12: not opened, or open for another proposal
     RunClosed, // 13: its receipt is posted
     OwnerNotInRun // 14
 }
@@ -256,6 +256,8 @@ interface IDstackApp {
     event OwnerRotated(bytes32 indexed ownerId, address indexed oldAccount, address indexed newAccount, uint8 index);
     event RevokerSet(bytes32 indexed ownerId, address indexed revoker);
     /// `...Committed` are totals over the proposals the owner has approved and not reclaimed.
+    /// Emitted when a cap or a total changes by anything but an approval: each owner in `added` of ProposalApproved has
+    /// committed the epsilonBudget and deltaBudget of that proposal's terms.
     event OwnerBudget(
         uint8 indexed index, uint64 epsilonCap, uint64 epsilonCommitted, uint64 deltaCap, uint64 deltaCommitted
     );
@@ -354,7 +356,7 @@ interface IDstackApp {
     function setOwnerCap(uint64 epsilonCap, uint64 deltaCap) external;
     /// Owner takes back what a terminal or expired proposal committed and did not spend. Idempotent.
     /// Reverts: NotAnOwner, OwnerNotApproved, ProposalNotLive (it may still spend: live, or short of its quorum).
-    function reclaim(bytes32 proposalId) external;
+    function reclaim(Terms calldata terms) external;
 
     // ---- datasets, runs, receipts -------------------------------------------------------------------------------
 
@@ -369,12 +371,15 @@ interface IDstackApp {
         external
         returns (bytes32 runId);
 
-    /// Anyone submits the agent's receipt; closes the run. The same receipt again reverts ReceiptExists; another
-    /// one for a closed run is recorded as equivocation, whatever has become of the proposal.
-    /// Reverts: RunUnknown, CertificateRefused (ended, revoked), BadSignature, ReceiptExists, ProposalNotLive,
-    /// CertificateRefused (other compose hash), OwnerNotApproved (a participant was removed), LossMismatch, InvalidField
-    /// (privacyProof). Does not check the hashes.
+    /// Anyone submits the agent's receipt, beside the request and the terms that the run was opened with; closes the run.
+    /// The same receipt again reverts ReceiptExists; another one for a closed run is recorded as equivocation, whatever
+    /// has become of the proposal since.
+    /// Reverts: RunUnknown (or request or terms are others), CertificateRefused (other compose hash, ended, revoked),
+    /// BadSignature, ReceiptExists, ProposalNotLive, OwnerNotApproved (a participant was removed), LossMismatch,
+    /// InvalidField (privacyProof). Does not check the hashes in the receipt.
     function postReceipt(
+        Terms calldata terms,
+        RunRequest calldata request,
         Receipt calldata receipt,
         bytes calldata signature,
         AgentCertificate calldata certificate,
@@ -411,10 +416,13 @@ interface IDstackApp {
     function removeOwner(bytes32 ownerId) external;
     /// Lowering it ends the era, so that no older proposal comes to life by it. Reverts: InvalidField.
     function setThreshold(uint8 threshold) external;
+    /// Lists an analyst, or takes one off the list: no request of theirs opens a run from then on. Runs that are open stay.
+    /// Reverts: InvalidField (zero).
     function setAnalyst(address analyst, bool listed) external;
     /// Certificates by the former root are worthless from then on. Reverts: InvalidField (zero).
     function setKmsRoot(address kmsRoot) external;
-    /// At most 30 days; counts for actions that reach their quorum later.
+    /// One hour to 30 days, so that a veto always has time; counts for actions that reach their quorum later.
+    /// Reverts: InvalidField.
     function setGovernanceDelay(uint64 delaySeconds) external;
     /// Moves nothing: each owner goes over by approving there.
     function announceSuccessor(address successor) external;
@@ -437,7 +445,8 @@ interface IDstackApp {
     function hashRunRequest(RunRequest calldata request) external view returns (bytes32 runId);
     function hashReceipt(Receipt calldata receipt) external view returns (bytes32 structHash);
 
-    /// Zeroes for an unknown proposal; only `revoked` for one that was revoked before anyone approved it.
+    /// Zeroes for an unknown proposal; only `revoked` for one that was revoked before anyone approved it. The budgets are
+    /// in the terms (ProposalCreated); each of the `runs` has debited epsilonPerRun and deltaPerRun from them.
     function proposal(bytes32 proposalId)
         external
         view
@@ -448,25 +457,16 @@ interface IDstackApp {
             bool superseded,
             uint32 era,
             uint64 expiry,
-            uint64 epsilonBudget,
-            uint64 epsilonSpent,
-            uint64 deltaBudget,
-            uint64 deltaSpent
+            uint64 runs
         );
     /// The proposal that has reached quorum for this compose hash; zero: none.
     function currentProposal(bytes32 composeHash) external view returns (bytes32 proposalId);
-    /// `digest` is zero while the run is open.
+    /// `openedAt` is zero for an unknown run. `digest` is zero while the run is open, `openProposalId` from then on: the
+    /// run id is the hash of the request, which names the proposal for good.
     function run(bytes32 runId)
         external
         view
-        returns (
-            bytes32 proposalId,
-            uint128 participants,
-            uint64 openedAt,
-            uint64 epsilon,
-            uint64 delta,
-            bytes32 digest
-        );
+        returns (bytes32 openProposalId, uint128 participants, uint64 openedAt, bytes32 digest);
     function dataset(bytes32 datasetId)
         external
         view
@@ -502,6 +502,10 @@ interface IDstackApp {
     event DeviceRemoved(bytes32 deviceId);
     event AllowAnyDeviceSet(bool allowAny);
     event RequireTcbUpToDateSet(bool required);
+    /// dstack's audit event, beside each of the ones above. `policy` is keccak256 of "compose-hash", "device",
+    /// "allow-any-device" or "require-tcb-up-to-date"; `value` the hash or id, zero for the last two. `actor` is this
+    /// contract for what a quorum decided.
+    event PolicyChanged(address indexed actor, bytes32 indexed policy, bytes32 indexed value, bool enabled);
 
     /// dstack's boot gate. It never opens a dataset key: that is `releaseDecision`. Reasons, in this order: "App id
     /// mismatch", then dstack's own "TCB status is not up to date", "Compose hash not allowed", "Device not allowed".
@@ -511,12 +515,12 @@ interface IDstackApp {
     function allowedDeviceIds(bytes32 deviceId) external view returns (bool);
     function allowAnyDevice() external view returns (bool);
     function requireTcbUpToDate() external view returns (bool);
-    /// Self only.
+    /// Self only. Reverts: InvalidField (zero).
     function addComposeHash(bytes32 composeHash) external;
     /// Self, or any one owner or its revocation key. Also revokes the current proposal for it, so that it is not allowed
     /// afterwards. Reverts: NotAnOwner.
     function removeComposeHash(bytes32 composeHash) external;
-    /// Self only.
+    /// Self only. Reverts: InvalidField (zero).
     function addDevice(bytes32 deviceId) external;
     /// Self, or any one owner or its revocation key. Reverts: NotAnOwner.
     function removeDevice(bytes32 deviceId) external;

@@ -175,7 +175,7 @@ contract Proposals is TermsFile {
     }
 
     function _state(IDstackApp app, bytes32 id) private view {
-        (uint128 approvals,,,,,,,,,) = app.proposal(id);
+        (uint128 approvals,,,,,,) = app.proposal(id);
         (uint128 active, uint8 threshold,,,,) = app.config();
         uint256 count = 0;
         for (uint256 left = approvals & active; left != 0; left &= left - 1) {

@@ -46,6 +46,10 @@ abstract contract BaseTest is Test {
     /// Sends what anyone may send.
     address internal relayer = makeAddr("relayer");
 
+    /// What each run of this test was opened with.
+    mapping(bytes32 runId => Terms) internal termsOf;
+    mapping(bytes32 runId => RunRequest) internal requestOf;
+
     function setUp() public virtual {
         vm.warp(START);
         app = _deploy(_founders(), 3);
@@ -180,7 +184,9 @@ abstract contract BaseTest is Test {
     }
 
     function _open(Terms memory t, RunRequest memory request) internal returns (bytes32) {
-        bytes memory signature = _sign(analyst, TypedDataTwin.runRequest(request));
+        bytes32 runId = TypedDataTwin.runRequest(request);
+        (termsOf[runId], requestOf[runId]) = (t, request);
+        bytes memory signature = _sign(analyst, runId);
         vm.prank(relayer);
         return app.openRun(t, request, signature);
     }
@@ -189,7 +195,7 @@ abstract contract BaseTest is Test {
         bytes memory signature = _sign(agent, TypedDataTwin.receipt(receipt));
         bytes memory kmsSignature = _sign(kmsRoot, TypedDataTwin.certificate(certificate));
         vm.prank(relayer);
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
     }
 
     /// Takes a governance action through quorum and delay.

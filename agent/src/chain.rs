@@ -196,7 +196,7 @@ impl Chain {
     /// Is the run open already?
     pub async fn run_is_known(&self, id: RunId) -> Result<bool, ChainError> {
         let run = self.first().run(id.0).call().await.map_err(rpc("read a run"))?;
-        Ok(!run.proposalId.is_zero())
+        Ok(run.openedAt != 0)
     }
 
     /// Would the contract open this run now? Refuses with its reason if not.
@@ -250,13 +250,15 @@ impl Chain {
     /// the confirmed depth.
     pub async fn post_receipt(
         &self,
+        terms: &Terms,
+        request: &SignedRunRequest,
         receipt: &SignedReceipt,
         certificate: &Certificate,
         digest: B256,
     ) -> Result<(), ChainError> {
         let run = self.first().run(receipt.run_id.0).call().await.map_err(rpc("read the run"))?;
         if run.digest != digest {
-            self.send_receipt(receipt, certificate).await?;
+            self.send_receipt(terms, request, receipt, certificate).await?;
         }
         let position = self.receipt_position(receipt.run_id, digest).await?;
         self.wait_until_aged(position.block_number, "aging of the receipt").await?;
@@ -265,10 +267,14 @@ impl Chain {
 
     async fn send_receipt(
         &self,
+        terms: &Terms,
+        request: &SignedRunRequest,
         receipt: &SignedReceipt,
         certificate: &Certificate,
     ) -> Result<(), ChainError> {
         let call = self.first().postReceipt(
+            terms.abi(),
+            request.abi(),
             receipt.abi(),
             receipt.signature.clone(),
             certificate.abi(),

@@ -487,7 +487,8 @@ impl Agent {
         };
         stage(Stage::PostingReceipt);
         let digest = signed.receipt.digest(&self.domain());
-        self.chain.post_receipt(&signed.receipt, &signed.attested.certificate, digest).await?;
+        let (receipt, certificate) = (&signed.receipt, &signed.attested.certificate);
+        self.chain.post_receipt(&prepared.terms, &prepared.run, receipt, certificate, digest).await?;
         self.wait_for_the_kms(&signed, digest).await?;
         let position = self.chain.receipt_position(id, digest).await?;
         // From here on, and not before, the output may be read (R16).

@@ -8,13 +8,17 @@ library Fields {
     /// Reverts InvalidField unless `ok`. The name travels as a short literal and becomes a string only on failure:
     /// a string at each call would cost 2 kB of code.
     function check(bool ok, bytes32 name) internal pure {
-        if (ok) return;
+        if (!ok) revert IDstackApp.DstackApp_InvalidField(text(name));
+    }
+
+    /// A short literal as a string: its bytes up to the first zero.
+    function text(bytes32 literal) internal pure returns (string memory) {
         uint256 length = 0;
-        while (length < 32 && name[length] != 0) ++length;
-        bytes memory text = new bytes(length);
-        for (uint256 i = 0; i < length; ++i) {
-            text[i] = name[i];
+        while (length < 32 && literal[length] != 0) ++length;
+        bytes memory whole = abi.encode(literal);
+        assembly ("memory-safe") {
+            mstore(whole, length)
         }
-        revert IDstackApp.DstackApp_InvalidField(string(text));
+        return string(whole);
     }
 }

@@ -13,6 +13,8 @@ import {Owners} from "./Owners.sol";
 library Governance {
     using Bits for uint128;
 
+    /// Never zero: between quorum and execution there is time in which any one owner can veto.
+    uint64 internal constant MIN_DELAY_SECONDS = 1 hours;
     uint64 internal constant MAX_DELAY_SECONDS = 30 days;
     uint64 internal constant ACTION_GRACE_SECONDS = 14 days;
 
@@ -23,6 +25,10 @@ library Governance {
         uint8 subjectPlusOne;
         bool vetoed;
         bool done;
+    }
+
+    function requireDelay(uint64 delaySeconds) internal pure {
+        Fields.check(delaySeconds >= MIN_DELAY_SECONDS && delaySeconds <= MAX_DELAY_SECONDS, "delaySeconds");
     }
 
     /// Reverts unless `data` calls a function that governance may call.

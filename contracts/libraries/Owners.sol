@@ -11,6 +11,8 @@ import {Fields} from "./Fields.sol";
 library Owners {
     using Bits for uint128;
 
+    /// Stands for the contract itself where an event names an owner's index.
+    uint8 internal constant SELF_INDEX = type(uint8).max;
     uint8 internal constant MAX_OWNERS = 64;
     uint8 internal constant MAX_INDEXES = 128;
 
@@ -35,12 +37,20 @@ library Owners {
         Budget budget;
     }
 
-    /// Lifetime caps and what is committed against them; units 1e-9 and 1e-18.
+    /// Lifetime caps, units 1e-9 and 1e-18, and what was left of them when the owner was removed.
     struct Budget {
         uint64 epsilonCap;
-        uint64 epsilonCommitted;
         uint64 deltaCap;
-        uint64 deltaCommitted;
+        uint64 epsilonLeft;
+        uint64 deltaLeft;
+    }
+
+    /// A listed owner's account, in the one word that an approval reads and writes.
+    struct Account {
+        uint8 indexPlusOne;
+        /// What the owner's approvals have not committed yet of its caps.
+        uint64 epsilonLeft;
+        uint64 deltaLeft;
     }
 
     struct Registry {
@@ -48,7 +58,7 @@ library Owners {
         mapping(uint8 index => Owner) at;
         /// Kept after removal: it leads to the former index and thereby to the budget.
         mapping(bytes32 ownerId => uint8) indexPlusOneOf;
-        mapping(address account => uint8) accountIndexPlusOne;
+        mapping(address account => Account) accounts;
         mapping(address revoker => uint8) revokerIndexPlusOne;
     }
 
@@ -56,14 +66,14 @@ library Owners {
 
     /// The index of the listed owner with this account; reverts NotAnOwner.
     function requireAccount(Registry storage self, address account) internal view returns (uint8) {
-        uint8 indexPlusOne = self.accountIndexPlusOne[account];
+        uint8 indexPlusOne = self.accounts[account].indexPlusOne;
         if (indexPlusOne == 0) revert IDstackApp.DstackApp_NotAnOwner(account);
         return indexPlusOne - 1;
     }
 
     /// The index of the listed owner that `caller` may stop things for: its account or its revocation key.
     function requireStopper(Registry storage self, address caller) internal view returns (uint8) {
-        uint8 indexPlusOne = self.accountIndexPlusOne[caller];
+        uint8 indexPlusOne = self.accounts[caller].indexPlusOne;
         if (indexPlusOne == 0) indexPlusOne = self.revokerIndexPlusOne[caller];
         if (indexPlusOne == 0) revert IDstackApp.DstackApp_NotAnOwner(caller);
         return indexPlusOne - 1;
@@ -83,7 +93,7 @@ library Owners {
         uint8 index = config.nextIndex;
         (bool listed, uint8 formerIndex) = find(self, info.ownerId);
         Fields.check(info.ownerId != 0 && !listed, "ownerId");
-        Fields.check(info.account != address(0) && self.accountIndexPlusOne[info.account] == 0, "account");
+        Fields.check(info.account != address(0) && self.accounts[info.account].indexPlusOne == 0, "account");
         Fields.check(config.ownerCount != MAX_OWNERS && index != MAX_INDEXES, "ownerCount");
         _claimRevoker(self, index, info.account, info.revoker);
 
@@ -91,20 +101,20 @@ library Owners {
         // A returning owner keeps what it has committed and the caps that only it may change.
         owner.budget = self.indexPlusOneOf[info.ownerId] != 0
             ? self.at[formerIndex].budget
-            : Budget(info.epsilonCap, 0, info.deltaCap, 0);
+            : Budget(info.epsilonCap, info.deltaCap, info.epsilonCap, info.deltaCap);
         owner.ownerId = info.ownerId;
         owner.account = info.account;
         owner.jurisdiction = info.jurisdiction;
         owner.grades = info.grades;
         owner.revoker = info.revoker;
         self.indexPlusOneOf[info.ownerId] = index + 1;
-        self.accountIndexPlusOne[info.account] = index + 1;
+        self.accounts[info.account] = Account(index + 1, owner.budget.epsilonLeft, owner.budget.deltaLeft);
         config.activeOwners |= Bits.single(index);
         config.ownerCount += 1;
         config.nextIndex += 1;
         config.version += 1;
         emit IDstackApp.OwnerAdded(info.ownerId, info.account, info.revoker, info.jurisdiction, info.grades, index);
-        _emitBudget(index, owner.budget);
+        _emitBudget(self, index);
     }
 
     function remove(Registry storage self, bytes32 ownerId) internal {
@@ -115,7 +125,9 @@ library Owners {
 
         Owner storage owner = self.at[index];
         address account = owner.account;
-        delete self.accountIndexPlusOne[account];
+        owner.budget.epsilonLeft = self.accounts[account].epsilonLeft;
+        owner.budget.deltaLeft = self.accounts[account].deltaLeft;
+        delete self.accounts[account];
         delete self.revokerIndexPlusOne[owner.revoker];
         delete owner.pendingAccount;
         config.activeOwners &= ~Bits.single(index);
@@ -131,16 +143,22 @@ library Owners {
         bool lowered = threshold < config.threshold;
         config.threshold = threshold;
         config.version += 1;
-        if (lowered) config.era += 1;
         emit IDstackApp.ThresholdSet(threshold);
-        if (lowered) emit IDstackApp.EraStarted(config.era, type(uint8).max, address(this));
+        if (lowered) startEra(self, SELF_INDEX, address(this));
+    }
+
+    /// Ends every proposal of the present era.
+    function startEra(Registry storage self, uint8 index, address by) internal {
+        uint32 era = self.config.era + 1;
+        self.config.era = era;
+        emit IDstackApp.EraStarted(era, index, by);
     }
 
     // ---- an owner's own settings --------------------------------------------------------------------------------
 
     /// Zero withdraws a rotation that was started.
     function startRotation(Registry storage self, uint8 index, address newAccount) internal {
-        Fields.check(self.accountIndexPlusOne[newAccount] == 0, "newAccount");
+        Fields.check(self.accounts[newAccount].indexPlusOne == 0, "newAccount");
         Owner storage owner = self.at[index];
         owner.pendingAccount = newAccount;
         emit IDstackApp.OwnerRotationStarted(owner.ownerId, owner.account, newAccount);
@@ -153,12 +171,12 @@ library Owners {
         bool invited = listed && caller != address(0) && owner.pendingAccount == caller;
         if (!invited) revert IDstackApp.DstackApp_NotAnOwner(caller);
         // It may have become another owner's account since.
-        Fields.check(self.accountIndexPlusOne[caller] == 0, "newAccount");
+        Fields.check(self.accounts[caller].indexPlusOne == 0, "newAccount");
 
         address oldAccount = owner.account;
-        delete self.accountIndexPlusOne[oldAccount];
+        self.accounts[caller] = self.accounts[oldAccount];
+        delete self.accounts[oldAccount];
         delete owner.pendingAccount;
-        self.accountIndexPlusOne[caller] = index + 1;
         owner.account = caller;
         emit IDstackApp.OwnerRotated(ownerId, oldAccount, caller, index);
     }
@@ -173,38 +191,56 @@ library Owners {
 
     function setCap(Registry storage self, uint8 index, uint64 epsilonCap, uint64 deltaCap) internal {
         Budget storage budget = self.at[index].budget;
-        Fields.check(epsilonCap >= budget.epsilonCommitted, "epsilonCap");
-        Fields.check(deltaCap >= budget.deltaCommitted, "deltaCap");
+        Account storage account = self.accounts[self.at[index].account];
+        uint64 epsilonCommitted = budget.epsilonCap - account.epsilonLeft;
+        uint64 deltaCommitted = budget.deltaCap - account.deltaLeft;
+        Fields.check(epsilonCap >= epsilonCommitted, "epsilonCap");
+        Fields.check(deltaCap >= deltaCommitted, "deltaCap");
         budget.epsilonCap = epsilonCap;
         budget.deltaCap = deltaCap;
-        _emitBudget(index, budget);
+        account.epsilonLeft = epsilonCap - epsilonCommitted;
+        account.deltaLeft = deltaCap - deltaCommitted;
+        _emitBudget(self, index);
     }
 
     // ---- budgets ------------------------------------------------------------------------------------------------
 
-    /// Reverts OwnerCapExceeded with the numbers of the first of epsilon and delta that does not fit.
-    function commit(Registry storage self, uint8 index, uint64 epsilon, uint64 delta) internal {
-        Budget storage budget = self.at[index].budget;
-        // What is committed never exceeds its cap, so the differences exist.
-        if (epsilon > budget.epsilonCap - budget.epsilonCommitted) {
-            revert IDstackApp.DstackApp_OwnerCapExceeded(index, budget.epsilonCap - budget.epsilonCommitted, epsilon);
-        }
-        if (delta > budget.deltaCap - budget.deltaCommitted) {
-            revert IDstackApp.DstackApp_OwnerCapExceeded(index, budget.deltaCap - budget.deltaCommitted, delta);
-        }
-        budget.epsilonCommitted += epsilon;
-        budget.deltaCommitted += delta;
-        _emitBudget(index, budget);
+    /// Reverts OwnerCapExceeded with the numbers of the first of epsilon and delta that does not fit. Emits nothing: the
+    /// approval that commits is an event, and names terms that are one.
+    function commit(Registry storage self, address account, uint64 epsilon, uint64 delta) internal {
+        Account storage a = self.accounts[account];
+        uint8 index = a.indexPlusOne - 1;
+        a.epsilonLeft = _take(index, a.epsilonLeft, epsilon);
+        a.deltaLeft = _take(index, a.deltaLeft, delta);
     }
 
     function release(Registry storage self, uint8 index, uint64 epsilon, uint64 delta) internal {
-        Budget storage budget = self.at[index].budget;
-        budget.epsilonCommitted -= epsilon;
-        budget.deltaCommitted -= delta;
-        _emitBudget(index, budget);
+        Account storage account = self.accounts[self.at[index].account];
+        account.epsilonLeft += epsilon;
+        account.deltaLeft += delta;
+        _emitBudget(self, index);
+    }
+
+    /// Of a listed owner as of now, of a removed one as of its removal.
+    function budgetOf(Registry storage self, uint8 index)
+        internal
+        view
+        returns (uint64 epsilonCap, uint64 epsilonCommitted, uint64 deltaCap, uint64 deltaCommitted)
+    {
+        Budget memory b = self.at[index].budget;
+        if (self.config.activeOwners.contains(index)) {
+            Account storage account = self.accounts[self.at[index].account];
+            (b.epsilonLeft, b.deltaLeft) = (account.epsilonLeft, account.deltaLeft);
+        }
+        return (b.epsilonCap, b.epsilonCap - b.epsilonLeft, b.deltaCap, b.deltaCap - b.deltaLeft);
     }
 
     // ---- private ------------------------------------------------------------------------------------------------
+
+    function _take(uint8 index, uint64 left, uint64 wanted) private pure returns (uint64) {
+        if (wanted > left) revert IDstackApp.DstackApp_OwnerCapExceeded(index, left, wanted);
+        return left - wanted;
+    }
 
     /// A revocation key stands for one owner only, so that whoever revokes can be named.
     function _claimRevoker(Registry storage self, uint8 index, address account, address revoker) private {
@@ -213,9 +249,8 @@ library Owners {
         self.revokerIndexPlusOne[revoker] = index + 1;
     }
 
-    function _emitBudget(uint8 index, Budget storage budget) private {
-        emit IDstackApp.OwnerBudget(
-            index, budget.epsilonCap, budget.epsilonCommitted, budget.deltaCap, budget.deltaCommitted
-        );
+    function _emitBudget(Registry storage self, uint8 index) private {
+        (uint64 epsilonCap, uint64 epsilonCommitted, uint64 deltaCap, uint64 deltaCommitted) = budgetOf(self, index);
+        emit IDstackApp.OwnerBudget(index, epsilonCap, epsilonCommitted, deltaCap, deltaCommitted);
     }
 }

@@ -7,7 +7,7 @@ import {Fields} from "./Fields.sol";
 import {Owners} from "./Owners.sol";
 
 /// @title Proposals: one approved set of terms each, named by the hash of the terms.
-/// @notice Liveness is computed from what is stored, never stored itself. Only an approval can turn a proposal live:
+/// @notice The terms are not stored: whoever needs them gives them, and their hash is the proof. Liveness is computed from what is stored, never stored itself. Only an approval can turn a proposal live:
 /// revoked, superseded, an ended era and an expiry are final, and the bar within an era only rises.
 library Proposals {
     using Bits for uint128;
@@ -15,29 +15,25 @@ library Proposals {
     /// How far ahead an expiry may lie.
     uint64 internal constant MAX_TERM_SECONDS = 400 days;
 
+    /// One storage word.
     struct Proposal {
         uint128 approvals;
-        uint64 expiry;
+        uint40 expiry;
         uint32 era;
+        /// Every run debits the same, so their number is what is spent.
+        uint32 runs;
         /// The threshold when the first owner approved; zero: nobody has.
         uint8 thresholdSnapshot;
         bool revoked;
         bool superseded;
-        // Second word. Units 1e-9 and 1e-18.
-        uint64 epsilonBudget;
-        uint64 epsilonSpent;
-        uint64 deltaBudget;
-        uint64 deltaSpent;
-        // Third word: what each run debits, and who has taken back what was not spent.
-        uint64 epsilonPerRun;
-        uint64 deltaPerRun;
-        uint128 reclaimed;
     }
 
     struct Book {
         mapping(bytes32 proposalId => Proposal) at;
         /// The one that reached quorum last; it may since have been revoked or have expired.
         mapping(bytes32 composeHash => bytes32 proposalId) current;
+        /// Who has taken back what the proposal did not spend.
+        mapping(bytes32 proposalId => uint128) reclaimed;
     }
 
     /// Allow, or the first of the reasons 1 to 6 that applies.
@@ -75,12 +71,9 @@ library Proposals {
         Proposal storage p = self.at[proposalId];
         if (p.thresholdSnapshot == 0) {
             p.thresholdSnapshot = config.threshold;
-            p.expiry = terms.expiry;
+            // `requireValid` has bounded it.
+            p.expiry = uint40(terms.expiry);
             p.era = terms.era;
-            p.epsilonBudget = terms.epsilonBudget;
-            p.deltaBudget = terms.deltaBudget;
-            p.epsilonPerRun = terms.epsilonPerRun;
-            p.deltaPerRun = terms.deltaPerRun;
             emit IDstackApp.ProposalCreated(proposalId, terms.composeHash, terms, config.threshold);
         }
         uint128 approvals = p.approvals | added;
@@ -95,16 +88,29 @@ library Proposals {
         emit IDstackApp.ProposalActivated(proposalId, terms.composeHash, former);
     }
 
-    /// Debits one run; reverts BudgetExhausted with the numbers of the first of epsilon and delta that does not fit.
-    function debit(Proposal storage self, bytes32 proposalId) internal {
-        uint64 epsilon = self.epsilonPerRun;
-        uint64 delta = self.deltaPerRun;
-        // What is spent never exceeds its budget, so the differences exist and the sums fit.
-        uint64 epsilonLeft = self.epsilonBudget - self.epsilonSpent;
-        uint64 deltaLeft = self.deltaBudget - self.deltaSpent;
-        if (epsilon > epsilonLeft) revert IDstackApp.DstackApp_BudgetExhausted(proposalId, epsilonLeft, epsilon);
-        if (delta > deltaLeft) revert IDstackApp.DstackApp_BudgetExhausted(proposalId, deltaLeft, delta);
-        self.epsilonSpent += epsilon;
-        self.deltaSpent += delta;
+    /// Debits one run and returns what is spent with it. Reverts BudgetExhausted with the numbers of the first of
+    /// epsilon and delta that does not fit. `terms` are those that `proposalId` is the hash of.
+    function debit(Book storage self, bytes32 proposalId, Terms calldata terms)
+        internal
+        returns (uint64 epsilonSpent, uint64 deltaSpent)
+    {
+        uint32 runs = self.at[proposalId].runs;
+        epsilonSpent = terms.epsilonBudget - _take(proposalId, terms.epsilonBudget, terms.epsilonPerRun, runs);
+        deltaSpent = terms.deltaBudget - _take(proposalId, terms.deltaBudget, terms.deltaPerRun, runs);
+        self.at[proposalId].runs = runs + 1;
+    }
+
+    /// What `runs` runs leave of a budget. None is opened that the budget does not cover, so the difference exists.
+    function left(uint64 budget, uint64 perRun, uint32 runs) internal pure returns (uint64) {
+        return budget - perRun * runs;
+    }
+
+    // ---- private ------------------------------------------------------------------------------------------------
+
+    /// What is left after one more run.
+    function _take(bytes32 proposalId, uint64 budget, uint64 perRun, uint32 runs) private pure returns (uint64) {
+        uint64 before = left(budget, perRun, runs);
+        if (perRun > before) revert IDstackApp.DstackApp_BudgetExhausted(proposalId, before, perRun);
+        return before - perRun;
     }
 }

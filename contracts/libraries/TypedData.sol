@@ -38,19 +38,46 @@ library TypedData {
         keccak256("ApproveAction(address owner,bytes data,bytes32 salt,uint64 configVersion,uint64 deadline)");
 
     function hash(Terms calldata terms) internal pure returns (bytes32) {
-        return keccak256(abi.encode(TERMS_TYPEHASH, terms));
+        uint256 start;
+        assembly ("memory-safe") {
+            start := terms
+        }
+        return _hashWords(TERMS_TYPEHASH, start, 12);
     }
 
     function hash(RunRequest calldata request) internal pure returns (bytes32) {
-        return keccak256(abi.encode(RUN_REQUEST_TYPEHASH, request));
+        uint256 start;
+        assembly ("memory-safe") {
+            start := request
+        }
+        return _hashWords(RUN_REQUEST_TYPEHASH, start, 5);
     }
 
     function hash(AgentCertificate calldata certificate) internal pure returns (bytes32) {
-        return keccak256(abi.encode(CERTIFICATE_TYPEHASH, certificate));
+        uint256 start;
+        assembly ("memory-safe") {
+            start := certificate
+        }
+        return _hashWords(CERTIFICATE_TYPEHASH, start, 3);
     }
 
     function hash(Receipt calldata receipt) internal pure returns (bytes32) {
-        return keccak256(abi.encode(RECEIPT_TYPEHASH, receipt));
+        uint256 start;
+        assembly ("memory-safe") {
+            start := receipt
+        }
+        return _hashWords(RECEIPT_TYPEHASH, start, 8);
+    }
+
+    /// keccak256(abi.encode(typeHash, s)) of a struct `s` whose fields are one word each, as it lies in calldata. Does not
+    /// refuse a narrow field with bits beyond its type: reading such a field, or logging the struct, does.
+    function _hashWords(bytes32 typeHash, uint256 start, uint256 words) private pure returns (bytes32 structHash) {
+        assembly ("memory-safe") {
+            let memory_ := mload(0x40)
+            mstore(memory_, typeHash)
+            calldatacopy(add(memory_, 32), start, mul(words, 32))
+            structHash := keccak256(memory_, add(32, mul(words, 32)))
+        }
     }
 
     /// `proposalId` is the struct hash of the terms, which is what EIP-712 puts in the place of a nested struct.
@@ -78,12 +105,11 @@ library TypedData {
         return keccak256(abi.encode(APPROVE_ACTION_TYPEHASH, owner, keccak256(data), salt, configVersion, deadline));
     }
 
-    /// The 32 bytes that are signed: the struct hash within this contract's domain on this chain.
-    function digest(bytes32 structHash) internal view returns (bytes32) {
-        bytes32 separator = keccak256(
+    /// This contract on this chain. A batch of signatures needs it once.
+    function domainSeparator() internal view returns (bytes32) {
+        return keccak256(
             abi.encode(DOMAIN_TYPEHASH, keccak256(bytes(NAME)), keccak256(bytes(VERSION)), block.chainid, address(this))
         );
-        return MessageHashUtils.toTypedDataHash(separator, structHash);
     }
 
     /// Reverts DeadlinePassed once the clock is beyond `deadline`.
@@ -99,7 +125,15 @@ library TypedData {
         view
         returns (bytes32 signed)
     {
-        signed = digest(structHash);
+        return requireSignature(domainSeparator(), signer, structHash, signature);
+    }
+
+    function requireSignature(bytes32 domain, address signer, bytes32 structHash, bytes calldata signature)
+        internal
+        view
+        returns (bytes32 signed)
+    {
+        signed = MessageHashUtils.toTypedDataHash(domain, structHash);
         // slither-disable-next-line unused-return
         (address recovered, ECDSA.RecoverError err,) = ECDSA.tryRecoverCalldata(signed, signature);
         if (err == ECDSA.RecoverError.NoError && recovered == signer) return signed;

@@ -173,6 +173,9 @@ events! {
         DeviceAdded = "device_added" (e) { device_id: B256 = e.deviceId, }
         DeviceRemoved = "device_removed" (e) { device_id: B256 = e.deviceId, }
         AllowAnyDeviceSet = "allow_any_device_set" (e) { allow_any: bool = e.allowAny, }
+        PolicyChanged = "policy_changed" (e) {
+            actor: Address = e.actor, policy: B256 = e.policy, value: B256 = e.value, enabled: bool = e.enabled,
+        }
         RequireTcbUpToDateSet = "require_tcb_up_to_date_set" (e) { required: bool = e.required, }
     } and {
         // A log with a signature of ours whose data does not decode: the address is no contract of ours.

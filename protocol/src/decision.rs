@@ -211,12 +211,10 @@ fn decide_dataset(facts: &ReleaseFacts, owner_index: u8) -> Option<Decision> {
 
 fn decide_run(facts: &ReleaseFacts, owner_bit: u128) -> Option<Decision> {
     match facts.run {
+        // The contract does not keep the proposal of a closed run.
+        Some(run) if run.closed => Some(Decision::RunClosed),
         Some(run) if run.proposal_id == facts.proposal_id => {
-            if run.closed {
-                Some(Decision::RunClosed)
-            } else {
-                (run.participants & owner_bit == 0).then_some(Decision::OwnerNotInRun)
-            }
+            (run.participants & owner_bit == 0).then_some(Decision::OwnerNotInRun)
         }
         _ => Some(Decision::RunUnknown),
     }

@@ -163,7 +163,7 @@ contract Handler is BaseTest {
     }
 
     function reclaim(uint256 who, uint256 which) external {
-        _call(_account(who).addr, abi.encodeCall(app.reclaim, (_id(_known(which)))), false);
+        _call(_account(who).addr, abi.encodeCall(app.reclaim, (_known(which))), false);
     }
 
     function registerDataset(uint256 who, uint256 which, bool supersede) public {
@@ -189,7 +189,9 @@ contract Handler is BaseTest {
         RunRequest memory request =
             RunRequest(_id(t), participants, analyst.addr, bytes32(++nonce % 40), type(uint64).max);
         bytes memory signature = _sign(analyst, TypedDataTwin.runRequest(request));
-        if (_call(relayer, abi.encodeCall(app.openRun, (t, request, signature)), false)) ++runsOpened;
+        if (!_call(relayer, abi.encodeCall(app.openRun, (t, request, signature)), false)) return;
+        requestOf[TypedDataTwin.runRequest(request)] = request;
+        ++runsOpened;
     }
 
     function postReceipt(uint256 which, uint256 story) external {
@@ -205,7 +207,8 @@ contract Handler is BaseTest {
         AgentCertificate memory certificate = AgentCertificate(agent.addr, t.composeHash, type(uint64).max);
         bytes memory signature = _sign(agent, TypedDataTwin.receipt(receipt));
         bytes memory kmsSignature = _sign(kmsRoot, TypedDataTwin.certificate(certificate));
-        bytes memory data = abi.encodeCall(app.postReceipt, (receipt, signature, certificate, kmsSignature));
+        bytes memory data =
+            abi.encodeCall(app.postReceipt, (t, requestOf[runId], receipt, signature, certificate, kmsSignature));
         if (_call(relayer, data, false)) ++receipts;
     }
 
@@ -232,7 +235,7 @@ contract Handler is BaseTest {
         for (uint256 i = 0; i < ACCOUNTS; ++i) {
             _call(_account(i).addr, abi.encodeCall(app.approveAction, (data, salt)), false);
         }
-        skip(DELAY);
+        skip(DELAY + 10);
         if (_call(relayer, abi.encodeCall(app.executeAction, (data, salt)), false)) ++governed;
     }
 
@@ -261,7 +264,7 @@ contract Handler is BaseTest {
         if (kind < 4) return abi.encodeCall(IDstackApp.removeOwner, (_info(seed, address(0)).ownerId));
         if (kind < 6) return abi.encodeCall(IDstackApp.setThreshold, (uint8(seed % 5)));
         if (kind == 6) return abi.encodeCall(IDstackApp.setAnalyst, (stranger.addr, seed % 2 == 0));
-        if (kind == 7) return abi.encodeCall(IDstackApp.setGovernanceDelay, (DELAY - uint64(seed % 10)));
+        if (kind == 7) return abi.encodeCall(IDstackApp.setGovernanceDelay, (DELAY + uint64(seed % 10) - 3));
         if (kind == 8) return abi.encodeCall(IDstackApp.addComposeHash, (composeHash(seed)));
         if (kind == 9) return abi.encodeCall(IDstackApp.addDevice, (bytes32(seed % 3)));
         if (kind == 10) return abi.encodeCall(IDstackApp.setAllowAnyDevice, (seed % 2 == 0));

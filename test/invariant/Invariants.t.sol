@@ -126,19 +126,18 @@ contract InvariantsTest is Test {
         assertEq(uint256(app.proposalDecision(id)), uint256(shadow.decision(id)), "1: decision");
         (bool ok, bytes memory stored) = address(app).staticcall(abi.encodeCall(app.proposal, (id)));
         assertTrue(ok);
-        bytes memory first =
-            abi.encode(p.approvals, p.thresholdSnapshot, p.revoked, p.superseded, p.terms.era, p.terms.expiry);
-        bytes memory second = abi.encode(p.terms.epsilonBudget, p.epsilonSpent, p.terms.deltaBudget, p.deltaSpent);
-        assertEq(stored, bytes.concat(first, second), "1: proposal");
+        uint256 runs = p.terms.epsilonPerRun == 0 ? 0 : p.epsilonSpent / p.terms.epsilonPerRun;
+        bytes memory want =
+            abi.encode(p.approvals, p.thresholdSnapshot, p.revoked, p.superseded, p.terms.era, p.terms.expiry, runs);
+        assertEq(stored, want, "1: proposal");
     }
 
     function _runEqual(bytes32 id) private view {
         Shadow.Run memory r = shadow.runAt(id);
-        (bytes32 proposalId, uint128 participants, uint64 openedAt, uint64 epsilon, uint64 delta, bytes32 digest) =
-            app.run(id);
+        (bytes32 proposalId, uint128 participants, uint64 openedAt, bytes32 digest) = app.run(id);
         assertEq(
-            abi.encode(proposalId, participants, openedAt, epsilon, delta, digest),
-            abi.encode(r.proposalId, r.participants, r.openedAt, r.epsilon, r.delta, r.digest),
+            abi.encode(proposalId, participants, openedAt, digest),
+            abi.encode(r.digest == 0 ? r.proposalId : bytes32(0), r.participants, r.openedAt, r.digest),
             "1: run"
         );
     }
@@ -173,10 +172,10 @@ contract InvariantsTest is Test {
     function _5_spendingStaysWithinBudgetsAndCaps() private view {
         (uint256 owners, uint256 proposals, uint256 runs,) = shadow.sizes();
         for (uint256 i = 0; i < proposals; ++i) {
-            (,,,,,, uint64 budget, uint64 spent, uint64 deltaBudget, uint64 deltaSpent) =
-                app.proposal(shadow.proposalIds(i));
-            assertLe(spent, budget, "5: epsilon budget");
-            assertLe(deltaSpent, deltaBudget, "5: delta budget");
+            Shadow.Proposal memory p = shadow.proposalAt(shadow.proposalIds(i));
+            (,,,,,, uint64 count) = app.proposal(shadow.proposalIds(i));
+            assertLe(count * p.terms.epsilonPerRun, p.terms.epsilonBudget, "5: epsilon budget");
+            assertLe(count * p.terms.deltaPerRun, p.terms.deltaBudget, "5: delta budget");
         }
         // By institution: removal and return do not wipe the slate.
         for (uint256 i = 0; i < owners; ++i) {

@@ -130,6 +130,12 @@ contract Shadow {
             (uint128 added, uint128 approvals,) = abi.decode(log.data, (uint128, uint128, bool));
             p.approvals |= added;
             require(p.approvals == approvals, "an approval is missing");
+            // Each of these owners has committed what the terms may spend.
+            for (uint8 i = 0; i < owners.length; ++i) {
+                if (added & (uint128(1) << i) == 0) continue;
+                owners[i].epsilonCommitted += p.terms.epsilonBudget;
+                owners[i].deltaCommitted += p.terms.deltaBudget;
+            }
         } else if (topic == IDstackApp.ProposalActivated.selector) {
             bytes32 superseded = abi.decode(log.data, (bytes32));
             require(current[log.topics[2]] == superseded, "superseded another one");
@@ -215,6 +221,13 @@ contract Shadow {
             allowAnyDevice = abi.decode(log.data, (bool));
         } else if (topic == IDstackApp.RequireTcbUpToDateSet.selector) {
             requireTcbUpToDate = abi.decode(log.data, (bool));
+        } else if (topic == IDstackApp.PolicyChanged.selector) {
+            // It only repeats the ones before it, and must agree with them.
+            bool enabled = abi.decode(log.data, (bool));
+            if (log.topics[2] == keccak256("compose-hash")) require(bootOnly[log.topics[3]] == enabled, "policy");
+            else if (log.topics[2] == keccak256("device")) require(devices[log.topics[3]] == enabled, "policy");
+            else if (log.topics[2] == keccak256("allow-any-device")) require(allowAnyDevice == enabled, "policy");
+            else require(requireTcbUpToDate == enabled, "policy");
         } else {
             return topic == IDstackApp.SuccessorAnnounced.selector;
         }

@@ -127,8 +127,6 @@ contract ApproveTest is BaseTest {
         Terms memory t = _terms();
         bytes32 id = _id(t);
         vm.expectEmit();
-        emit IDstackApp.OwnerBudget(0, 100 * EPSILON, 3 * EPSILON, 100 * DELTA, 3 * DELTA);
-        vm.expectEmit();
         emit IDstackApp.ProposalCreated(id, t.composeHash, t, 3);
         vm.expectEmit();
         emit IDstackApp.ProposalApproved(id, 1, 1, false);
@@ -136,7 +134,7 @@ contract ApproveTest is BaseTest {
         _assertDecision(_decision(id), Decision.NoQuorum);
         assertEq(app.currentProposal(t.composeHash), 0);
 
-        (uint128 approvals, uint8 snapshot, bool revoked, bool superseded, uint32 era, uint64 expiry,,,,) =
+        (uint128 approvals, uint8 snapshot, bool revoked, bool superseded, uint32 era, uint64 expiry, uint64 runs) =
             app.proposal(id);
         assertEq(approvals, 1);
         assertEq(snapshot, 3);
@@ -144,11 +142,7 @@ contract ApproveTest is BaseTest {
         assertFalse(superseded);
         assertEq(era, 0);
         assertEq(expiry, t.expiry);
-        (,,,,,, uint64 epsilonBudget, uint64 epsilonSpent, uint64 deltaBudget, uint64 deltaSpent) = app.proposal(id);
-        assertEq(epsilonBudget, 3 * EPSILON);
-        assertEq(epsilonSpent, 0);
-        assertEq(deltaBudget, 3 * DELTA);
-        assertEq(deltaSpent, 0);
+        assertEq(runs, 0);
         (, uint64 committed,, uint64 deltaCommitted) = app.ownerBudget(0);
         assertEq(committed, 3 * EPSILON);
         assertEq(deltaCommitted, 3 * DELTA);
@@ -185,9 +179,9 @@ contract ApproveTest is BaseTest {
         bytes32 id = _live(t);
         vm.recordLogs();
         _approve(dave, t);
-        assertEq(vm.getRecordedLogs().length, 2); // OwnerBudget, ProposalApproved
+        assertEq(vm.getRecordedLogs().length, 1); // ProposalApproved
         assertEq(app.currentProposal(t.composeHash), id);
-        (,,, bool superseded,,,,,,) = app.proposal(id);
+        (,,, bool superseded,,,) = app.proposal(id);
         assertFalse(superseded);
     }
 

@@ -83,7 +83,7 @@ contract ApproveBySigTest is BaseTest {
         list[2].owner = dave.addr;
         vm.expectRevert(_badSignature(dave.addr));
         _relay(t, list);
-        (uint128 approvals,,,,,,,,,) = app.proposal(_id(t));
+        (uint128 approvals,,,,,,) = app.proposal(_id(t));
         assertEq(approvals, 0);
     }
 
@@ -148,12 +148,6 @@ contract ApproveBySigTest is BaseTest {
         bytes32 id = _id(t);
         SignedApproval[] memory list = _three(t);
         vm.expectEmit();
-        emit IDstackApp.OwnerBudget(0, 100 * EPSILON, 3 * EPSILON, 100 * DELTA, 3 * DELTA);
-        vm.expectEmit();
-        emit IDstackApp.OwnerBudget(1, 100 * EPSILON, 3 * EPSILON, 100 * DELTA, 3 * DELTA);
-        vm.expectEmit();
-        emit IDstackApp.OwnerBudget(2, 100 * EPSILON, 3 * EPSILON, 100 * DELTA, 3 * DELTA);
-        vm.expectEmit();
         emit IDstackApp.ProposalCreated(id, t.composeHash, t, 3);
         vm.expectEmit();
         emit IDstackApp.ProposalApproved(id, 7, 7, true);
@@ -193,7 +187,7 @@ contract ApproveBySigTest is BaseTest {
         vm.etch(alice.addr, bytes.concat(hex"ef0100", bytes20(address(new BrokenWallet(BrokenWallet.Fault.Reverts)))));
         Terms memory t = _terms();
         _relay(t, _approvals(alice, t));
-        (uint128 approvals,,,,,,,,,) = app.proposal(_id(t));
+        (uint128 approvals,,,,,,) = app.proposal(_id(t));
         assertEq(approvals, 1);
     }
 

@@ -32,6 +32,12 @@ contract ConstructorTest is BaseTest {
         _new(_founders(), 3, kmsRoot.addr, 30 days);
     }
 
+    function test_Constructor_RevertWhen_DelayTooShort() public {
+        vm.expectRevert(_invalid("delaySeconds"));
+        _new(_founders(), 3, kmsRoot.addr, 1 hours - 1);
+        _new(_founders(), 3, kmsRoot.addr, 1 hours);
+    }
+
     function test_Constructor_RevertWhen_AnalystIsZero() public {
         vm.expectRevert(_invalid("analyst"));
         _deployWith(
@@ -109,7 +115,7 @@ contract ConstructorTest is BaseTest {
         OwnerInfo[] memory one = new OwnerInfo[](1);
         one[0] = _ownerInfo("lab", stranger.addr, address(0), "TR", 0);
         vm.chainId(8453);
-        IApp other = _deployWith(abi.encode(bytes32("x"), bytes32("y"), one, 1, stranger.addr, new address[](0), 0));
+        IApp other = _deployWith(abi.encode(bytes32("x"), bytes32("y"), one, 1, stranger.addr, new address[](0), DELAY));
         assertEq(address(other).codehash, address(app).codehash);
     }
 

@@ -268,4 +268,31 @@ contract DstackDifferentialTest is BaseTest {
         else if (operation == 4) stock.setAllowAnyDevice(flag);
         else stock.setRequireTcbUpToDate(flag);
     }
+
+    // ---- dstack's audit event -----------------------------------------------------------------------------------
+
+    function _expectPolicy(address actor, string memory policy, bytes32 value, bool enabled) private {
+        vm.expectEmit(address(app));
+        emit IDstackApp.PolicyChanged(actor, keccak256(bytes(policy)), value, enabled);
+    }
+
+    /// One beside each of dstack's events: who, which rule, which value, on or off.
+    function test_PolicyChanged_IsThereForEachRule() public {
+        vm.startPrank(address(app));
+        _expectPolicy(address(app), "compose-hash", "compose", true);
+        app.addComposeHash("compose");
+        _expectPolicy(address(app), "device", "device", true);
+        app.addDevice("device");
+        _expectPolicy(address(app), "allow-any-device", 0, false);
+        app.setAllowAnyDevice(false);
+        _expectPolicy(address(app), "require-tcb-up-to-date", 0, false);
+        app.setRequireTcbUpToDate(false);
+        vm.stopPrank();
+        vm.startPrank(alice.addr);
+        _expectPolicy(alice.addr, "compose-hash", "compose", false);
+        app.removeComposeHash("compose");
+        _expectPolicy(alice.addr, "device", "device", false);
+        app.removeDevice("device");
+        vm.stopPrank();
+    }
 }

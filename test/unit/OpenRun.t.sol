@@ -198,11 +198,10 @@ contract OpenRunTest is BaseTest {
             }
         }
         assertEq(runs, fits < 5 ? fits : 5);
-        (,,,,,, uint64 cap, uint64 spent, uint64 deltaCap, uint64 deltaSpent) = app.proposal(_id(t));
-        assertEq(spent, runs * t.epsilonPerRun);
-        assertEq(deltaSpent, runs * t.deltaPerRun);
-        assertLe(spent, cap);
-        assertLe(deltaSpent, deltaCap);
+        (,,,,,, uint64 recorded) = app.proposal(_id(t));
+        assertEq(recorded, runs);
+        assertLe(runs * t.epsilonPerRun, t.epsilonBudget);
+        assertLe(runs * t.deltaPerRun, t.deltaBudget);
     }
 
     function test_OpenRun_DebitsAndRecords() public {
@@ -214,13 +213,10 @@ contract OpenRunTest is BaseTest {
         vm.expectEmit();
         emit IDstackApp.RunOpened(runId, id, analyst.addr, 5, EPSILON, DELTA, EPSILON, DELTA);
         assertEq(_open(t, request), runId);
-        (bytes32 proposalId, uint128 participants, uint64 openedAt, uint64 epsilon, uint64 delta, bytes32 digest) =
-            app.run(runId);
+        (bytes32 proposalId, uint128 participants, uint64 openedAt, bytes32 digest) = app.run(runId);
         assertEq(proposalId, id);
         assertEq(participants, 5);
         assertEq(openedAt, START);
-        assertEq(epsilon, EPSILON);
-        assertEq(delta, DELTA);
         assertEq(digest, 0);
 
         request.nonce = "second";

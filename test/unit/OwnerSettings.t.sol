@@ -181,51 +181,76 @@ contract OwnerSettingsTest is BaseTest {
         assertEq(deltaCap, deltaCommitted);
     }
 
+    /// R4: what is committed stays so, whatever account the owner moves to, and after its removal.
+    function test_AcceptRotation_TakesTheRestOfTheCapsAlong() public {
+        Terms memory t = _terms();
+        _approve(alice, t);
+        vm.prank(alice.addr);
+        app.setOwnerCap(4 * EPSILON, 4 * DELTA);
+        vm.prank(alice.addr);
+        app.startRotation(stranger.addr);
+        vm.prank(stranger.addr);
+        app.acceptRotation("hospital-A");
+        t.round = 1;
+        vm.expectRevert(abi.encodeWithSelector(IDstackApp.DstackApp_OwnerCapExceeded.selector, 0, EPSILON, 3 * EPSILON));
+        _approve(stranger, t);
+        for (uint256 i = 0; i < 2; ++i) {
+            (uint64 cap, uint64 committed, uint64 deltaCap, uint64 deltaCommitted) = app.ownerBudget(0);
+            assertEq(abi.encode(cap, committed), abi.encode(4 * EPSILON, 3 * EPSILON));
+            assertEq(abi.encode(deltaCap, deltaCommitted), abi.encode(4 * DELTA, 3 * DELTA));
+            vm.prank(address(app));
+            if (i == 0) app.removeOwner("hospital-A");
+        }
+    }
+
     // ---- reclaim ------------------------------------------------------------------------------------------------
 
-    function _reclaim(Actor memory owner, bytes32 id) private {
+    function _reclaim(Actor memory owner, Terms memory t) private {
         vm.prank(owner.addr);
-        app.reclaim(id);
+        app.reclaim(t);
     }
 
     function test_Reclaim_RevertWhen_CallerIsNoOwner() public {
+        Terms memory t = _terms();
         vm.expectRevert(_notAnOwner(guard.addr));
-        _reclaim(guard, "id");
+        _reclaim(guard, t);
     }
 
     function test_Reclaim_RevertWhen_OwnerHasNotApproved() public {
-        bytes32 id = _live(_terms());
+        Terms memory t = _terms();
+        bytes32 id = _live(t);
         vm.prank(alice.addr);
         app.revoke(id);
         vm.expectRevert(abi.encodeWithSelector(IDstackApp.DstackApp_OwnerNotApproved.selector, id, 3));
-        _reclaim(dave, id);
+        _reclaim(dave, t);
     }
 
     function test_Reclaim_RevertWhen_ItMayStillSpend() public {
         Terms memory t = _terms();
         bytes32 id = _approve(alice, t);
         vm.expectRevert(_notLive(id, Decision.NoQuorum));
-        _reclaim(alice, id);
+        _reclaim(alice, t);
         _approve(bob, t);
         _approve(carol, t);
         vm.expectRevert(_notLive(id, Decision.Allow));
-        _reclaim(alice, id);
+        _reclaim(alice, t);
     }
 
-    function _assertReclaimsTwoRuns(bytes32 id) private {
+    function _assertReclaimsTwoRuns(Terms memory t) private {
+        bytes32 id = _id(t);
         vm.expectEmit();
         emit IDstackApp.BudgetReclaimed(id, 0, 2 * EPSILON, 2 * DELTA);
         vm.expectEmit();
         emit IDstackApp.OwnerBudget(0, 100 * EPSILON, EPSILON, 100 * DELTA, DELTA);
-        _reclaim(alice, id);
+        _reclaim(alice, t);
         (, uint64 committed,, uint64 deltaCommitted) = app.ownerBudget(0);
         assertEq(committed, EPSILON);
         assertEq(deltaCommitted, DELTA);
 
         vm.recordLogs();
-        _reclaim(alice, id);
+        _reclaim(alice, t);
         assertEq(vm.getRecordedLogs().length, 0);
-        _reclaim(bob, id);
+        _reclaim(bob, t);
         (, committed,,) = app.ownerBudget(1);
         assertEq(committed, EPSILON);
     }
@@ -239,23 +264,24 @@ contract OwnerSettingsTest is BaseTest {
 
         vm.prank(dave.addr);
         app.revoke(id);
-        _assertReclaimsTwoRuns(id);
+        _assertReclaimsTwoRuns(t);
 
         vm.revertToState(snapshot);
         vm.warp(t.expiry);
-        _assertReclaimsTwoRuns(id);
+        _assertReclaimsTwoRuns(t);
 
         vm.revertToState(snapshot);
         vm.prank(dave.addr);
         app.revokeAll();
-        _assertReclaimsTwoRuns(id);
+        _assertReclaimsTwoRuns(t);
 
         vm.revertToState(snapshot);
         t.round = 1;
         _approve(bob, t);
         _approve(carol, t);
         _approve(dave, t);
-        _reclaim(alice, id);
+        t.round = 0;
+        _reclaim(alice, t);
         (, uint64 committed,,) = app.ownerBudget(0);
         assertEq(committed, EPSILON);
     }

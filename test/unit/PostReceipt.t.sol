@@ -33,7 +33,7 @@ contract PostReceiptTest is BaseTest {
     ) private {
         bytes memory signature = _sign(signer, TypedDataTwin.receipt(receipt));
         bytes memory kmsSignature = _sign(root, TypedDataTwin.certificate(certificate));
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
     }
 
     function _expectPostRevert(RunReceipt memory receipt, AgentCertificate memory certificate, bytes memory reason)
@@ -42,7 +42,7 @@ contract PostReceiptTest is BaseTest {
         bytes memory signature = _sign(agent, TypedDataTwin.receipt(receipt));
         bytes memory kmsSignature = _sign(kmsRoot, TypedDataTwin.certificate(certificate));
         vm.expectRevert(reason);
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
     }
 
     function _refused() private view returns (bytes memory) {
@@ -55,6 +55,28 @@ contract PostReceiptTest is BaseTest {
             _certificate(t),
             abi.encodeWithSelector(IDstackApp.DstackApp_RunUnknown.selector, bytes32("run"))
         );
+    }
+
+    function test_PostReceipt_RevertWhen_TheRunWasNotOpened() public {
+        RunRequest memory request = _request(t, 7);
+        request.nonce = "never opened";
+        bytes32 never = TypedDataTwin.runRequest(request);
+        (termsOf[never], requestOf[never]) = (t, request);
+        _expectPostRevert(
+            _receipt(never), _certificate(t), abi.encodeWithSelector(IDstackApp.DstackApp_RunUnknown.selector, never)
+        );
+    }
+
+    /// The request and the terms beside the receipt are those of the run, whatever anybody would rather say.
+    function test_PostReceipt_RevertWhen_RequestOrTermsAreOthers() public {
+        bytes memory unknown = abi.encodeWithSelector(IDstackApp.DstackApp_RunUnknown.selector, runId);
+        requestOf[runId].participants = 3;
+        _expectPostRevert(_receipt(runId), _certificate(t), unknown);
+        requestOf[runId] = _request(t, 7);
+        termsOf[runId].epsilonPerRun = 1;
+        _expectPostRevert(_receipt(runId), _certificate(t), unknown);
+        termsOf[runId] = t;
+        _post(_receipt(runId), _certificate(t));
     }
 
     /// R3: a removed owner's approval stops counting at once, also for a run whose keys are out.
@@ -92,7 +114,7 @@ contract PostReceiptTest is BaseTest {
         bytes memory signature = _sign(agent, TypedDataTwin.receipt(receipt));
         bytes memory kmsSignature = _sign(alice, TypedDataTwin.certificate(certificate));
         vm.expectRevert(_badSignature(kmsRoot.addr));
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
     }
 
     /// A certificate made longer, or made out to another key, is another certificate.
@@ -103,12 +125,12 @@ contract PostReceiptTest is BaseTest {
         bytes memory signature = _sign(stranger, TypedDataTwin.receipt(receipt));
         certificate.agent = stranger.addr;
         vm.expectRevert(_badSignature(kmsRoot.addr));
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
         certificate.agent = agent.addr;
         certificate.notAfter += 1;
         signature = _sign(agent, TypedDataTwin.receipt(receipt));
         vm.expectRevert(_badSignature(kmsRoot.addr));
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
     }
 
     function test_PostReceipt_RevertWhen_RootWasReplaced() public {
@@ -123,7 +145,7 @@ contract PostReceiptTest is BaseTest {
         bytes memory signature = _sign(stranger, TypedDataTwin.receipt(receipt));
         bytes memory kmsSignature = _sign(kmsRoot, TypedDataTwin.certificate(certificate));
         vm.expectRevert(_badSignature(agent.addr));
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
     }
 
     function test_PostReceipt_RevertWhen_AnyFieldIsAltered() public {
@@ -140,7 +162,9 @@ contract PostReceiptTest is BaseTest {
             else if (field == 5) receipt.privacyProof ^= 1;
             else receipt.producedAt ^= 1;
             vm.expectRevert(_badSignature(agent.addr));
-            app.postReceipt(receipt, signature, certificate, kmsSignature);
+            app.postReceipt(
+                termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature
+            );
         }
     }
 
@@ -163,7 +187,8 @@ contract PostReceiptTest is BaseTest {
         vm.expectEmit();
         emit IDstackApp.ReceiptEquivocation(runId, agent.addr, first, second);
         _post(receipt, _certificate(t));
-        (,,,,, bytes32 digest) = app.run(runId);
+        (bytes32 proposalId,,, bytes32 digest) = app.run(runId);
+        assertEq(proposalId, 0);
         assertEq(digest, first);
     }
 
@@ -175,7 +200,26 @@ contract PostReceiptTest is BaseTest {
         bytes memory signature = _sign(stranger, TypedDataTwin.receipt(receipt));
         bytes memory kmsSignature = _sign(kmsRoot, TypedDataTwin.certificate(certificate));
         vm.expectRevert(_badSignature(agent.addr));
-        app.postReceipt(receipt, signature, certificate, kmsSignature);
+        app.postReceipt(termsOf[receipt.runId], requestOf[receipt.runId], receipt, signature, certificate, kmsSignature);
+    }
+
+    /// A second story counts only by code of the run's own recipe, also when another proposal is the current one by now.
+    function test_PostReceipt_RevertWhen_EquivocationIsByOtherCode() public {
+        _post(_receipt(runId), _certificate(t));
+        Terms memory other = _terms();
+        other.composeHash = keccak256("other compose");
+        _live(other);
+        RunReceipt memory receipt = _receipt(runId);
+        receipt.outputHash = keccak256("another story");
+        _expectPostRevert(receipt, _certificate(other), _refused());
+        Terms memory next = _terms();
+        next.round = 1;
+        _live(next);
+        bytes32 first = TypedDataTwin.digest(address(app), block.chainid, TypedDataTwin.receipt(_receipt(runId)));
+        bytes32 second = TypedDataTwin.digest(address(app), block.chainid, TypedDataTwin.receipt(receipt));
+        vm.expectEmit();
+        emit IDstackApp.ReceiptEquivocation(runId, agent.addr, first, second);
+        _post(receipt, _certificate(t));
     }
 
     /// R2: what was revoked before its receipt yields nothing.
@@ -234,7 +278,9 @@ contract PostReceiptTest is BaseTest {
         vm.expectEmit();
         emit IDstackApp.ReceiptPosted(runId, id, agent.addr, receipt, digest);
         _post(receipt, _certificate(t));
-        (,,,,, bytes32 stored) = app.run(runId);
+        (bytes32 proposalId,, uint64 openedAt, bytes32 stored) = app.run(runId);
+        assertEq(proposalId, 0);
+        assertEq(openedAt, START);
         assertEq(stored, digest);
     }
 }

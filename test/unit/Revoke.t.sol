@@ -79,7 +79,7 @@ contract RevokeTest is BaseTest {
         vm.prank(bob.addr);
         app.revoke("id");
         assertEq(vm.getRecordedLogs().length, 0);
-        (,, bool revoked,,,,,,,) = app.proposal("id");
+        (,, bool revoked,,,,) = app.proposal("id");
         assertTrue(revoked);
     }
 

@@ -28,7 +28,7 @@ contract RolesTest is BaseTest {
         _add(abi.encodeCall(IDstackApp.startRotation, (address(99))), OWNER);
         _add(abi.encodeCall(IDstackApp.setRevoker, (address(98))), OWNER);
         _add(abi.encodeCall(IDstackApp.setOwnerCap, (EPSILON, DELTA)), OWNER);
-        _add(abi.encodeCall(IDstackApp.reclaim, ("id")), OWNER);
+        _add(abi.encodeCall(IDstackApp.reclaim, (_terms())), OWNER);
         _add(abi.encodeCall(IDstackApp.registerDataset, (_dataset("data", t))), OWNER);
         _add(abi.encodeCall(IDstackApp.approveAction, (action, "salt")), OWNER);
         _add(abi.encodeCall(IDstackApp.revoke, ("id")), OWNER | KEY);

@@ -4,15 +4,15 @@ pragma solidity ^0.8.28;
 import {Decision, IDstackApp, Terms} from "../../contracts/IDstackApp.sol";
 import {BaseTest} from "../BaseTest.sol";
 
-/// The release decision from raw storage words, as a key service computes it from an eth_getProof answer: ten words and
-/// the block's timestamp. The slots are those of test/golden/DstackApp.storage.json.
+/// The release decision from raw storage words, as a key service computes it from an eth_getProof answer: eight words
+/// and the block's timestamp. The slots are those of test/golden/DstackApp.storage.json.
 contract StorageTest is BaseTest {
     uint256 private constant CONFIG = 0;
     uint256 private constant INDEX_OF = 2;
     uint256 private constant PROPOSALS = 5;
     uint256 private constant CURRENT = 6;
-    uint256 private constant RUNS = 8;
-    uint256 private constant DATASETS = 9;
+    uint256 private constant RUNS = 9;
+    uint256 private constant DATASETS = 10;
 
     struct Question {
         bytes32 proposalId;
@@ -54,11 +54,11 @@ contract StorageTest is BaseTest {
     function _proposalFromSlots() private view returns (Decision) {
         uint256 config = uint256(vm.load(address(app), bytes32(CONFIG)));
         uint256 p = _word(q.proposalId, PROPOSALS, 0);
-        if (_bits(p, 29, 1) != 0) return Decision.ProposalRevoked;
-        if (_bits(p, 28, 1) == 0) return Decision.ProposalUnknown;
-        if (_bits(p, 30, 1) != 0) return Decision.ProposalSuperseded;
-        if (_bits(p, 24, 4) != _bits(config, 19, 4)) return Decision.EraEnded;
-        if (block.timestamp >= _bits(p, 16, 8)) return Decision.ProposalExpired;
+        if (_bits(p, 30, 1) != 0) return Decision.ProposalRevoked;
+        if (_bits(p, 29, 1) == 0) return Decision.ProposalUnknown;
+        if (_bits(p, 31, 1) != 0) return Decision.ProposalSuperseded;
+        if (_bits(p, 21, 4) != _bits(config, 19, 4)) return Decision.EraEnded;
+        if (block.timestamp >= _bits(p, 16, 5)) return Decision.ProposalExpired;
         if (_count(_bits(p, 0, 16) & _bits(config, 0, 16)) < _bits(config, 16, 1)) return Decision.NoQuorum;
         return Decision.Allow;
     }
@@ -76,9 +76,10 @@ contract StorageTest is BaseTest {
         bool mine = _bits(d, 0, 1) != 0 && _bits(d, 2, 1) == index;
         if (!mine || bytes32(_word(q.datasetId, DATASETS, 0)) != q.composeHash) return Decision.DatasetUnknown;
         if (_bits(d, 1, 1) != 0) return Decision.DatasetSuperseded;
+        uint256 r = _word(q.runId, RUNS, 1);
+        if (_bits(r, 24, 1) != 0) return Decision.RunClosed;
         if (bytes32(_word(q.runId, RUNS, 0)) != q.proposalId) return Decision.RunUnknown;
-        if (_word(q.runId, RUNS, 2) != 0) return Decision.RunClosed;
-        if ((_word(q.runId, RUNS, 1) >> index) & 1 == 0) return Decision.OwnerNotInRun;
+        if ((r >> index) & 1 == 0) return Decision.OwnerNotInRun;
         return Decision.Allow;
     }
 

@@ -70,7 +70,7 @@ pub struct Owner {
     pub listed: bool,
     /// What it may commit over all proposals.
     pub cap: Loss,
-    /// What it has committed, as the last event says.
+    /// What it has committed: the total of the last event, and the approvals since.
     pub committed: Loss,
     /// The same, added up from approvals and reclaims.
     #[serde(skip)]
@@ -465,6 +465,8 @@ impl History {
                 Some(format!("{} vetoed action {}", self.owner_name(e.ownerIndex), e.actionId))
             }
             Event::ActionExecuted(e) => Some(format!("action {} was executed", e.actionId)),
+            // It repeats the event before it, for dstack's own auditors.
+            Event::PolicyChanged(_) => None,
             Event::ComposeHashAdded(e) => Some(format!("compose hash {} may boot", e.composeHash)),
             Event::ComposeHashRemoved(e) => Some(format!("compose hash {} may not boot", e.composeHash)),
             Event::DeviceAdded(e) => {
@@ -615,6 +617,7 @@ impl History {
                 for index in &added {
                     if let Some(owner) = self.owners.get_mut(index) {
                         owner.summed = owner.summed.plus(budget);
+                        owner.committed = owner.committed.plus(budget);
                     }
                 }
                 let how = if by_signature { "by signature" } else { "by transaction" };

@@ -6,7 +6,7 @@ use alloy::{eips::BlockId, primitives::B256};
 
 use super::{
     Finding, Severity,
-    history::{History, Loss},
+    history::History,
 };
 use crate::{
     chain::App,
@@ -55,9 +55,9 @@ pub(super) async fn compare(
     for run in &history.runs {
         let view = contract.run(run.run_id).block(at).call().await.map_err(failure::contract)?;
         let digest = run.receipt.as_ref().map_or(B256::ZERO, |receipt| receipt.digest);
-        let events = (run.proposal_id, run.loss, run.opened_time, digest);
-        let loss = Loss { epsilon: cohort_protocol::loss::Epsilon(view.epsilon), delta: view.delta };
-        c.same(&format!("run {}", run.run_id), events, (view.proposalId, loss, view.openedAt, view.digest));
+        let open = if run.receipt.is_none() { run.proposal_id } else { B256::ZERO };
+        let events = (open, run.opened_time, digest);
+        c.same(&format!("run {}", run.run_id), events, (view.openProposalId, view.openedAt, view.digest));
     }
     for dataset in history.datasets.values() {
         let view = contract.dataset(dataset.dataset_id).block(at).call().await.map_err(failure::contract)?;
@@ -112,13 +112,8 @@ async fn proposals(app: &App, at: BlockId, history: &History, c: &mut Comparison
         c.same(&name, proposal.approved(), view.approvals);
         // An unknown one may still have been revoked; nothing else is stored of it.
         c.same(&name, (proposal.revoked, proposal.superseded), (view.revoked, view.superseded));
-        let events = (
-            proposal.budget.epsilon.0,
-            proposal.spent.epsilon.0,
-            proposal.budget.delta,
-            proposal.spent.delta,
-        );
-        c.same(&name, events, (view.epsilonBudget, view.epsilonSpent, view.deltaBudget, view.deltaSpent));
+        let runs = history.runs.iter().filter(|run| run.proposal_id == *id).count();
+        c.same(&name, u64::try_from(runs).ok(), Some(view.runs));
         let decision =
             app.contract.proposalDecision(*id).block(at).call().await.map_err(failure::contract)?;
         let decision = cohort_protocol::decision::Decision::try_from(decision as u8).ok();

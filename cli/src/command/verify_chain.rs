@@ -70,13 +70,15 @@ async fn receipt(
     report.check("receipt on chain", posted && same_block, detail);
 
     let run = app.run(result.receipt.run_id.0).call().await.map_err(failure::contract)?;
-    let holds = run.proposalId == result.run.proposal_id.0
+    // The run's id is the hash of the request, which names the proposal; the proposal's id that of the terms.
+    let holds = result.run.run_id() == result.receipt.run_id
+        && result.terms.proposal_id() == result.run.proposal_id
         && run.participants == result.run.participants
         && run.digest == digest
-        && run.epsilon == result.receipt.epsilon.0;
+        && result.terms.epsilon_per_run == result.receipt.epsilon;
     let detail = format!(
         "the contract debited epsilon {} for this run and closed it with this receipt",
-        Epsilon(run.epsilon)
+        result.terms.epsilon_per_run
     );
     report.check("run on chain", holds, detail);
 
@@ -131,14 +133,10 @@ async fn owners_and_datasets(app: &App, result: &RunResult, at: BlockId, report:
 
 async fn budget(app: &App, result: &RunResult, report: &mut Report) -> Outcome {
     let proposal = app.proposal(result.run.proposal_id.0).call().await.map_err(failure::contract)?;
-    let holds = proposal.epsilonSpent <= proposal.epsilonBudget
-        && proposal.epsilonSpent >= result.receipt.epsilon.0
-        && proposal.epsilonBudget == result.terms.epsilon_budget.0;
-    let detail = format!(
-        "epsilon {} of {} spent over all runs",
-        Epsilon(proposal.epsilonSpent),
-        Epsilon(proposal.epsilonBudget)
-    );
+    let spent = Epsilon(proposal.runs.saturating_mul(result.terms.epsilon_per_run.0));
+    let budget = result.terms.epsilon_budget;
+    let holds = spent <= budget && proposal.runs >= 1;
+    let detail = format!("epsilon {spent} of {budget} spent over all runs");
     report.check("budget", holds, detail);
     let code = app.provider().get_code_at(result.app).await.map_err(|e| failure::rpc(&e))?;
     let hash: B256 = keccak256(&code);

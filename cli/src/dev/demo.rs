@@ -170,7 +170,8 @@ async fn budget_left(stack: &Stack, result: &RunResult) -> Outcome<Epsilon> {
     let rpc = stack.rpc_url.parse().map_err(|e| Failure::input(e, "the chain's address is no URL"))?;
     let app = IDstackApp::new(stack.app, ProviderBuilder::new().connect_http(rpc));
     let proposal = app.proposal(result.run.proposal_id.0).call().await.map_err(failure::contract)?;
-    Ok(Epsilon(proposal.epsilonBudget.saturating_sub(proposal.epsilonSpent)))
+    let spent = proposal.runs.saturating_mul(result.terms.epsilon_per_run.0);
+    Ok(Epsilon(result.terms.epsilon_budget.0.saturating_sub(spent)))
 }
 
 async fn revoke(stack: &Stack, transcript: &mut Transcript, proposal: &str) -> Outcome {

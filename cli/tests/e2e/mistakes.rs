@@ -290,7 +290,7 @@ async fn budget_left(stack: &Stack) -> u64 {
     let terms: Terms = read(&stack.path("terms.json"));
     let app = IDstackApp::new(stack.app, stack.provider().unwrap_or_else(|f| panic!("{}", f.message)));
     let proposal = app.proposal(terms.proposal_id().0).call().await.unwrap();
-    proposal.epsilonBudget - proposal.epsilonSpent
+    terms.epsilon_budget.0 - proposal.runs * terms.epsilon_per_run.0
 }
 
 async fn services_down(stack: &mut Stack) {

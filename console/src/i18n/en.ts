@@ -199,6 +199,7 @@ export const en = {
   "event.device_added": "Device {device_id} allowed",
   "event.device_removed": "Device {device_id} no longer allowed",
   "event.allow_any_device_set": "Rule for devices at boot changed",
+  "event.policy_changed": "dstack policy changed",
   "event.require_tcb_up_to_date_set": "Rule for the platform's patch level at boot changed",
 
   "approve.lead": "Read what would run and what would leave. Signing is offered once the recipe's own bytes are here and have the proposed hash.",

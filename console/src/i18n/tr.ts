@@ -201,6 +201,7 @@ export const tr: Dictionary = {
   "event.device_added": "{device_id} cihazına izin verildi",
   "event.device_removed": "{device_id} cihazının izni kalktı",
   "event.allow_any_device_set": "Açılışta cihaz kuralı değişti",
+  "event.policy_changed": "dstack politikası değişti",
   "event.require_tcb_up_to_date_set": "Açılışta platform yama düzeyi kuralı değişti",
 
   "approve.lead": "Neyin çalışacağını ve neyin çıkacağını okuyun. İmza, tarifin kendi baytları burada olduğunda ve önerilen özeti verdiğinde sunulur.",

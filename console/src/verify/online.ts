@@ -22,8 +22,10 @@ export async function online(provider: Provider, result: ResultFile, report: Rep
   await receipt(app, result, mined, at, report);
   await approvals(app, result, at, report);
   await datasets(app, result, at, report);
-  const [, , , , , , budget, spent] = await app.read("proposal", [result.run.proposalId]);
-  const within = spent <= budget && spent >= result.receipt.epsilon && budget === result.terms.epsilonBudget;
+  const [, , , , , , runs] = await app.read("proposal", [result.run.proposalId]);
+  const budget = result.terms.epsilonBudget;
+  const spent = runs * result.terms.epsilonPerRun;
+  const within = runs >= 1n && spent <= budget;
   report.check("budget", within, `\u03b5 ${epsilonText(spent)} / ${epsilonText(budget)}`);
 }
 
@@ -48,12 +50,11 @@ async function receipt(app: App, result: ResultFile, mined: Mined, at: bigint, r
   const { position } = result;
   const here = mined.blockHash === position.blockHash && at === BigInt(position.blockNumber);
   report.check("receipt_on_chain", posted(mined, result, signed) && here, `#${at} ${position.transaction}`);
-  const [proposal, participants, , epsilon, , stored] = await app.read("run", [result.receipt.runId]);
+  // The run id is the hash of the request, which names the proposal: `offline` has checked both.
+  const [, participants, , stored] = await app.read("run", [result.receipt.runId]);
+  const epsilon = result.terms.epsilonPerRun;
   const closed =
-    proposal === result.run.proposalId &&
-    participants === result.run.participants &&
-    stored === signed &&
-    epsilon === result.receipt.epsilon;
+    participants === result.run.participants && stored === signed && epsilon === result.receipt.epsilon;
   report.check("run_on_chain", closed, `\u03b5 ${epsilonText(epsilon)}`);
   const root = (await app.read("kmsRoot", [], at)).toLowerCase();
   report.check("kms_root", root === result.binding.kmsRoot, root);

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256};
-use cohort_protocol::{decision::AppFacts, ids::ComposeHash, loss::Epsilon};
+use cohort_protocol::{
+    decision::AppFacts,
+    ids::{ComposeHash, ProposalId},
+    loss::Epsilon,
+};
 
 use crate::{
     event::AppEvent,
@@ -23,6 +27,8 @@ const CONFIGURATION_KINDS: &[&str] = &[
     "owner_rotated",
     "revoker_set",
     "owner_budget",
+    "proposal_created",
+    "proposal_approved",
     "threshold_set",
     "analyst_set",
     "kms_root_set",
@@ -93,6 +99,8 @@ pub struct AppState {
     pub successor: Option<Address>,
     /// By index.
     pub owners: BTreeMap<u8, OwnerState>,
+    /// What an approval of each proposal commits.
+    budgets: BTreeMap<ProposalId, (Epsilon, Delta)>,
     /// Accounts that may ask for runs.
     pub analysts: BTreeSet<Address>,
     /// Receipt keys that an owner stopped.
@@ -199,6 +207,11 @@ impl AppState {
                     owner.revoker = *revoker;
                 }
             }
+            AppEvent::ProposalCreated { proposal_id, terms, .. } => {
+                let budget = (terms.epsilon_budget, Delta(terms.delta_budget));
+                self.budgets.insert(*proposal_id, budget);
+            }
+            AppEvent::ProposalApproved { proposal_id, added, .. } => self.commit(*proposal_id, *added),
             AppEvent::OwnerBudget { index, epsilon_cap, epsilon_committed, delta_cap, delta_committed } => {
                 if let Some(owner) = self.owners.get_mut(index) {
                     owner.epsilon_cap = *epsilon_cap;
@@ -208,6 +221,15 @@ impl AppState {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Each owner that approves commits what the terms may spend; the contract has checked it against the cap.
+    fn commit(&mut self, proposal: ProposalId, added: OwnerSet) {
+        let Some((epsilon, delta)) = self.budgets.get(&proposal).copied() else { return };
+        for owner in self.owners.values_mut().filter(|owner| added.contains(owner.index)) {
+            owner.epsilon_committed = Epsilon(owner.epsilon_committed.0.saturating_add(epsilon.0));
+            owner.delta_committed = Delta(owner.delta_committed.0.saturating_add(delta.0));
         }
     }
 
