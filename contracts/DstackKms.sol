@@ -36,6 +36,8 @@ contract DstackKms is IDstackKms, IERC165, Ownable2Step {
     mapping(bytes32 deviceId => bool) public kmsAllowedDeviceIds;
     /// @inheritdoc IDstackKms
     mapping(bytes32 mrSystem => bool) public allowedAgentSystems;
+    /// @inheritdoc IDstackKms
+    bytes32 public gpuGoldenValues;
 
     constructor(address initialOwner) Ownable(initialOwner) {}
 
@@ -45,12 +47,20 @@ contract DstackKms is IDstackKms, IERC165, Ownable2Step {
         if (registeredApps[appId]) return;
         registeredApps[appId] = true;
         emit AppRegistered(appId);
+        _emitPolicy("registered-app", bytes32(uint256(uint160(appId))), true);
     }
 
     /// @inheritdoc IDstackKms
     function setKmsInfo(KmsInfo calldata info) external onlyOwner {
         kmsInfo = info;
         emit KmsInfoSet(info.k256Pubkey);
+        _emitPolicy("kms-info", keccak256(info.k256Pubkey), true);
+    }
+
+    /// @inheritdoc IDstackKms
+    function setGpuGoldenValues(bytes32 listHash) external onlyOwner {
+        gpuGoldenValues = listHash;
+        emit GpuGoldenValuesSet(listHash);
     }
 
     /// @inheritdoc IDstackKms
@@ -67,6 +77,7 @@ contract DstackKms is IDstackKms, IERC165, Ownable2Step {
     function setGatewayAppId(string calldata appId) external onlyOwner {
         gatewayAppId = appId;
         emit GatewayAppIdSet(appId);
+        _emitPolicy("gateway-app-id", keccak256(bytes(appId)), true);
     }
 
     /// @inheritdoc IDstackKms
@@ -110,36 +121,42 @@ contract DstackKms is IDstackKms, IERC165, Ownable2Step {
     function addOsImageHash(bytes32 osImageHash) external onlyOwner {
         _set(allowedOsImages, osImageHash, true);
         emit OsImageHashAdded(osImageHash);
+        _emitPolicy("os-image", osImageHash, true);
     }
 
     /// @inheritdoc IDstackKms
     function removeOsImageHash(bytes32 osImageHash) external onlyOwner {
         _set(allowedOsImages, osImageHash, false);
         emit OsImageHashRemoved(osImageHash);
+        _emitPolicy("os-image", osImageHash, false);
     }
 
     /// @inheritdoc IDstackKms
     function addKmsAggregatedMr(bytes32 mrAggregated) external onlyOwner {
         _set(kmsAllowedAggregatedMrs, mrAggregated, true);
         emit KmsAggregatedMrAdded(mrAggregated);
+        _emitPolicy("kms-aggregated-mr", mrAggregated, true);
     }
 
     /// @inheritdoc IDstackKms
     function removeKmsAggregatedMr(bytes32 mrAggregated) external onlyOwner {
         _set(kmsAllowedAggregatedMrs, mrAggregated, false);
         emit KmsAggregatedMrRemoved(mrAggregated);
+        _emitPolicy("kms-aggregated-mr", mrAggregated, false);
     }
 
     /// @inheritdoc IDstackKms
     function addKmsDevice(bytes32 deviceId) external onlyOwner {
         _set(kmsAllowedDeviceIds, deviceId, true);
         emit KmsDeviceAdded(deviceId);
+        _emitPolicy("kms-device", deviceId, true);
     }
 
     /// @inheritdoc IDstackKms
     function removeKmsDevice(bytes32 deviceId) external onlyOwner {
         _set(kmsAllowedDeviceIds, deviceId, false);
         emit KmsDeviceRemoved(deviceId);
+        _emitPolicy("kms-device", deviceId, false);
     }
 
     /// @inheritdoc IDstackKms
@@ -182,6 +199,11 @@ contract DstackKms is IDstackKms, IERC165, Ownable2Step {
     }
 
     // ---- private ------------------------------------------------------------------------------------------------
+
+    /// dstack's audit event beside its older ones.
+    function _emitPolicy(string memory policy, bytes32 value, bool enabled) private {
+        emit PolicyChanged(msg.sender, keccak256(bytes(policy)), value, enabled);
+    }
 
     function _root(uint32 epoch) private view returns (Root storage) {
         if (epoch >= _roots.length) revert DstackKms_RootUnknown(epoch);

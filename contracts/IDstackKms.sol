@@ -32,6 +32,11 @@ interface IDstackKms {
     /// mrSystem of a CVM (dstack: SHA-256 over MRTD, RTMR0 to 2 and the key provider) whose agents may get keys.
     event AgentSystemAdded(bytes32 mrSystem);
     event AgentSystemRemoved(bytes32 mrSystem);
+    event GpuGoldenValuesSet(bytes32 listHash);
+    /// dstack's audit event, beside each of dstack's own above. `policy` is keccak256 of "registered-app", "kms-info",
+    /// "gateway-app-id", "os-image", "kms-aggregated-mr" or "kms-device"; `value` the hash, id or address, for the second
+    /// and third keccak256 of the public key or of the text.
+    event PolicyChanged(address indexed actor, bytes32 indexed policy, bytes32 indexed value, bool enabled);
 
     /// Anyone registers an app, before or after it is deployed; confers nothing by itself. Idempotent.
     /// Reverts: InvalidField (zero).
@@ -47,6 +52,12 @@ interface IDstackKms {
     function setKmsQuote(bytes calldata quote) external;
     /// Owner only. The event log alone; no event, as in dstack's.
     function setKmsEventlog(bytes calldata eventlog) external;
+
+    /// `listHash` of the signed list of GPU golden values in force (docs/spec/gpu-evidence.md: SHA-256 of the RFC 8785 bytes of
+    /// its `golden`), for owners and auditors to compare with a KMS's list; zero: none is announced.
+    function gpuGoldenValues() external view returns (bytes32 listHash);
+    /// Owner only.
+    function setGpuGoldenValues(bytes32 listHash) external;
 
     /// dstack's auth server passes it on; empty: no gateway.
     function gatewayAppId() external view returns (string memory);

@@ -201,6 +201,10 @@ events! {
         KmsDeviceRemoved = "kms_device_removed" (e) { device_id: B256 = e.deviceId, }
         AgentSystemAdded = "agent_system_added" (e) { mr_system: B256 = e.mrSystem, }
         AgentSystemRemoved = "agent_system_removed" (e) { mr_system: B256 = e.mrSystem, }
+        GpuGoldenValuesSet = "gpu_golden_values_set" (e) { list_hash: B256 = e.listHash, }
+        PolicyChanged = "policy_changed" (e) {
+            actor: Address = e.actor, policy: B256 = e.policy, value: B256 = e.value, enabled: bool = e.enabled,
+        }
     } and {
         // OpenZeppelin Ownable2Step, which DstackKms inherits.
         OwnershipTransferStarted = "ownership_transfer_started" { previous_owner: Address, new_owner: Address, }

@@ -121,16 +121,19 @@ contract Symbolic is SymbolicBase {
         receipt.runId = runId;
         receipt.epsilon = 1;
         bytes memory kmsSignature = _signed(rootKey, _hash(certificate));
-        app.postReceipt(receipt, _signed(agentKey, app.hashReceipt(receipt)), certificate, kmsSignature);
-        (,,,,, bytes32 digest) = app.run(runId);
+        bytes memory signature = _signed(agentKey, app.hashReceipt(receipt));
+        app.postReceipt(_terms(), _request(), receipt, signature, certificate, kmsSignature);
+        (,,, bytes32 digest) = app.run(runId);
         assert(digest != 0);
 
         second.runId = runId;
         certificate.notAfter = notAfter;
         bytes memory any = abi.encodePacked(r, s, v);
-        (bool ok,) = address(app).call(abi.encodeCall(IDstackApp.postReceipt, (second, any, certificate, any)));
+        bytes memory call =
+            abi.encodeCall(IDstackApp.postReceipt, (_terms(), _request(), second, any, certificate, any));
+        (bool ok,) = address(app).call(call);
         ok;
-        (,,,,, bytes32 after_) = app.run(runId);
+        (,,, bytes32 after_) = app.run(runId);
         assert(after_ == digest);
     }
 
@@ -145,7 +148,14 @@ contract Symbolic is SymbolicBase {
         receipt.runId = runId;
         bytes memory call = abi.encodeCall(
             IDstackApp.postReceipt,
-            (receipt, abi.encodePacked(r[0], s[0], v[0]), certificate, abi.encodePacked(r[1], s[1], v[1]))
+            (
+                _terms(),
+                _request(),
+                receipt,
+                abi.encodePacked(r[0], s[0], v[0]),
+                certificate,
+                abi.encodePacked(r[1], s[1], v[1])
+            )
         );
         (bool ok,) = address(app).call(call);
         if (!ok) return;

@@ -32,7 +32,7 @@ contract DstackKmsTest is BaseTest {
     }
 
     function test_RevertWhen_CallerIsNotTheOwner() public {
-        bytes[] memory calls = new bytes[](12);
+        bytes[] memory calls = new bytes[](15);
         calls[0] = abi.encodeCall(kms.setKmsInfo, (IDstackKms.KmsInfo("", "", "", "")));
         calls[1] = abi.encodeCall(kms.setGatewayAppId, ("any"));
         calls[2] = abi.encodeCall(kms.registerRoot, (kmsRoot.addr, sealingKey));
@@ -45,6 +45,9 @@ contract DstackKmsTest is BaseTest {
         calls[9] = abi.encodeCall(kms.removeKmsDevice, ("id"));
         calls[10] = abi.encodeCall(kms.addAgentSystem, ("id"));
         calls[11] = abi.encodeCall(kms.removeAgentSystem, ("id"));
+        calls[12] = abi.encodeCall(kms.setKmsQuote, ("any"));
+        calls[13] = abi.encodeCall(kms.setKmsEventlog, ("any"));
+        calls[14] = abi.encodeCall(kms.setGpuGoldenValues, ("id"));
         for (uint256 i = 0; i < calls.length; ++i) {
             vm.prank(stranger.addr);
             (bool ok, bytes memory reason) = address(kms).call(calls[i]);
@@ -247,5 +250,61 @@ contract DstackKmsTest is BaseTest {
         assertEq(IDstackKms.kmsInfo.selector, bytes4(0x09177063));
         assertEq(DstackKms.isAppAllowed.selector, bytes4(0x1e079198));
         assertEq(DstackKms.isKmsAllowed.selector, bytes4(0xe067ec9d));
+    }
+
+    // ---- dstack's surface ---------------------------------------------------------------------------------------
+
+    function test_SupportsInterface_OnlyWhatItHas() public view {
+        assertTrue(kms.supportsInterface(0x01ffc9a7));
+        assertTrue(kms.supportsInterface(0x1e079198));
+        // The invalid id, dstack's management of one app, and its epoch-aware interfaces.
+        assertFalse(kms.supportsInterface(0xffffffff));
+        assertFalse(kms.supportsInterface(0x8fd37527));
+        assertFalse(kms.supportsInterface(0xd33835bd));
+        assertFalse(kms.supportsInterface(0xc396c1b0));
+    }
+
+    function test_GpuGoldenValues_AreSetAndTold() public {
+        vm.prank(operator);
+        vm.expectEmit(address(kms));
+        emit IDstackKms.GpuGoldenValuesSet("list");
+        kms.setGpuGoldenValues("list");
+        assertEq(kms.gpuGoldenValues(), "list");
+    }
+
+    function test_KmsInfo_QuoteAndEventLogAreReplacedAlone() public {
+        vm.startPrank(operator);
+        kms.setKmsInfo(IDstackKms.KmsInfo("key", "ca", "quote", "log"));
+        kms.setKmsQuote("other quote");
+        kms.setKmsEventlog("other log");
+        (bytes memory key, bytes memory ca, bytes memory quote, bytes memory log) = kms.kmsInfo();
+        assertEq(abi.encode(key, ca, quote, log), abi.encode("key", "ca", "other quote", "other log"));
+    }
+
+    function _expectPolicy(address actor, string memory policy, bytes32 value, bool enabled) private {
+        vm.expectEmit(address(kms));
+        emit IDstackKms.PolicyChanged(actor, keccak256(bytes(policy)), value, enabled);
+    }
+
+    function test_PolicyChanged_IsThereForEachRule() public {
+        _expectPolicy(address(this), "registered-app", bytes32(uint256(uint160(address(app)))), true);
+        kms.registerApp(address(app));
+        vm.startPrank(operator);
+        _expectPolicy(operator, "kms-info", keccak256("key"), true);
+        kms.setKmsInfo(IDstackKms.KmsInfo("key", "", "", ""));
+        _expectPolicy(operator, "gateway-app-id", keccak256("gateway"), true);
+        kms.setGatewayAppId("gateway");
+        _expectPolicy(operator, "os-image", "id", true);
+        kms.addOsImageHash("id");
+        _expectPolicy(operator, "os-image", "id", false);
+        kms.removeOsImageHash("id");
+        _expectPolicy(operator, "kms-aggregated-mr", "id", true);
+        kms.addKmsAggregatedMr("id");
+        _expectPolicy(operator, "kms-aggregated-mr", "id", false);
+        kms.removeKmsAggregatedMr("id");
+        _expectPolicy(operator, "kms-device", "id", true);
+        kms.addKmsDevice("id");
+        _expectPolicy(operator, "kms-device", "id", false);
+        kms.removeKmsDevice("id");
     }
 }

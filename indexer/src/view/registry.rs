@@ -26,6 +26,7 @@ const KINDS: &[&str] = &[
     "kms_device_removed",
     "agent_system_added",
     "agent_system_removed",
+    "gpu_golden_values_set",
     "ownership_transferred",
 ];
 
@@ -74,6 +75,8 @@ pub struct RegistryState {
     /// Devices that the KMS itself may run on.
     #[schema(value_type = Vec<s::Hash>)]
     pub kms_devices: BTreeSet<B256>,
+    /// SHA-256 of the list of GPU golden values, if one is set.
+    pub gpu_golden_values: Option<B256>,
 }
 
 fn values<S: serde::Serializer>(map: &BTreeMap<u32, Root>, s: S) -> Result<S::Ok, S::Error> {
@@ -120,7 +123,12 @@ impl RegistryState {
             RegistryEvent::KmsDeviceRemoved { device_id } => put(&mut self.kms_devices, device_id, false),
             RegistryEvent::AgentSystemAdded { mr_system } => put(&mut self.agent_systems, mr_system, true),
             RegistryEvent::AgentSystemRemoved { mr_system } => put(&mut self.agent_systems, mr_system, false),
-            RegistryEvent::AppRegistered { .. } | RegistryEvent::OwnershipTransferStarted { .. } => {}
+            RegistryEvent::GpuGoldenValuesSet { list_hash } => {
+                self.gpu_golden_values = (!list_hash.is_zero()).then_some(list_hash);
+            }
+            RegistryEvent::AppRegistered { .. }
+            | RegistryEvent::OwnershipTransferStarted { .. }
+            | RegistryEvent::PolicyChanged { .. } => {}
         }
     }
 }

@@ -91,7 +91,7 @@ async fn an_app_its_datasets_runs_and_receipts_are_told() {
     let owner = &app["owners"][2];
     assert_eq!((&owner["owner"], &owner["jurisdiction"]), (&json!("hospital-C"), &json!("CH")));
     assert_eq!(owner["grades"], json!(["HIPAA", "GDPR"]));
-    assert_eq!(owner["budget"]["epsilon_left"], "10");
+    assert_eq!(owner["budget"]["epsilon_left"], "5.5");
 
     let datasets = running.ok(&format!("/v1/apps/{APP}/datasets?limit=3")).await;
     assert_eq!(datasets["datasets"].as_array().unwrap().len(), 3);
