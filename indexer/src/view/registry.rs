@@ -76,6 +76,7 @@ pub struct RegistryState {
     #[schema(value_type = Vec<s::Hash>)]
     pub kms_devices: BTreeSet<B256>,
     /// SHA-256 of the list of GPU golden values, if one is set.
+    #[schema(value_type = Option<s::Hash>)]
     pub gpu_golden_values: Option<B256>,
 }
 
