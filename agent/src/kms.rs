@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cohort_attestation::Evidence;
 use cohort_protocol::release::{
-    Challenge, ReceiptAnswer, ReceiptQuestion, Refusal, ReleaseAnswer, ReleaseRequest,
+    Challenge, LeaseAnswer, LeaseRequest, ReceiptAnswer, ReceiptQuestion, Refusal, ReleaseAnswer,
+    ReleaseRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -47,6 +48,11 @@ impl Kms {
     /// Asks for keys.
     pub async fn release(&self, request: &ReleaseRequest<Evidence>) -> Result<ReleaseAnswer, KmsError> {
         self.post("v1/release", request).await
+    }
+
+    /// Asks whether a run may go on.
+    pub async fn lease(&self, request: &LeaseRequest) -> Result<LeaseAnswer, KmsError> {
+        self.post("v1/lease", request).await
     }
 
     /// Asks whether the KMS sees a receipt at the confirmed depth.

@@ -52,6 +52,10 @@ struct Args {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, env = "COHORT_AGENT_LISTEN", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
+    /// Holds opened data this long before computing on it, as a long computation would.
+    #[cfg(feature = "dev")]
+    #[arg(long, env = "COHORT_INSECURE_DEV_SLOW_SECONDS", default_value_t = 0)]
+    insecure_dev_slow_seconds: u64,
     /// Stop when standard input ends.
     #[arg(long)]
     exit_with_stdin: bool,
@@ -114,6 +118,8 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
         sealed_folder: args.sealed.clone(),
         sandbox,
         collateral,
+        #[cfg(feature = "dev")]
+        insecure_dev_slow: std::time::Duration::from_secs(args.insecure_dev_slow_seconds),
     })?)
 }
 

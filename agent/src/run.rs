@@ -3,11 +3,13 @@
 //! Order (design, section 2): open on chain (debit), attest, keys, unseal, compute, guard, sign, receipt on chain,
 //! and only when the receipt has aged: reveal. Whatever fails before that reveals nothing.
 
+mod lease;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::{
@@ -34,6 +36,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
+
+use lease::{Lease, Stop};
 
 use crate::{
     chain::{Chain, ChainError, ListedOwner},
@@ -195,6 +199,10 @@ pub struct Agent {
     receipt_key: PrivateKeySigner,
     runs: Mutex<BTreeMap<RunId, RunState>>,
     signed: Mutex<BTreeMap<RunId, Arc<Signed>>>,
+    /// The root that released the keys of a run: it alone renews their lease.
+    lessors: Mutex<BTreeMap<RunId, Address>>,
+    #[cfg(feature = "dev")]
+    insecure_dev_slow: Duration,
     places: Semaphore,
     turn: tokio::sync::Mutex<()>,
 }
@@ -215,6 +223,9 @@ pub struct Setup {
     pub sandbox: Sandbox,
     /// Intel's (or the development platform's) statements for this machine.
     pub collateral: Collateral,
+    /// Development only: how long opened data is held before it is computed on.
+    #[cfg(feature = "dev")]
+    pub insecure_dev_slow: Duration,
 }
 
 /// What the KMS attested, without the keys.
@@ -270,6 +281,9 @@ impl Agent {
             receipt_key: PrivateKeySigner::random(),
             runs: Mutex::new(BTreeMap::new()),
             signed: Mutex::new(BTreeMap::new()),
+            lessors: Mutex::new(BTreeMap::new()),
+            #[cfg(feature = "dev")]
+            insecure_dev_slow: setup.insecure_dev_slow,
             places: Semaphore::new(REQUESTS_AT_ONCE),
             turn: tokio::sync::Mutex::new(()),
         })
@@ -465,7 +479,7 @@ impl Agent {
     pub async fn execute(self: Arc<Self>, prepared: Prepared) {
         let _turn = self.turn.lock().await;
         let id = prepared.run_id();
-        let outcome = match self.pipeline(&prepared).await {
+        let outcome = match Self::pipeline(&self, &prepared).await {
             Ok(result) => RunState::Done(Arc::new(result)),
             Err(error) => {
                 warn!(target: "cohort::agent", run = %id, code = error.refusal().code, "run ended without a result");
@@ -475,7 +489,7 @@ impl Agent {
         self.set(id, outcome);
     }
 
-    async fn pipeline(&self, prepared: &Prepared) -> Result<RunResult, RunError> {
+    async fn pipeline(self: &Arc<Self>, prepared: &Prepared) -> Result<RunResult, RunError> {
         let id = prepared.run_id();
         let stage = |stage| {
             info!(target: "cohort::agent", run = %id, ?stage, "stage");
@@ -510,13 +524,21 @@ impl Agent {
         })
     }
 
+    fn lessor(&self, id: RunId) -> Option<Address> {
+        self.lessors.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    fn set_lessor(&self, id: RunId, root: Address) {
+        self.lessors.lock().unwrap_or_else(PoisonError::into_inner).insert(id, root);
+    }
+
     fn signed_before(&self, id: RunId) -> Option<Arc<Signed>> {
         self.signed.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// Opens the run if it is not, gets its keys, computes, guards and signs: once a run.
     async fn compute_once(
-        &self,
+        self: &Arc<Self>,
         prepared: &Prepared,
         stage: &impl Fn(Stage),
     ) -> Result<Arc<Signed>, RunError> {
@@ -527,9 +549,14 @@ impl Agent {
             self.chain.open_run(&prepared.terms, &prepared.run).await?;
         }
         stage(Stage::Attesting);
+        let asked = Instant::now();
         let (attested, keys) = self.attest_until_seen(prepared).await?;
         stage(Stage::Computing);
-        let output = self.compute(prepared, keys).await?;
+        self.set_lessor(id, attested.binding.kms_root);
+        let mut lease = Lease::start(Arc::clone(self), prepared.clone(), asked, keys.lease_seconds);
+        let stop = lease.stop();
+        let output = lease.hold(self.compute(prepared, keys, stop)).await??;
+        lease.finish(self, prepared).await?;
         let receipt = self.sign_receipt(prepared, &attested, &output)?;
         let signed = Arc::new(Signed { attested, output, receipt });
         self.signed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&signed));
@@ -640,7 +667,13 @@ impl Agent {
     }
 
     /// Unseals and computes away from the async threads; plaintext and keys are wiped when it returns.
-    async fn compute(&self, prepared: &Prepared, keys: WrapKeys) -> Result<GuardedOutput, RunError> {
+    /// It ends early, with nothing, when the lease of the keys is lost.
+    async fn compute(
+        &self,
+        prepared: &Prepared,
+        keys: WrapKeys,
+        stop: Stop,
+    ) -> Result<GuardedOutput, RunError> {
         let mut jobs = Vec::with_capacity(prepared.inputs.len());
         for (owner, candidate) in &prepared.inputs {
             let key = keys
@@ -657,12 +690,19 @@ impl Agent {
         }
         drop(keys);
         let (recipe, sandbox) = (self.recipe.clone(), self.sandbox.clone());
+        #[cfg(feature = "dev")]
+        let slow = self.insecure_dev_slow;
         tokio::task::spawn_blocking(move || {
             let mut data = Vec::with_capacity(jobs.len());
             for (owner, candidate, key) in &jobs {
+                go_on(&stop)?;
                 data.push((owner.clone(), candidate.unseal(key)?));
             }
+            #[cfg(feature = "dev")]
+            insecure_dev_pause(slow, &stop);
+            go_on(&stop)?;
             let output = compute::compute(&recipe, data, sandbox.as_ref())?;
+            go_on(&stop)?;
             Ok(compute::guard(&recipe, output.value())?)
         })
         .await
@@ -705,6 +745,20 @@ impl Agent {
 
     fn domain(&self) -> alloy::sol_types::Eip712Domain {
         eip712::app_domain(self.chain.chain_id(), self.chain.app())
+    }
+}
+
+/// The way out of a computation whose lease is lost: what it holds is wiped as it is dropped.
+fn go_on(stop: &Stop) -> Result<(), RunError> {
+    if stop.is_set() { Err(RunError::Internal("stopped")) } else { Ok(()) }
+}
+
+/// Development only: holds the opened data, as a long computation would.
+#[cfg(feature = "dev")]
+fn insecure_dev_pause(pause: Duration, stop: &Stop) {
+    let end = Instant::now() + pause;
+    while Instant::now() < end && !stop.is_set() {
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

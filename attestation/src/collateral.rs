@@ -112,3 +112,51 @@ pub(crate) fn bytes(collateral: &Collateral) -> usize {
     .iter()
     .sum()
 }
+
+/// Which platforms collateral is for: a family of machines, by how their keys are certified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Family {
+    /// Family, model, stepping, platform and custom SKU, as Intel numbers them.
+    pub fmspc: [u8; 6],
+    /// Keys certified by Intel's Platform CA (servers of one or more packages), not its Processor CA.
+    pub by_platform_ca: bool,
+}
+
+impl Family {
+    /// `platform` or `processor`.
+    pub fn ca(&self) -> &'static str {
+        if self.by_platform_ca { "platform" } else { "processor" }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", hex::encode(self.fmspc), self.ca())
+    }
+}
+
+/// The family of the machine that made a quote: by its PCK certificate, which is not verified here.
+pub fn family_of_quote(quote: &[u8]) -> Result<Family, Refusal> {
+    let malformed = |error| Refusal::QuoteMalformed { detail: format!("{error:#}") };
+    let quote = dcap_qvl::quote::Quote::parse(quote).map_err(malformed)?;
+    let fmspc = dcap_qvl::intel::quote_fmspc(&quote).map_err(malformed)?;
+    let ca = dcap_qvl::intel::quote_ca(&quote).map_err(malformed)?;
+    Ok(Family { fmspc, by_platform_ca: ca == dcap_qvl::config::PckCa::Platform })
+}
+
+/// The family that collateral says it is for. Nothing is verified here.
+pub fn family_of(collateral: &Collateral) -> Result<Family, Refusal> {
+    #[derive(Deserialize)]
+    struct Info {
+        fmspc: String,
+    }
+    let part = "TCB info";
+    let info: Info =
+        serde_json::from_str(&collateral.tcb_info).map_err(|_| Refusal::CollateralMalformed { part })?;
+    let mut fmspc = [0; 6];
+    hex::decode_to_slice(info.fmspc, &mut fmspc).map_err(|_| Refusal::CollateralMalformed { part })?;
+    let part = "PCK CRL";
+    let list = crl(&collateral.pck_crl).ok_or(Refusal::CollateralMalformed { part })?;
+    let by_platform_ca = list.tbs_cert_list.issuer.to_string().contains("Platform");
+    Ok(Family { fmspc, by_platform_ca })
+}

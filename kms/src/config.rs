@@ -16,6 +16,7 @@ use cohort_protocol::{eip712, hpke::SecretBytes, root::RootError, terms::id_list
 
 use crate::{
     chain::Chain,
+    collateral::CollateralCache,
     guest::{self, GuestAgent, GuestError, KeyApi},
     indexer::Indexer,
     own_evidence::OwnEvidence,
@@ -132,9 +133,12 @@ pub struct Serve {
     /// Where the root secret is.
     #[command(flatten)]
     pub root: RootSource,
-    /// Collateral for this KMS's own quote (JSON), to show beside it.
-    #[arg(long, env = "COHORT_KMS_COLLATERAL_FILE", value_name = "FILE")]
-    pub collateral_file: Option<PathBuf>,
+    /// Collateral for this KMS's own quote, as JSON (QuoteCollateralV3): read again when what it has is about to expire.
+    #[arg(long, env = "COHORT_KMS_COLLATERAL_FILE", value_delimiter = ',', value_name = "FILE")]
+    pub collateral_file: Vec<PathBuf>,
+    /// A PCCS (or Intel's PCS) to fetch it from, such as https://api.trustedservices.intel.com/.
+    #[arg(long, env = "COHORT_KMS_PCCS_URL", value_name = "URL")]
+    pub pccs_url: Option<reqwest::Url>,
     /// Root epochs to serve from that secret.
     #[arg(long, env = "COHORT_KMS_EPOCHS", value_delimiter = ',', default_value = "0")]
     pub epochs: Vec<u32>,
@@ -150,6 +154,14 @@ pub struct Serve {
     /// How long a certificate of an agent's receipt key is good.
     #[arg(long, env = "COHORT_KMS_CERTIFICATE_SECONDS", default_value_t = 3600)]
     pub certificate_seconds: u64,
+    /// How long released keys may be used before the agent must have asked again: revocations end a running
+    /// computation after at most this time.
+    #[arg(long, env = "COHORT_KMS_LEASE_SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(10..=600))]
+    pub lease_seconds: u64,
+    /// How much one address may ask, on the average; a release counts as ten requests. A reverse proxy in front is one
+    /// address.
+    #[arg(long, env = "COHORT_KMS_REQUESTS_PER_SECOND", default_value_t = 200, value_parser = clap::value_parser!(u32).range(20..))]
+    pub requests_per_second: u32,
     /// Time limit for everything that one RPC endpoint or the indexer is asked for one release.
     #[arg(long, env = "COHORT_KMS_ASK_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10))]
     pub ask_seconds: u64,
@@ -286,8 +298,9 @@ impl Serve {
         let (secret, guest) = self.root.secret().await?;
         let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Derive)?;
         drop(secret);
-        let own_evidence =
-            guest.map(|guest| OwnEvidence::new(guest, self.collateral_file, evidence_policy.clone()));
+        let pccs_url = self.pccs_url.map(|url| base_url(url, "--pccs-url")).transpose()?;
+        let collateral = CollateralCache::new(self.collateral_file, pccs_url).map_err(ConfigError::Client)?;
+        let own_evidence = guest.map(|guest| OwnEvidence::new(guest, collateral, evidence_policy.clone()));
         let policy = Policy {
             chain_id: self.chain_id,
             registry: self.registry,
@@ -296,6 +309,7 @@ impl Serve {
             confirmations: self.confirmations,
             max_head_age_seconds: self.max_head_age_seconds,
             certificate_seconds: self.certificate_seconds,
+            lease_seconds: self.lease_seconds,
             device_lists: self.device_list.into_iter().map(|list| list.0).collect(),
             system_lists: self.system_list.into_iter().map(|list| list.0).collect(),
         };

@@ -44,6 +44,7 @@ pub struct Release {
     pub(crate) compose_hash: ComposeHash,
     pub(crate) platform: Platform,
     pub(crate) not_after: u64,
+    pub(crate) lease_seconds: u64,
     pub(crate) heads: Vec<Position>,
     pub(crate) confirmed: Position,
 }
@@ -96,6 +97,7 @@ pub fn decide(inputs: &ReleaseInputs<'_>) -> Result<Release, Denial> {
         compose_hash: question.claims.compose_hash,
         platform: question.claims.platform,
         not_after: now.saturating_add(policy.certificate_seconds),
+        lease_seconds: policy.lease_seconds,
         heads: sound.iter().map(|view| view.head.block).collect(),
         confirmed,
     })

@@ -19,6 +19,8 @@ pub enum Class {
     Malformed,
     /// The rules say no: 403.
     Denied,
+    /// The caller asks too much: 429.
+    Limited,
     /// Something that the decision needs is down, stale or contradictory: 503. Asking again later may help.
     Unavailable,
     /// A fault of this service: 500.
@@ -272,6 +274,18 @@ pub enum Denial {
         /// The run.
         run: RunId,
     },
+    /// No lease of that run runs here.
+    #[error("no lease of run {run} runs at this KMS")]
+    LeaseUnknown {
+        /// The run.
+        run: RunId,
+    },
+    /// The renewal is not signed by the run's receipt key.
+    #[error("the renewal is not signed by the receipt key that got the keys of run {run}")]
+    LeaseSignature {
+        /// The run.
+        run: RunId,
+    },
     /// An endpoint does not show the receipt at its newest or its confirmed block.
     #[error("endpoint {endpoint} does not show this receipt of run {run} at the confirmed depth")]
     ReceiptNotSeen {
@@ -310,6 +324,9 @@ pub enum Denial {
     /// dstack's guest agent makes no quote of this KMS.
     #[error("dstack's guest agent makes no quote of this KMS")]
     GuestUnavailable,
+    /// This address asks too much.
+    #[error("this address asks too often")]
+    RateLimited,
     /// Too many requests at once.
     #[error("too many requests at once")]
     Busy,
@@ -401,8 +418,11 @@ impl Denial {
             Self::RunReleased { .. } => "run_released",
             Self::RunNotReleased { .. } => "run_not_released",
             Self::ReceiptNotSeen { .. } => "receipt_not_seen",
+            Self::LeaseUnknown { .. } => "lease_unknown",
+            Self::LeaseSignature { .. } => "lease_signature",
             Self::LogUnavailable => "log_unavailable",
             Self::GuestUnavailable => "guest_unavailable",
+            Self::RateLimited => "rate_limited",
             Self::OsImageNotAllowed { .. } => "os_image_not_allowed",
             Self::TcbNotUpToDate { .. } => "tcb_not_up_to_date",
             Self::DeviceNotListed { .. } => "device_not_listed",
@@ -431,6 +451,7 @@ impl Denial {
             | Self::OwnEvidence
             | Self::Busy
             | Self::Timeout { .. } => Class::Unavailable,
+            Self::RateLimited => Class::Limited,
             Self::Internal => Class::Internal,
             _ => Class::Denied,
         }
@@ -491,6 +512,8 @@ impl Denial {
             Self::RunReleased { .. } => "open another run",
             Self::RunNotReleased { .. } => "ask for the run's keys first",
             Self::ReceiptNotSeen { .. } => "post the receipt, wait until it has aged, and ask again",
+            Self::LeaseUnknown { .. } => "ask for the run's keys again, with a fresh quote",
+            Self::LeaseSignature { .. } => "sign with the receipt key of the release",
             Self::LogUnavailable => "the KMS operator frees disk space and starts the KMS again",
             Self::GuestUnavailable => "the KMS operator looks after dstack's guest agent and its socket",
             Self::OsImageNotAllowed { .. } => "the registry's owner allows it: DstackKms.addOsImageHash",
@@ -502,6 +525,7 @@ impl Denial {
                 "the registry's owner allows it: DstackKms.addKmsAggregatedMr, addKmsDevice, addOsImageHash"
             }
             Self::OwnEvidence => "the KMS operator gives it current collateral; its log says what is wrong",
+            Self::RateLimited => "wait some seconds; ask for one run at a time",
             Self::Timeout { .. } => "ask again; if it stays, the KMS operator looks after its dependencies",
             Self::Internal => "the KMS operator reads the service's own log",
         }
@@ -565,7 +589,10 @@ pub(crate) mod tests {
             Denial::RunReleased { run: RunId(word) },
             Denial::RunNotReleased { run: RunId(word) },
             Denial::ReceiptNotSeen { endpoint: 1, run: RunId(word) },
+            Denial::LeaseUnknown { run: RunId(word) },
+            Denial::LeaseSignature { run: RunId(word) },
             Denial::LogUnavailable,
+            Denial::RateLimited,
             Denial::GuestUnavailable,
             Denial::OsImageNotAllowed { os_image_hash: word },
             Denial::TcbNotUpToDate { status: String::new() },

@@ -112,6 +112,7 @@ impl Case {
             confirmations: 3,
             max_head_age_seconds: 60,
             certificate_seconds: 3600,
+            lease_seconds: 60,
             device_lists: Vec::new(),
             system_lists: Vec::new(),
         };

@@ -1,7 +1,10 @@
 //! The HTTP interface: routes, limits on what an anonymous caller can send, and the one mapping from reasons to
 //! status codes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -12,12 +15,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use cohort_protocol::release::ReceiptQuestion;
+use cohort_protocol::release::{LeaseRequest, ReceiptQuestion};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::{
     denial::{Class, Denial},
+    limits::{Limits, Peer, RELEASE_COST, REQUEST_COST},
+    openapi as s,
     service::Kms,
 };
 
@@ -35,6 +40,7 @@ impl IntoResponse for Denial {
         let status = match self.class() {
             Class::Malformed => StatusCode::BAD_REQUEST,
             Class::Denied => StatusCode::FORBIDDEN,
+            Class::Limited => StatusCode::TOO_MANY_REQUESTS,
             Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -42,20 +48,29 @@ impl IntoResponse for Denial {
     }
 }
 
-/// All routes.
-pub fn router(kms: Arc<Kms>) -> Router {
+/// All routes, under these limits on rates.
+pub fn router(kms: Arc<Kms>, limits: Limits) -> Router {
+    let limits = Arc::new(limits);
+    let gate = |places, cost| Gate {
+        places: Arc::new(Semaphore::new(places)),
+        limits: limits.clone(),
+        cost,
+        started: Instant::now(),
+    };
     let releases = Router::new()
         .route("/v1/release", post(release))
-        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(RELEASES_AT_ONCE)), limit));
+        .layer(middleware::from_fn_with_state(gate(RELEASES_AT_ONCE, RELEASE_COST), limit));
     let others = Router::new()
         .route("/v1/root", get(root))
         .route("/v1/challenge", post(challenge))
         .route("/v1/receipt", post(receipt))
+        .route("/v1/lease", post(lease))
         .route("/v1/log", get(log))
+        .route("/v1/log/head", get(log_head))
         .route("/readyz", get(ready))
-        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(REQUESTS_AT_ONCE)), limit));
+        .layer(middleware::from_fn_with_state(gate(REQUESTS_AT_ONCE, REQUEST_COST), limit));
     Router::new()
-        .route("/healthz", get(async || Json(serde_json::json!({ "status": "ok" }))))
+        .route("/healthz", get(health))
         .merge(releases)
         .merge(others)
         .fallback(async || not_here(StatusCode::NOT_FOUND))
@@ -64,14 +79,42 @@ pub fn router(kms: Arc<Kms>) -> Router {
         .with_state(kms)
 }
 
+/// Whether the process runs.
+#[utoipa::path(get, path = "/healthz", responses(
+    (status = 200, description = "It does.", body = Object),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn health() -> Response {
+    Json(serde_json::json!({ "status": "ok" })).into_response()
+}
+
 fn not_here(status: StatusCode) -> Response {
     let denial = Denial::Malformed { what: "no such route and method".to_owned() };
     (status, Json(denial.refusal())).into_response()
 }
 
-/// Takes a place before anything of the body is read, and ends what takes too long.
-async fn limit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    let Ok(_place) = places.try_acquire() else {
+/// What lets a request in.
+#[derive(Clone)]
+struct Gate {
+    places: Arc<Semaphore>,
+    limits: Arc<Limits>,
+    cost: f64,
+    started: Instant,
+}
+
+/// Takes tokens and a place before anything of the body is read, and ends what takes too long.
+async fn limit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    // A router without our listener, as in-process tests use it, has no peers.
+    let peer = peer.unwrap_or_else(|| Peer::of(std::net::Ipv4Addr::UNSPECIFIED.into()));
+    if !gate.limits.take(peer, gate.cost, gate.started.elapsed()) {
+        return Denial::RateLimited.into_response();
+    }
+    let own = (gate.cost >= RELEASE_COST).then(|| gate.limits.place(peer));
+    if matches!(own, Some(None)) {
+        return Denial::RateLimited.into_response();
+    }
+    let Ok(_place) = gate.places.try_acquire() else {
         return Denial::Busy.into_response();
     };
     let limit = Duration::from_secs(REQUEST_SECONDS);
@@ -81,24 +124,43 @@ async fn limit(State(places): State<Arc<Semaphore>>, request: Request, next: Nex
     }
 }
 
-async fn root(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
+/// The root to seal to, and where its keys are.
+#[utoipa::path(get, path = "/v1/root", responses(
+    (status = 200, description = "Statement and evidence.", body = s::RootAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn root(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
     Ok(Json(kms.root().await?).into_response())
 }
 
-async fn challenge(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
+/// A challenge for one release request.
+#[utoipa::path(post, path = "/v1/challenge", responses(
+    (status = 200, description = "A fresh one.", body = s::Challenge),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn challenge(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
     let no_store = [(header::CACHE_CONTROL, "no-store")];
     Ok((no_store, Json(kms.challenge().await?)).into_response())
 }
 
-/// Whatever is missing, it is this service that is not ready: 503.
-async fn ready(State(kms): State<Arc<Kms>>) -> Response {
+/// Whether everything is there that a release needs. Whatever is missing, it is this service that is not ready: 503.
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = 200, description = "It is.", body = Object),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn ready(State(kms): State<Arc<Kms>>) -> Response {
     match kms.ready().await {
         Ok(()) => Json(serde_json::json!({ "status": "ready" })).into_response(),
         Err(denial) => (StatusCode::SERVICE_UNAVAILABLE, Json(denial.refusal())).into_response(),
     }
 }
 
-async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Response {
+/// Decides on a request and, if allowed, hands out its keys.
+#[utoipa::path(post, path = "/v1/release", request_body = s::ReleaseRequest, responses(
+    (status = 200, description = "Released.", body = s::ReleaseAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Response {
     let body = match Bytes::from_request(request, &()).await {
         Ok(body) => body,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -128,7 +190,12 @@ async fn answer(kms: &Arc<Kms>, body: &[u8]) -> Result<Response, Denial> {
     Ok((no_store, Json(answer)).into_response())
 }
 
-async fn receipt(
+/// Whether the KMS's own endpoints show a run's receipt.
+#[utoipa::path(post, path = "/v1/receipt", request_body = s::ReceiptQuestion, responses(
+    (status = 200, description = "They do.", body = s::ReceiptAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn receipt(
     State(kms): State<Arc<Kms>>,
     question: Result<Json<ReceiptQuestion>, JsonRejection>,
 ) -> Result<Response, Denial> {
@@ -138,14 +205,47 @@ async fn receipt(
     Ok((no_store, Json(kms.receipt(&question).await?)).into_response())
 }
 
+/// Lets a run go on, if everything still allows it.
+#[utoipa::path(post, path = "/v1/lease", request_body = s::LeaseRequest, responses(
+    (status = 200, description = "It may.", body = s::LeaseAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn lease(
+    State(kms): State<Arc<Kms>>,
+    request: Result<Json<LeaseRequest>, JsonRejection>,
+) -> Result<Response, Denial> {
+    let Json(request) =
+        request.map_err(|error| Denial::Malformed { what: format!("no lease request: {error}") })?;
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    let answer = kms.renew(&request).await.inspect_err(|denial| {
+        tracing::info!(target: "kms", run = %request.run_id, code = denial.code(), "lease not renewed");
+    })?;
+    Ok((no_store, Json(answer)).into_response())
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LogQuery {
+pub(crate) struct LogQuery {
     #[serde(default)]
     from: u64,
 }
 
-async fn log(
+/// Where the release log ends, signed.
+#[utoipa::path(get, path = "/v1/log/head", responses(
+    (status = 200, description = "The end.", body = s::SignedHead),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn log_head(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    Ok((no_store, Json(kms.log_head().await?)).into_response())
+}
+
+/// The release log.
+#[utoipa::path(get, path = "/v1/log", params(("from" = Option<u64>, Query, description = "Index of the first entry wanted.")), responses(
+    (status = 200, description = "A part of it.", body = s::LogPage),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn log(
     State(kms): State<Arc<Kms>>,
     query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Denial> {

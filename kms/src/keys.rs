@@ -31,7 +31,8 @@ impl Roots {
     /// key. `logged` shows that the release log already records this release (R13).
     pub fn answer(&self, release: &Release, logged: &Logged) -> Result<ReleaseAnswer, KeyError> {
         let keys = release.items.iter().map(|item| self.wrap_key(item)).collect::<Result<_, _>>()?;
-        let sealed = WrapKeys { keys }.seal(&release.encryption_key, &release.binding);
+        let sealed = WrapKeys { keys, lease_seconds: release.lease_seconds }
+            .seal(&release.encryption_key, &release.binding);
         let (enc, ciphertext) = sealed.map_err(|_| KeyError::Encrypt)?;
         let certificate = self.certificate(release)?;
         let (enc, ciphertext) = (Bytes::from(enc), Bytes::from(ciphertext));

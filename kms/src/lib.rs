@@ -9,6 +9,7 @@
 pub mod chain;
 pub mod challenge;
 pub mod claims;
+pub mod collateral;
 pub mod config;
 pub mod decide;
 pub mod denial;
@@ -18,6 +19,9 @@ pub mod guest;
 pub mod http;
 pub mod indexer;
 pub mod keys;
+pub mod leases;
+pub mod limits;
+pub mod openapi;
 pub mod own_evidence;
 pub mod policy;
 pub mod question;

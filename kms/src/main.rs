@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use cohort_kms::{
     config::{Cli, Command, LogCommand, RootCommand, RootSource, Serve},
-    http, release_log,
+    http,
+    limits::Limits,
+    release_log,
     roots::{Roots, new_root_file},
     server,
 };
@@ -103,6 +105,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn run(options: Serve) -> anyhow::Result<()> {
     let (listen, with_stdin) = (options.listen, options.exit_with_stdin);
+    let rate = f64::from(options.requests_per_second);
     let log = options.log.clone();
     let (kms, torn_bytes) = options.open().await?;
     if torn_bytes > 0 {
@@ -115,7 +118,7 @@ async fn run(options: Serve) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
     let end = end_of(with_stdin)?;
     writeln!(std::io::stdout(), "listening http://{address}").context("cannot write to standard output")?;
-    server::serve(listener, http::router(Arc::new(kms)), end).await;
+    server::serve(listener, http::router(Arc::new(kms), Limits::new(Some(rate))), end).await;
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -10,7 +9,7 @@ use cohort_attestation::{self as attestation, KmsEvidence};
 use cohort_protocol::{abi::boot::AppBootInfo, root::RootStatement};
 use tokio::sync::Mutex;
 
-use crate::{denial::Denial, guest::GuestAgent, service::unix_now};
+use crate::{collateral::CollateralCache, denial::Denial, guest::GuestAgent, service::unix_now};
 
 /// For how long a quote is shown again before a new one is made. Anonymous callers cause no more than one an hour.
 const QUOTE_REMEMBERED: Duration = Duration::from_secs(3600);
@@ -21,7 +20,7 @@ const FAULT_REMEMBERED: Duration = Duration::from_secs(10);
 /// Makes and remembers the evidence.
 pub struct OwnEvidence {
     guest: GuestAgent,
-    collateral_file: Option<PathBuf>,
+    collateral: CollateralCache,
     policy: attestation::Policy,
     remembered: Mutex<BTreeMap<u32, Own>>,
 }
@@ -35,9 +34,9 @@ struct Own {
 }
 
 impl OwnEvidence {
-    /// From this guest agent, with the collateral in this file, if any; verified under `policy`.
-    pub fn new(guest: GuestAgent, collateral_file: Option<PathBuf>, policy: attestation::Policy) -> Self {
-        Self { guest, collateral_file, policy, remembered: Mutex::default() }
+    /// From this guest agent, with collateral from this cache; verified under `policy`.
+    pub fn new(guest: GuestAgent, collateral: CollateralCache, policy: attestation::Policy) -> Self {
+        Self { guest, collateral, policy, remembered: Mutex::default() }
     }
 
     /// Evidence that the keys of `statement` are in this virtual machine.
@@ -61,7 +60,7 @@ impl OwnEvidence {
             tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "no quote of this KMS");
             Denial::GuestUnavailable
         })?;
-        evidence.collateral = self.collateral().await;
+        evidence.collateral = self.collateral_of(&evidence.quote).await;
         let verified = attestation::kms::verify(statement, &evidence, None, &self.policy, unix_now()?);
         let machine = verified
             .inspect_err(|error| {
@@ -75,12 +74,17 @@ impl OwnEvidence {
     }
 
     /// Collateral helps whoever verifies; its absence is no reason to show no quote.
-    async fn collateral(&self) -> Option<cohort_attestation::Collateral> {
-        let path = self.collateral_file.as_ref()?;
-        let read = tokio::fs::read(path).await.map_err(|error| error.to_string());
-        let parsed = read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
-        parsed
-            .inspect_err(|why| tracing::warn!(target: "kms", path = %path.display(), why, "no collateral"))
+    async fn collateral_of(&self, quote: &[u8]) -> Option<attestation::Collateral> {
+        let family = attestation::collateral::family_of_quote(quote)
+            .inspect_err(
+                |error| tracing::warn!(target: "kms", error = error as &dyn std::error::Error, "own quote"),
+            )
+            .ok()?;
+        let found = self.collateral.of(family, unix_now().ok()?).await;
+        found
+            .inspect_err(|error| {
+                tracing::warn!(target: "kms", error = error as &dyn std::error::Error, "no collateral");
+            })
             .ok()
     }
 }

@@ -25,6 +25,8 @@ pub struct Policy {
     pub max_head_age_seconds: u64,
     /// How long a certificate is good, in seconds.
     pub certificate_seconds: u64,
+    /// How long released keys may be used before the agent must have asked again, in seconds.
+    pub lease_seconds: u64,
     /// Known lists of device ids, each ascending: what `Terms.devices` may be the hash of.
     pub device_lists: Vec<Vec<B256>>,
     /// Known lists of `mr_system` values, each ascending: what `Terms.systems` may be the hash of.

@@ -13,16 +13,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use alloy::primitives::{Address, B256};
-use cohort_protocol::{
-    chain::Position,
-    ids::{ComposeHash, DatasetId, OwnerId, ProposalId, RunId},
-    json,
+use alloy::primitives::Address;
+pub use cohort_protocol::release_log::{
+    Entry, Head, Line, Outcome, Page, Record, RecordedDataset, SignedHead, genesis,
 };
-use serde::{Deserialize, Serialize};
+use cohort_protocol::{ids::RunId, json, release_log::LINE_BYTES_MAX};
 
-/// Longest line in bytes: 64 datasets take about 15,000.
-const LINE_BYTES_MAX: u64 = 1 << 16;
 /// Most entries of one page of [`ReleaseLog::page`].
 pub const PAGE_ENTRIES_MAX: u64 = 256;
 
@@ -90,146 +86,6 @@ fn enter(runs: &mut Runs, record: &Record) -> bool {
     let Record { app, kms_root, receipt_key, .. } = *record;
     let released = Released { app, kms_root, receipt_key };
     *runs.entry(record.run_id).or_insert(released) == released
-}
-
-/// Whether keys went out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The keys of all datasets of the record.
-    Released,
-    /// None.
-    Denied,
-}
-
-/// One dataset of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecordedDataset {
-    /// Whose.
-    pub owner: OwnerId,
-    /// Which.
-    pub dataset_id: DatasetId,
-}
-
-/// What was decided, about what. All of it is public.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Record {
-    /// The decision.
-    pub outcome: Outcome,
-    /// `allow`, or the code of the denial.
-    pub code: String,
-    /// The denial in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// EIP-155 chain id.
-    pub chain_id: u64,
-    /// The consortium's contract.
-    pub app: Address,
-    /// The KMS root that answers.
-    pub kms_root: Address,
-    /// The challenge that the request consumed.
-    pub challenge: B256,
-    /// The proposal.
-    pub proposal_id: ProposalId,
-    /// The run.
-    pub run_id: RunId,
-    /// What the CVM is attested as.
-    pub compose_hash: ComposeHash,
-    /// The agent's receipt key.
-    pub receipt_key: Address,
-    /// SHA-256 of the agent's encryption key.
-    pub encryption_key_hash: B256,
-    /// The hash that the agent's receipt commits to (`docs/spec/sign-rpc.md`).
-    pub evidence_hash: B256,
-    /// `intel` or `development`.
-    pub platform: String,
-    /// TCB status of the platform.
-    pub tcb_status: String,
-    /// dstack device id.
-    pub device_id: B256,
-    /// dstack instance id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_id: Option<Address>,
-    /// dstack mr_system.
-    pub mr_system: B256,
-    /// dstack mr_aggregated.
-    pub mr_aggregated: B256,
-    /// In the order of the request.
-    pub datasets: Vec<RecordedDataset>,
-    /// Newest block of each RPC endpoint; releases only.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub heads: Vec<Position>,
-    /// The confirmed block; releases only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confirmed: Option<Position>,
-    /// End of the certificate, Unix seconds; releases only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<u64>,
-}
-
-/// A record in its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// Counted from 0 without gaps.
-    pub index: u64,
-    /// Hash of the entry before; [`genesis`] for the first.
-    pub previous: B256,
-    /// What was decided.
-    pub record: Record,
-    /// Unix seconds by the KMS's clock.
-    pub time: u64,
-}
-
-/// An entry and its hash: one line of the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Line {
-    /// The entry.
-    pub entry: Entry,
-    /// SHA-256 of the entry's RFC 8785 bytes, and so of all entries before it.
-    pub hash: B256,
-}
-
-/// What the first entry names as the hash before it: SHA-256 of `cohort-release-log/1`.
-pub fn genesis() -> B256 {
-    json::sha256(b"cohort-release-log/1")
-}
-
-/// A verified log's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// Number of entries.
-    pub entries: u64,
-    /// Hash of the last one, or [`genesis`].
-    pub hash: B256,
-}
-
-impl Head {
-    fn empty() -> Self {
-        Self { entries: 0, hash: genesis() }
-    }
-
-    /// Checks the next line, without its line break, and moves on.
-    fn accept(&mut self, bytes: &[u8]) -> Result<Line, &'static str> {
-        let line: Line = serde_json::from_slice(bytes).map_err(|_| "it is no entry")?;
-        if json::canonical(&line).ok().as_deref() != Some(bytes) {
-            return Err("it is not in canonical form");
-        }
-        if line.entry.index != self.entries {
-            return Err("its index is not the next one");
-        }
-        if line.entry.previous != self.hash {
-            return Err("it does not name the hash of the entry before");
-        }
-        if json::canonical_hash(&line.entry).ok() != Some(line.hash) {
-            return Err("its hash is another one");
-        }
-        *self = Self { entries: self.entries + 1, hash: line.hash };
-        Ok(line)
-    }
 }
 
 struct Scan {
@@ -319,15 +175,6 @@ impl Logged {
     pub(crate) fn for_tests(index: u64) -> Self {
         Self(index)
     }
-}
-
-/// A part of the log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Page {
-    /// The entries from the one asked for, at most [`PAGE_ENTRIES_MAX`].
-    pub entries: Vec<Line>,
-    /// The log's end at this time.
-    pub head: Head,
 }
 
 impl ReleaseLog {
@@ -432,6 +279,11 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 mod tests {
     use std::fs;
 
+    use alloy::primitives::B256;
+    use cohort_protocol::{
+        chain::Position,
+        ids::{ComposeHash, DatasetId, ProposalId},
+    };
     use tempfile::TempDir;
 
     use super::*;
@@ -553,15 +405,20 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_is_cut_off_and_reported_wherever_the_crash_came() {
+    fn wherever_a_crash_cuts_the_file_whole_entries_stay_and_the_rest_is_cut_off() {
         let (_dir, path, lines) = five();
-        let whole = lines[..4].join("\n") + "\n";
-        for torn in (1..lines[4].len()).step_by(61).chain([lines[4].len()]) {
-            fs::write(&path, format!("{whole}{}", &lines[4][..torn])).unwrap();
+        let whole = lines.join("\n") + "\n";
+        for at in 0..whole.len() {
+            fs::write(&path, &whole[..at]).unwrap();
             let (log, cut) = ReleaseLog::open(&path).unwrap();
-            assert_eq!((cut, log.head().entries), (torn as u64, 4));
+            let entries = whole[..at].matches('\n').count();
+            let kept: usize = lines[..entries].iter().map(|line| line.len() + 1).sum();
+            assert_eq!((log.head().entries, cut), (entries as u64, (at - kept) as u64), "cut at byte {at}");
+            assert_eq!(log.append(2000, record("next")).unwrap(), Logged(entries as u64));
             drop(log);
-            assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+            let after = fs::read_to_string(&path).unwrap();
+            assert!(after.starts_with(&whole[..kept]), "cut at byte {at}");
+            assert_eq!(verify(&path).unwrap().0.entries, entries as u64 + 1);
         }
         fs::write(&path, whole.clone() + "\0\0\0\0").unwrap();
         assert_eq!(ReleaseLog::open(&path).unwrap().1, 4);

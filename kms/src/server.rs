@@ -2,8 +2,13 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use crate::limits::Peer;
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -32,12 +37,12 @@ pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Outpu
             () = &mut end => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let Some((stream, place)) = accepted else {
+        let Some((stream, peer, place)) = accepted else {
             continue;
         };
         let (router, ended) = (router.clone(), ended.clone());
         tokio::spawn(async move {
-            connection(stream, router, ended).await;
+            connection(stream, peer, router, ended).await;
             drop(place);
         });
     }
@@ -49,10 +54,10 @@ pub async fn serve(listener: TcpListener, router: Router, end: impl Future<Outpu
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, address)) => Some((stream, Peer::of(address.ip()), place)),
         Err(error) => {
             tracing::warn!(target: "kms", %error, "accept failed");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -61,8 +66,12 @@ async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut ended: watch::Receiver<bool>) {
-    let service = TowerToHyperService::new(router);
+async fn connection(stream: TcpStream, peer: Peer, router: Router, mut ended: watch::Receiver<bool>) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

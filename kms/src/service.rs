@@ -13,7 +13,10 @@ use cohort_attestation::{
 use cohort_protocol::{
     abi::boot::AppBootInfo,
     eip712,
-    release::{CHALLENGE_SECONDS, Challenge, ReceiptAnswer, ReceiptQuestion, ReleaseAnswer, ReleaseRequest},
+    release::{
+        CHALLENGE_SECONDS, Challenge, LeaseAnswer, LeaseRequest, ReceiptAnswer, ReceiptQuestion,
+        ReleaseAnswer, ReleaseRequest,
+    },
     root::RootAnswer,
     sign_rpc::evidence_hash,
 };
@@ -24,12 +27,13 @@ use crate::{
     challenge::Challenges,
     claims::Claims,
     decide::{Release, ReleaseInputs, decide},
-    denial::Denial,
+    denial::{Class, Denial},
     indexer::Indexer,
+    leases::{Held, Leases},
     own_evidence::OwnEvidence,
     policy::Policy,
     question::{Checked, Question},
-    release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog},
+    release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog, SignedHead},
     roots::Roots,
     views::Views,
 };
@@ -64,6 +68,7 @@ pub struct Parts {
 pub struct Kms {
     parts: Parts,
     challenges: Challenges,
+    leases: Leases,
     started: Instant,
     /// Verifying evidence costs about a millisecond of CPU: no more at once than there are cores.
     verifiers: Semaphore,
@@ -74,8 +79,10 @@ impl Kms {
     /// A service with no open challenges.
     pub fn new(parts: Parts) -> Result<Self, getrandom::Error> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let leases = Leases::new(Duration::from_secs(parts.policy.lease_seconds));
         Ok(Self {
             parts,
+            leases,
             challenges: Challenges::new()?,
             started: Instant::now(),
             verifiers: Semaphore::new(cores),
@@ -132,19 +139,54 @@ impl Kms {
         let checked = Arc::new(checked);
         let (claims, evidence_hash) = self.verify(&checked, evidence).await?;
         // From here on a genuine CVM asks: every outcome goes into the log.
-        let outcome = match checked.attest(&claims, &self.parts.policy) {
-            Ok(question) => self.decide(&question).await,
-            Err(denial) => Err(denial),
+        let question = checked.attest(&claims, &self.parts.policy).map(Arc::new);
+        let outcome = match &question {
+            Ok(question) => self.decide(question).await,
+            Err(denial) => Err(denial.clone()),
         };
-        let logged = match self.append(record(&checked, &claims, evidence_hash, &outcome)).await {
+        let record_of = |outcome| record(&checked, &claims, evidence_hash, outcome);
+        let entry = record_of(&outcome);
+        let logged = match self.append(entry.clone()).await {
             Err(denial @ Denial::RunReleased { .. }) => {
                 let denied = Err(denial);
-                self.append(record(&checked, &claims, evidence_hash, &denied)).await?;
+                self.append(record_of(&denied)).await?;
                 return Err(denied.err().unwrap_or(Denial::Internal));
             }
             logged => logged?,
         };
-        self.answer(outcome?, logged).await
+        let (release, question) = (outcome?, question?);
+        let held = Held { question, record: entry };
+        self.leases.start(checked.binding().run_id, held, self.started.elapsed());
+        self.answer(release, logged).await
+    }
+
+    /// Lets a run go on if everything still allows it: the whole decision again, but for the quote. A denial ends the
+    /// lease and goes into the log; that a run goes on does not, since nothing is handed out.
+    pub async fn renew(&self, request: &LeaseRequest) -> Result<LeaseAnswer, Denial> {
+        let run = request.run_id;
+        let asked = self.started.elapsed();
+        let held = self.leases.of(run, asked).ok_or(Denial::LeaseUnknown { run })?;
+        let Held { question, mut record } = held;
+        let domain = eip712::app_domain(record.chain_id, record.app);
+        if request.signer(&domain) != Some(record.receipt_key) {
+            return Err(Denial::LeaseSignature { run });
+        }
+        match self.decide(&question).await {
+            Ok(_) => {
+                self.leases.extend(run, asked);
+                let root = self.parts.roots.address(record.kms_root).ok_or(Denial::Internal)?;
+                LeaseAnswer::issue(&root.signer, &domain, request, self.leases.seconds())
+                    .map_err(|_| Denial::Internal)
+            }
+            Err(denial) => {
+                if denial.class() == Class::Denied {
+                    self.leases.end(run);
+                }
+                deny(&mut record, &denial);
+                self.append(record).await?;
+                Err(denial)
+            }
+        }
     }
 
     /// Signs that every endpoint shows this receipt of a run, at its newest and at its confirmed block. The agent
@@ -172,6 +214,14 @@ impl Kms {
         let root = self.parts.roots.address(released.kms_root).ok_or(Denial::Internal)?;
         let domain = eip712::app_domain(chain_id, released.app);
         ReceiptAnswer::issue(&root.signer, &domain, question).map_err(|_| Denial::Internal)
+    }
+
+    /// Where the release log ends, signed by the current root.
+    pub async fn log_head(&self) -> Result<SignedHead, Denial> {
+        let Parts { policy, roots, log, .. } = &self.parts;
+        let root = roots.epoch(self.current_epoch().await?).ok_or(Denial::Internal)?;
+        SignedHead::issue(&root.signer, policy.chain_id, policy.registry, log.head(), unix_now()?)
+            .map_err(|_| Denial::Internal)
     }
 
     async fn verify(
@@ -278,6 +328,15 @@ pub(crate) fn unix_now() -> Result<u64, Denial> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Denial> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Denial::Internal)
+}
+
+/// The same request, denied later: what its release said of the chain is gone.
+fn deny(record: &mut Record, denial: &Denial) {
+    record.outcome = Outcome::Denied;
+    record.code = denial.code().to_owned();
+    record.reason = Some(denial.to_string());
+    record.heads.clear();
+    (record.confirmed, record.not_after) = (None, None);
 }
 
 fn record(

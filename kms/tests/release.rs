@@ -3,14 +3,17 @@
 
 mod world;
 
-use alloy::primitives::{Address, B256};
+use alloy::{
+    primitives::{Address, B256},
+    signers::local::PrivateKeySigner,
+};
 use cohort_attestation::{KmsEvidence, TcbStatus, dev};
 use cohort_kms::release_log::{Outcome, Page};
 use cohort_protocol::{
     decision::Decision,
     eip712,
-    hpke::SecretBytes,
-    release::{ReleaseAnswer, WrapKeys},
+    hpke::{self, SecretBytes},
+    release::{LeaseAnswer, LeaseRequest, ReleaseAnswer, WrapKeys},
     root::RootAnswer,
     sealed,
     sign_rpc::evidence_hash,
@@ -221,4 +224,46 @@ async fn without_a_registered_root_there_is_nothing_to_seal_to() {
     assert_eq!(refusal.code, "root_not_registered");
     let ready = world.http.get(world.url.join("readyz").unwrap()).send().await.unwrap();
     assert_eq!(ready.status(), 503);
+}
+
+/// A lease is renewed by the run's receipt key alone, while everything still allows the run; a denial ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_renewed_by_its_key_until_something_denies() {
+    let world = World::new(Options::default()).await;
+    let (agent, thief) = (PrivateKeySigner::random(), PrivateKeySigner::random());
+    let asked = world.request(|binding| binding.receipt_key = agent.address()).await;
+    let run = asked.request.binding.run_id;
+    let domain = eip712::app_domain(CHAIN_ID, asked.request.binding.app);
+    let request = |key: &PrivateKeySigner| {
+        LeaseRequest::issue(key, &domain, run, B256::from(*hpke::random_secret().unwrap().expose_secret()))
+            .unwrap()
+    };
+    let renew = async |request: &LeaseRequest| -> Result<LeaseAnswer, String> {
+        let url = world.url.join("v1/lease").unwrap();
+        let response = world.http.post(url).json(request).send().await.unwrap();
+        if response.status() == 200 {
+            return Ok(response.json().await.unwrap());
+        }
+        Err(response.json::<cohort_protocol::release::Refusal>().await.unwrap().code)
+    };
+    assert_eq!(renew(&request(&agent)).await, Err("lease_unknown".to_owned()));
+    let answer: ReleaseAnswer = world.send(&asked.request).await.json().await.unwrap();
+    let keys = WrapKeys::open(&asked.agent, &asked.request.binding, &answer).unwrap();
+    assert_eq!(keys.lease_seconds, 60);
+
+    let question = request(&agent);
+    let lease = renew(&question).await.unwrap();
+    assert_eq!((lease.seconds, lease.signer(&domain, &question)), (60, Some(world.root)));
+    assert_eq!(renew(&request(&thief)).await, Err("lease_signature".to_owned()));
+    world.set(0, Endpoint::Down);
+    assert_eq!(renew(&request(&agent)).await, Err("rpc_unreachable".to_owned()));
+    world.set(0, Endpoint::Honest);
+    assert!(renew(&request(&agent)).await.is_ok(), "what may pass does not end a lease");
+    world.set(1, Endpoint::Denies(Decision::ProposalRevoked));
+    assert_eq!(renew(&request(&agent)).await, Err("proposal_revoked".to_owned()));
+    world.set(1, Endpoint::Honest);
+    assert_eq!(renew(&request(&agent)).await, Err("lease_unknown".to_owned()));
+    let text = std::fs::read_to_string(&world.log).unwrap();
+    let codes: Vec<_> = text.lines().map(|line| line.contains(r#""code":"proposal_revoked""#)).collect();
+    assert_eq!(codes, [false, false, true], "the release, and both denials of a renewal");
 }

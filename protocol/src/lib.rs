@@ -14,6 +14,7 @@ pub mod json;
 pub mod loss;
 pub mod recipe;
 pub mod release;
+pub mod release_log;
 pub mod revert;
 pub mod root;
 pub mod sealed;

@@ -3,6 +3,7 @@
 //! 1. `POST /v1/challenge` gives a single-use challenge.
 //! 2. The agent takes a TDX quote whose report data is [`Binding::report_data`] and asks `POST /v1/release`.
 //! 3. The answer's wrap keys open only with the agent's fresh encryption key, for this run and challenge.
+//! 4. They are a lease: while it computes, the agent asks `POST /v1/lease`, and stops when that is refused.
 
 use alloy::{
     primitives::{Address, B256, Bytes},
@@ -188,6 +189,9 @@ pub struct ReleaseAnswer {
 pub struct WrapKeys {
     /// In the order of the request.
     pub keys: Vec<WrapKey>,
+    /// For how many seconds from the request on they may be used, unless the lease is renewed. In here since nobody
+    /// who does not know the keys can change it.
+    pub lease_seconds: u64,
 }
 
 /// One dataset's wrap key.
@@ -270,6 +274,88 @@ impl ReceiptQuestion {
     }
 }
 
+alloy::sol! {
+    /// EIP-712: the agent's receipt key asks to go on with a run.
+    #[derive(Debug)]
+    struct LeaseRenewal {
+        bytes32 runId;
+        bytes32 nonce;
+    }
+
+    /// EIP-712: the KMS root lets the run go on for some seconds from when the nonce was made.
+    #[derive(Debug)]
+    struct Lease {
+        bytes32 runId;
+        bytes32 nonce;
+        uint64 seconds;
+    }
+}
+
+/// Body of `POST /v1/lease`: may this run go on?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRequest {
+    /// A run whose keys this KMS released.
+    pub run_id: RunId,
+    /// Random: the answer is about this request and no older one.
+    pub nonce: B256,
+    /// EIP-712 `LeaseRenewal(bytes32 runId,bytes32 nonce)` under the app's domain, by the receipt key that got the run's
+    /// keys: 65 bytes.
+    pub signature: Bytes,
+}
+
+impl LeaseRequest {
+    /// Signs a request with the receipt key.
+    pub fn issue(
+        receipt_key: &PrivateKeySigner,
+        domain: &Eip712Domain,
+        run_id: RunId,
+        nonce: B256,
+    ) -> Result<Self, alloy::signers::Error> {
+        let digest = eip712::digest(&LeaseRenewal { runId: run_id.0, nonce }, domain);
+        let signature = receipt_key.sign_hash_sync(&digest)?.as_bytes().to_vec().into();
+        Ok(Self { run_id, nonce, signature })
+    }
+
+    /// The address that signed it under `domain`, if any.
+    pub fn signer(&self, domain: &Eip712Domain) -> Option<Address> {
+        let renewal = LeaseRenewal { runId: self.run_id.0, nonce: self.nonce };
+        eip712::recover(eip712::digest(&renewal, domain), &self.signature)
+    }
+}
+
+/// Answer of `POST /v1/lease`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseAnswer {
+    /// For how many seconds, from when the agent sent its request.
+    pub seconds: u64,
+    /// EIP-712 `Lease(bytes32 runId,bytes32 nonce,uint64 seconds)` under the app's domain, by the KMS root: 65 bytes.
+    pub signature: Bytes,
+}
+
+impl LeaseAnswer {
+    /// Signs a lease.
+    pub fn issue(
+        root: &PrivateKeySigner,
+        domain: &Eip712Domain,
+        request: &LeaseRequest,
+        seconds: u64,
+    ) -> Result<Self, alloy::signers::Error> {
+        let signature = root.sign_hash_sync(&eip712::digest(&lease(request, seconds), domain))?;
+        Ok(Self { seconds, signature: signature.as_bytes().to_vec().into() })
+    }
+
+    /// The address that signed it for `request` under `domain`, if any.
+    pub fn signer(&self, domain: &Eip712Domain, request: &LeaseRequest) -> Option<Address> {
+        eip712::recover(eip712::digest(&lease(request, self.seconds), domain), &self.signature)
+    }
+}
+
+fn lease(request: &LeaseRequest, seconds: u64) -> Lease {
+    Lease { runId: request.run_id.0, nonce: request.nonce, seconds }
+}
+
 const ANSWER_INFO: &[u8] = b"cohort-release-answer/1";
 
 /// Body of every refusal by KMS, agent and indexer: a stable code and words for people.
@@ -326,10 +412,34 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_is_for_one_run_request_time_and_pair_of_keys() {
+        let (agent, root) = (PrivateKeySigner::random(), PrivateKeySigner::random());
+        let domain = eip712::app_domain(1, Address::ZERO);
+        let request = |run, nonce| {
+            let (run, nonce) = (RunId(B256::repeat_byte(run)), B256::repeat_byte(nonce));
+            LeaseRequest::issue(&agent, &domain, run, nonce).unwrap()
+        };
+        let asked = request(1, 2);
+        assert_eq!(asked.signer(&domain), Some(agent.address()));
+        let moved = LeaseRequest { run_id: RunId(B256::ZERO), ..asked.clone() };
+        assert_ne!(moved.signer(&domain), Some(agent.address()));
+        let answer = LeaseAnswer::issue(&root, &domain, &asked, 60).unwrap();
+        assert_eq!(answer.signer(&domain, &asked), Some(root.address()));
+        let longer = LeaseAnswer { seconds: 61, ..answer.clone() };
+        assert_ne!(longer.signer(&domain, &asked), Some(root.address()));
+        for other in [request(1, 3), request(3, 2)] {
+            assert_ne!(answer.signer(&domain, &other), Some(root.address()), "an old answer was replayed");
+        }
+        assert_ne!(answer.signer(&eip712::app_domain(2, Address::ZERO), &asked), Some(root.address()));
+    }
+
+    #[test]
     fn an_answer_opens_only_with_the_agents_key_and_for_its_own_request() {
         let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
-        let keys =
-            WrapKeys { keys: vec![WrapKey { dataset_id: DatasetId(B256::ZERO), wrap_key: "ab".repeat(32) }] };
+        let keys = WrapKeys {
+            keys: vec![WrapKey { dataset_id: DatasetId(B256::ZERO), wrap_key: "ab".repeat(32) }],
+            lease_seconds: 60,
+        };
         let (enc, ciphertext) = keys.seal(agent.public_key(), &binding()).unwrap();
         let root = PrivateKeySigner::random();
         let domain = eip712::app_domain(1, Address::ZERO);

@@ -38,7 +38,7 @@ pub struct Entry {
 }
 
 /// The block at which everything is read.
-pub(super) async fn head(provider: &DynProvider, number: Option<u64>) -> Outcome<Position> {
+pub(crate) async fn head(provider: &DynProvider, number: Option<u64>) -> Outcome<Position> {
     let tag = number.map_or(BlockNumberOrTag::Latest, BlockNumberOrTag::Number);
     let block = provider.get_block_by_number(tag).await.map_err(|e| failure::rpc(&e))?;
     let Some(block) = block else {
@@ -50,7 +50,7 @@ pub(super) async fn head(provider: &DynProvider, number: Option<u64>) -> Outcome
 }
 
 /// All events of `app` from `from` (or its deployment) to `to`.
-pub(super) async fn read(
+pub(crate) async fn read(
     provider: &DynProvider,
     app: Address,
     from: Option<u64>,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::kms_log::{self, LogCommand};
 use crate::{
     chain::App,
     config::Settings,
@@ -17,6 +18,9 @@ use crate::{
 pub enum KmsCommand {
     /// Check the KMS's root against contract, registry and the quote of its machine, and remember it.
     Verify(VerifyArgs),
+    /// Checks the KMS's release log.
+    #[command(subcommand)]
+    Log(LogCommand),
 }
 
 /// Arguments of `cohort kms verify`.
@@ -37,7 +41,10 @@ pub struct VerifyArgs {
 
 /// Runs one of them.
 pub async fn run(settings: &Settings, command: KmsCommand) -> Outcome {
-    let KmsCommand::Verify(args) = command;
+    let args = match command {
+        KmsCommand::Verify(args) => args,
+        KmsCommand::Log(command) => return kms_log::run(settings, &command).await,
+    };
     if let Some(out) = &args.out {
         files::refuse_existing(out)?;
     }

@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod gpu;
 pub mod inspect;
 pub mod kms;
+pub mod kms_log;
 pub mod recipe;
 pub mod reseal;
 pub mod run;

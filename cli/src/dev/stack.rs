@@ -99,6 +99,10 @@ pub struct Stack {
     pub agent_rpc_urls: Vec<String>,
     /// Development GPUs in the agent's machine.
     pub gpus: u32,
+    /// Further arguments of the KMS.
+    pub kms_args: Vec<String>,
+    /// Further arguments of the agent.
+    pub agent_args: Vec<String>,
     /// The indexer.
     pub indexer_url: String,
     /// The KMS.
@@ -175,6 +179,8 @@ impl Stack {
             study,
             agent_rpc_urls: Vec::new(),
             gpus: 0,
+            kms_args: Vec::new(),
+            agent_args: Vec::new(),
             indexer_url: String::new(),
             kms_url: String::new(),
             agent_url: String::new(),
@@ -447,6 +453,7 @@ impl Stack {
                 self.path("gpu/gpu-root.pem").display().to_string(),
             ]);
         }
+        args.extend(self.kms_args.iter().cloned());
         let mut process = Process::start("kms", &self.program("cohort-kms"), args, &self.path("logs"))?;
         self.kms_url = process.ready("listening ").await?;
         self.kms = Some(process);
@@ -533,7 +540,12 @@ impl Stack {
             "--listen".into(),
             listen(&self.agent_url),
         ];
-        let mut process = Process::start("agent", &self.program("cohort-agent"), args, &self.path("logs"))?;
+        let mut process = Process::start(
+            "agent",
+            &self.program("cohort-agent"),
+            args.into_iter().chain(self.agent_args.clone()),
+            &self.path("logs"),
+        )?;
         self.agent_url = process.ready("listening ").await?;
         self.agent = Some(process);
         self.fund_agent().await

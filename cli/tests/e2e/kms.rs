@@ -1,6 +1,6 @@
 //! The KMS in a virtual machine of its own, as owners and replicas see it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy::{
     network::TransactionBuilder, primitives::Bytes, providers::Provider, rpc::types::TransactionRequest,
@@ -15,6 +15,8 @@ use cohort_protocol::{
     },
     root::RootAnswer,
 };
+
+use serde_json::Value;
 
 use crate::support;
 
@@ -54,4 +56,97 @@ async fn the_kms_shows_in_which_machine_its_keys_are() {
     let sent = stack.provider().unwrap().send_transaction(request).await.unwrap();
     assert!(sent.get_receipt().await.unwrap().status());
     assert_eq!(is_kms_allowed(&stack, &boot).await.1, "Aggregated MR not allowed");
+}
+
+/// State and stage of the agent's run that is not done.
+async fn newest_run(stack: &Stack) -> (String, String) {
+    let runs: Value =
+        reqwest::get(format!("{}/v1/runs", stack.agent_url)).await.unwrap().json().await.unwrap();
+    let run = runs["runs"].as_array().unwrap().iter().find(|run| run["state"] != "done");
+    let text = |name: &str| run.and_then(|run| run[name].as_str()).unwrap_or_default().to_owned();
+    (text("state"), text("stage"))
+}
+
+/// A lease is renewed while the agent computes, and a revocation ends the computation: nothing is posted or revealed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_ends_a_running_computation() {
+    let mut stack = support::deployed("lease").await;
+    stack.kms_args = ["--lease-seconds", "10"].map(str::to_owned).to_vec();
+    stack.agent_args = ["--insecure-dev-slow-seconds", "14"].map(str::to_owned).to_vec();
+    stack.start_services().await.unwrap_or_else(|f| panic!("{}", f.message));
+    support::seal_all(&stack).await;
+    let terms = support::approve(&stack, &[0, 1, 2]).await;
+    let analyst = stack.analyst.key();
+    let run = |out: &'static str| {
+        [
+            "run",
+            "--terms",
+            "terms.json",
+            "--owners",
+            "hospital-A,hospital-B",
+            "--key-file",
+            &analyst,
+            "--out",
+            out,
+        ]
+        .map(str::to_owned)
+    };
+    let started = Instant::now();
+    support::ok(&stack, &run("first.json").each_ref().map(String::as_str)).await;
+    assert!(
+        started.elapsed() > Duration::from_secs(14),
+        "the computation was not slow: {:?}",
+        started.elapsed()
+    );
+
+    let second = run("second.json");
+    let ran = stack.cohort(&second);
+    let revoke = async {
+        while newest_run(&stack).await.1 != "computing" {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let (key, id) = (stack.owners[1].key(), terms.proposal_id().to_string());
+        support::ok(&stack, &["revoke", "--proposal", &id, "--key-file", &key]).await;
+        let revoked = Instant::now();
+        while newest_run(&stack).await.0 != "failed" {
+            assert!(revoked.elapsed() < Duration::from_secs(12), "it went on computing");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        println!("the computation ended {:.1?} after the revocation was mined", revoked.elapsed());
+    };
+    let (ran, ()) = tokio::join!(ran, revoke);
+    let ran = ran.unwrap_or_else(|f| panic!("{}", f.message));
+    assert_eq!(ran.code, Some(1), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("proposal_revoked"), "{}", ran.stderr);
+    assert!(stack.path("first.json").exists() && !stack.path("second.json").exists());
+    let log = std::fs::read_to_string(stack.path("release-log.jsonl")).unwrap();
+    assert!(log.lines().last().unwrap().contains("\"proposal_revoked\""), "{log}");
+    the_log_fits_the_chain(&stack, &log).await;
+}
+
+/// The release log of the two runs, whole, rewritten, and with its first entry's release hidden.
+async fn the_log_fits_the_chain(stack: &Stack, log: &str) {
+    let verify = ["kms", "log", "verify"];
+    let told = support::ok(stack, &[&verify[..], &["--save-head", "head.json"]].concat()).await;
+    assert!(told.stdout.contains("no_receipt") && !told.stdout.contains("VIOLATION"), "{}", told.stdout);
+    std::fs::write(stack.path("log.jsonl"), log).unwrap();
+    support::ok(stack, &[&verify[..], &["log.jsonl", "--head", "head.json"]].concat()).await;
+    // A torn tail is told, and nothing more.
+    std::fs::write(stack.path("log.jsonl"), format!("{log}{{\"entry\":")).unwrap();
+    let torn = support::ok(stack, &[&verify[..], &["log.jsonl", "--head", "head.json"]].concat()).await;
+    assert!(torn.stdout.contains("unfinished 9 bytes"), "{}", torn.stdout);
+    // The end cut off whole: the kept head tells.
+    let lines: Vec<&str> = log.lines().collect();
+    std::fs::write(stack.path("log.jsonl"), lines[..lines.len() - 1].join("\n") + "\n").unwrap();
+    support::ok(stack, &[&verify[..], &["log.jsonl"]].concat()).await;
+    support::fails(stack, &[&verify[..], &["log.jsonl", "--head", "head.json"]].concat(), 1, &["rewritten"])
+        .await;
+    // A log that never had the release: the run with its receipt shows the gap.
+    std::fs::write(stack.path("log.jsonl"), "").unwrap();
+    let gap = stack.cohort(&[&verify[..], &["log.jsonl"]].concat()).await;
+    let gap = gap.unwrap_or_else(|f| panic!("{}", f.message));
+    assert!(gap.code == Some(1) && gap.stdout.contains("release_missing"), "{}{}", gap.stdout, gap.stderr);
+    std::fs::write(stack.path("log.jsonl"), log.replacen("hospital-A", "hospital-Z", 1)).unwrap();
+    support::fails(stack, &[&verify[..], &["log.jsonl", "--offline"]].concat(), 1, &["damaged at line"])
+        .await;
 }

@@ -348,6 +348,7 @@ fn the_specification_lists_every_code() {
         let status = match denial.class() {
             Class::Malformed => 400,
             Class::Denied => 403,
+            Class::Limited => 429,
             Class::Unavailable => 503,
             Class::Internal => 500,
         };

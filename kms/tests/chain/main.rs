@@ -30,6 +30,7 @@ use cohort_kms::{
     chain::Chain,
     http,
     indexer::Indexer,
+    limits::Limits,
     policy::Policy,
     release_log::{self, Outcome, ReleaseLog},
     roots::Roots,
@@ -235,6 +236,7 @@ impl Study {
                 // anvil puts each block at least a second after the one before, however fast it mines
                 max_head_age_seconds: 86_400,
                 certificate_seconds: 3600,
+                lease_seconds: 60,
                 device_lists: Vec::new(),
                 system_lists: Vec::new(),
             },
@@ -247,7 +249,7 @@ impl Study {
             log: ReleaseLog::open(&log).unwrap().0,
             own_evidence: None,
         };
-        let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()))).await;
+        let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()), Limits::new(None))).await;
         let http = reqwest::Client::new();
         let indexer = answers;
         Some(Self {

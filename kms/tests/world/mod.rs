@@ -25,6 +25,7 @@ use cohort_kms::{
     chain::Chain,
     http,
     indexer::Indexer,
+    limits::Limits,
     policy::Policy,
     release_log::ReleaseLog,
     roots::Roots,
@@ -349,6 +350,7 @@ impl World {
                 confirmations: CONFIRMATIONS,
                 max_head_age_seconds: 60,
                 certificate_seconds: 3600,
+                lease_seconds: 60,
                 device_lists: Vec::new(),
                 system_lists: Vec::new(),
             },
@@ -360,7 +362,7 @@ impl World {
             log: ReleaseLog::open(&log).unwrap().0,
             own_evidence: None,
         };
-        let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()))).await;
+        let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()), Limits::new(None))).await;
         let http = reqwest::Client::new();
         Self { url, http, endpoints, indexer, log, guest, root: identity.address, sealed, dataset, _dir: dir }
     }
