@@ -69,7 +69,7 @@ describe("the compose file", () => {
       ["patients", 8], ["prevalence", 8], ["resting_blood_pressure", 8], ["cholesterol", 8], ["age", 6],
     ]);
     expect(recipe?.keys[0]?.labels).toEqual(["<45", "45-54", "55-64", ">=65"]);
-    expect(recipe?.measures.reduce((sum, { epsilon }) => sum + epsilon, 0n)).toBe(recipe?.epsilonPerRun);
+    expect(recipe?.measures.reduce((sum, { epsilon }) => sum + epsilon, 0n)).toBe(1_500_000_000n);
   });
 
   it("has another hash with another space", () => {
@@ -83,10 +83,29 @@ describe("the compose file", () => {
     expect(sha256Hex(utf8(text))).toBe("0x85e9af0a6c799bb4ac657e8c9befea1bc4bd0eb0c54c8f54608eabc42b010e0f");
   });
 
-  it("is refused with a field that could not be shown", () => {
+  it("with anything that has no words here is shown as its whole text", () => {
     const text = new TextDecoder().decode(file("data/heart-disease/app-compose.json"));
-    expect(() => parseCompose(utf8(text.replace('"version": 1,', '"version": 1, "extra": 1,')))).toThrow(/extra/);
-    expect(() => parseCompose(utf8(text.replace('"kind": "count",', '"kind": "rows",')))).toThrow(/rows/);
+    for (const other of [text.replace('"version": 1,', '"version": 1, "extra": 1,'), text.replace('"kind": "count",', '"kind": "rows",')]) {
+      const compose = parseCompose(utf8(other));
+      expect(compose.recipe).toBeNull();
+      expect(compose.epsilonPerRun).toBe(1_500_000_000n);
+    }
+    expect(() => parseCompose(utf8(text.replace('"epsilon_per_run": "1.5"', '"epsilon_per_run": 1.5')))).toThrow(FormatError);
+  });
+
+  it("may have regressions, quantiles, a script and a GPU", () => {
+    const whole = JSON.parse(new TextDecoder().decode(file("data/heart-disease/app-compose.json")));
+    const features = [{ column: "age", lower: 20, upper: 90 }];
+    whole.cohort.measures = [
+      { name: "m", kind: "quantile", by: ["sex"], column: "chol", lower: 150, upper: 350, probability: "0.5", over: "p", round_to: "1", epsilon: "0.5" },
+      { name: "r", kind: "logistic_regression", by: [], where: { column: "num", op: ">=", value: 1 }, features, limit: 100, round_to: "0.01", epsilon: "0.5" },
+      { name: "e", kind: "emitted", by: [], lower: 0, upper: 1, labels: ["a", "b", "c"], over: "p", round_to: "0.01", epsilon: "0.5" },
+    ];
+    whole.cohort.python = { script: "emit([0])", seconds: 60, memory_mib: 512 };
+    whole.cohort.gpu = { architecture: "hopper", count: 1 };
+    const recipe = parseCompose(utf8(JSON.stringify(whole))).recipe;
+    expect(recipe?.measures.map(({ cells }) => cells)).toEqual([2, 2, 3]);
+    expect([recipe?.script?.text, recipe?.gpu]).toEqual(["emit([0])", "hopper \u00d7 1"]);
   });
 });
 

@@ -1,5 +1,5 @@
 // The recipe inside an app-compose file (docs/spec/recipe.md), as far as people are shown what it does. The agent and the
-// KMS apply all rules of the specification; here what cannot be shown in full is refused, so that nothing goes unseen.
+// KMS apply all rules of the specification; a recipe with anything that has no words here is shown as its whole text.
 import type { Hex } from "viem";
 import { canonicalHash, sha256Hex } from "./hash";
 import { FormatError, integer, list, members, parseJson, text, utf8, type Json, type JsonObject } from "./json";
@@ -21,7 +21,9 @@ export interface Key {
   labels: string[];
 }
 
-export type Kind = "count" | "proportion" | "mean" | "sum" | "histogram";
+export type Kind =
+  | "count" | "proportion" | "mean" | "sum" | "histogram" | "variance" | "quantile" | "linear_regression"
+  | "logistic_regression" | "emitted";
 
 export interface Measure {
   name: string;
@@ -40,6 +42,19 @@ export interface Measure {
   test: string;
   over: string;
   bins: string[];
+  /** "age (20..90)" for regressions. */
+  features: string[];
+  /** Names of the numbers that a script emits. */
+  labels: string[];
+  probability: string;
+}
+
+/** The script of engine `python`, as text or by its hash. */
+export interface Script {
+  text: string | null;
+  sha256: string | null;
+  seconds: number;
+  memoryMib: number;
 }
 
 export interface Recipe {
@@ -50,8 +65,9 @@ export interface Recipe {
   keys: Key[];
   measures: Measure[];
   minimumGroup: number;
-  epsilonPerRun: bigint;
-  epsilonBudget: bigint;
+  script: Script | null;
+  /** "hopper x 1"; empty: no GPU. */
+  gpu: string;
 }
 
 /** An app-compose file, hashed from its bytes as they came. */
@@ -61,8 +77,10 @@ export interface Compose {
   recipeHash: Hex;
   outputSchemaHash: Hex;
   outputSchema: Json;
-  /** Null where the recipe is of an engine that this page has no words for; `source` shows it then. */
+  /** Null where the recipe has something that this page has no words for; `source` shows it then. */
   recipe: Recipe | null;
+  epsilonPerRun: bigint;
+  epsilonBudget: bigint;
   title: string;
   engine: string;
   source: string;
@@ -120,25 +138,38 @@ const FIELDS: Record<Kind, string[]> = {
   mean: ["epsilon_sum", "epsilon_count", "column", "lower", "upper"],
   sum: ["epsilon", "column", "lower", "upper", "over"],
   histogram: ["epsilon", "column", "edges"],
+  variance: ["epsilon_sum", "epsilon_squares", "epsilon_count", "column", "lower", "upper"],
+  quantile: ["epsilon", "column", "lower", "upper", "probability", "over"],
+  linear_regression: ["epsilon", "column", "lower", "upper", "features", "limit"],
+  logistic_regression: ["epsilon", "where", "features", "limit"],
+  emitted: ["epsilon", "lower", "upper", "over"],
+};
+
+const feature = (value: Json): string => {
+  const object = members(value, "a feature", ["column", "lower", "upper"]);
+  return `${String(object["column"])} (${String(object["lower"])}..${String(object["upper"])})`;
 };
 
 function measure(value: Json, keys: Key[], columns: Column[]): Measure {
   const kind = (value as JsonObject | null)?.["kind"] as Kind;
   if (!Object.hasOwn(FIELDS, String(kind))) throw new FormatError(`a measure of the unknown kind ${String(kind)}`);
-  const object = members(value, `a ${kind}`, ["name", "kind", "by", "round_to", ...FIELDS[kind]], ["unit"]);
+  const object = members(value, `a ${kind}`, ["name", "kind", "by", "round_to", ...FIELDS[kind]], kind === "emitted" ? ["unit", "labels", "sensitivity"] : ["unit"]);
   const by = words(object["by"], "by");
   const column = typeof object["column"] === "string" ? object["column"] : "";
   const type = columns.find((candidate) => candidate.name === column)?.type;
   const bins = kind === "histogram" ? intervals(list(object["edges"], "edges").map(Number), type, false) : [];
   const groups = by.map((name) => keys.find((candidate) => candidate.name === name)?.labels.length);
   if (groups.includes(undefined)) throw new FormatError("a measure by an unknown key");
-  const shares = kind === "mean" ? ["epsilon_sum", "epsilon_count"] : ["epsilon"];
-  const where = kind === "proportion" ? members(object["where"], "where", ["column", "op", "value"]) : null;
+  const shares = FIELDS[kind].filter((field) => field.startsWith("epsilon"));
+  const features = object["features"] === undefined ? [] : list(object["features"], "features").map(feature);
+  const labels = object["labels"] === undefined ? [] : words(object["labels"], "labels");
+  const numbers = features.length ? features.length + 1 : Math.max(1, bins.length, labels.length);
+  const where = "where" in object ? members(object["where"], "where", ["column", "op", "value"]) : null;
   return {
     name: text(object["name"], "a measure's name"),
     kind,
     by,
-    cells: (groups as number[]).reduce((cells, count) => cells * count, Math.max(1, bins.length)),
+    cells: (groups as number[]).reduce((cells, count) => cells * count, numbers),
     epsilon: shares.reduce((sum, share) => sum + epsilon(object[share], share), 0n),
     roundTo: text(object["round_to"], "round_to"),
     unit: object["unit"] === undefined ? "" : text(object["unit"], "unit"),
@@ -147,13 +178,16 @@ function measure(value: Json, keys: Key[], columns: Column[]): Measure {
     test: where ? `${String(where["column"])} ${String(where["op"])} ${String(where["value"])}` : "",
     over: object["over"] === undefined ? "" : text(object["over"], "over"),
     bins,
+    features,
+    labels,
+    probability: object["probability"] === undefined ? "" : text(object["probability"], "probability"),
   };
 }
 
 function declared(section: JsonObject): Recipe {
   const object = members(section, "the recipe", [
     "version", "title", "engine", "datasets", "privacy", "keys", "measures", "minimum_group_size", "output_schema",
-  ]);
+  ], ["python", "gpu"]);
   if (object["version"] !== 1) throw new FormatError("the recipe's version is not 1");
   const datasets = members(object["datasets"], "datasets", ["owners", "columns"]);
   const privacy = members(object["privacy"], "privacy", ["unit", "epsilon_per_run", "epsilon_budget", "delta"]);
@@ -167,9 +201,35 @@ function declared(section: JsonObject): Recipe {
     keys,
     measures: list(object["measures"], "measures").map((value) => measure(value, keys, columns)),
     minimumGroup: integer(object["minimum_group_size"], "minimum_group_size"),
-    epsilonPerRun: epsilon(privacy["epsilon_per_run"], "epsilon_per_run"),
-    epsilonBudget: epsilon(privacy["epsilon_budget"], "epsilon_budget"),
+    script: object["python"] === undefined ? null : script(object["python"]),
+    gpu: object["gpu"] === undefined ? "" : gpu(object["gpu"]),
   };
+}
+
+function script(value: Json): Script {
+  const object = members(value, "python", ["seconds", "memory_mib"], ["script", "script_sha256"]);
+  const given = (name: string) => (object[name] === undefined ? null : text(object[name], name));
+  return {
+    text: given("script"),
+    sha256: given("script_sha256"),
+    seconds: integer(object["seconds"], "seconds"),
+    memoryMib: integer(object["memory_mib"], "memory_mib"),
+  };
+}
+
+function gpu(value: Json): string {
+  const object = members(value, "gpu", ["architecture", "count"]);
+  return `${String(object["architecture"])} \u00d7 ${String(object["count"])}`;
+}
+
+/** The recipe where all of it can be put into words. */
+function readable(section: JsonObject): Recipe | null {
+  try {
+    return declared(section);
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
 }
 
 /** Reads an app-compose file. The compose hash is over `bytes` as they are, never over a rewritten file. */
@@ -188,13 +248,19 @@ export function parseCompose(bytes: Uint8Array): Compose {
   );
   const engine = String(section["engine"]);
   const datasets = section["datasets"] as JsonObject | undefined;
+  const privacy = section["privacy"];
+  if (privacy === null || typeof privacy !== "object" || Array.isArray(privacy)) {
+    throw new FormatError("the recipe has no privacy section");
+  }
   return {
     bytes,
     composeHash: sha256Hex(bytes),
     recipeHash: canonicalHash(section),
     outputSchemaHash: canonicalHash(schema),
     outputSchema: schema,
-    recipe: engine === "declared" ? declared(section) : null,
+    recipe: readable(section),
+    epsilonPerRun: epsilon(privacy["epsilon_per_run"], "epsilon_per_run"),
+    epsilonBudget: epsilon(privacy["epsilon_budget"], "epsilon_budget"),
     title: text(section["title"], "title"),
     engine,
     source: JSON.stringify(section, null, 2),

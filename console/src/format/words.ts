@@ -20,8 +20,9 @@ function column(it: Column): string {
 function what(measure: Measure): string {
   const unit = measure.unit && ` ${measure.unit}`;
   const [lower = "", upper = ""] = measure.bounds ?? [];
-  const { column, test, over } = measure;
-  return t(`words.${measure.kind}`, { column, test, over, unit, lower, upper, bins: measure.bins.join(", ") });
+  const { column, test, over, probability } = measure;
+  const lists = { bins: measure.bins.join(", "), features: measure.features.join(", "), labels: measure.labels.join(", ") };
+  return t(`words.${measure.kind}`, { column, test, over, probability, unit, lower, upper, ...lists });
 }
 
 function leaves(measure: Measure): string {
@@ -56,6 +57,8 @@ export function lines(compose: Compose): string[] {
     ...said.groups,
     ...said.leaves.map(({ name, text, epsilon }) => `${name}: ${text}, \u03b5 ${decimal(epsilonText(epsilon))}`),
     said.withheld,
+    ...(recipe.gpu ? [`GPU: ${recipe.gpu}`] : []),
+    ...(recipe.script?.text ?? recipe.script?.sha256 ?? "").split("\n").filter(Boolean),
     ...run,
   ];
 }

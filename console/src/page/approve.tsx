@@ -13,7 +13,7 @@ import { recall } from "../recipes";
 import { link } from "../route";
 import { Card, Evidence, Facts, Hex, Missing, Notice, Pill } from "../ui/basics";
 import { QuorumCard } from "../ui/quorum";
-import { date, decimal, label, utc } from "../ui/text";
+import { date, dateTime, decimal, label, utc } from "../ui/text";
 import { review } from "../wallet/approve";
 import { Decide } from "./decide";
 import { HashMismatch, RecipeDrop, useCompose } from "./recipe-file";
@@ -204,7 +204,9 @@ function Difference(props: Loaded & { id: HexValue; terms: Terms; compose: Retur
   const changed = COMPARED.filter((key) => key in now && String(past[key]) !== String(now[key]));
   const old = recall(before.terms.compose_hash);
   const show = (key: string, value: unknown) =>
-    key === "expiry" ? date(Number(value)) : String(value).startsWith("0x") ? <Hex value={String(value)} /> : decimal(String(value));
+    key === "expiry" ? dateTime(Number(value))
+    : value === ZERO_HASH ? t("difference.any")
+    : String(value).startsWith("0x") ? <Hex value={String(value)} /> : decimal(String(value));
   const sameRecipe = before.terms.compose_hash === now["compose_hash"];
   return (
     <Card title={t("difference")} note={<a class="mono" href={link.proposal(props.app.app, before.proposal_id)}>{before.proposal_id.slice(0, 10)}{"\u2026"}</a>}>
@@ -222,7 +224,7 @@ function Difference(props: Loaded & { id: HexValue; terms: Terms; compose: Retur
           </tbody>
         </table>
       )}
-      {sameRecipe ? <p>{t("difference.same_recipe")}</p> : props.compose && old ? (
+      {sameRecipe ? <p>{t("difference.same_file")}</p> : props.compose && old ? (
         <RecipeDifference before={old} now={props.compose} />
       ) : (
         <Notice tone="wait">{t("difference.no_file")}</Notice>

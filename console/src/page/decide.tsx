@@ -51,7 +51,7 @@ export function Decide(props: Props) {
   const over = ["proposal_revoked", "proposal_superseded", "era_ended", "proposal_expired"].includes(props.proposal.decision.head);
   return (
     <>
-      {!over && <ApproveCard {...props} current={current} place={place} add={add} />}
+      {!over && <ApproveCard key={current?.account ?? ""} {...props} current={current} place={place} add={add} />}
       {!over && <RelayCard {...props} current={current} place={place} collected={collected} collect={collect} add={add} />}
       {!over && <RejectCard {...props} current={current} place={place} />}
       <RevokeCard {...props} current={current} place={place} over={over} />

@@ -31,7 +31,6 @@ function Propose(props: { app: AppState }) {
   const [systems, limit] = useState<HexValue[]>([]);
   const registry = useLoaded("kms", () => get<Kms>("v1/kms"));
   const [start] = useState(() => Math.floor(Date.now() / 1000));
-  const recipe = given.compose?.recipe;
   const strangers = given.compose?.owners.filter((name) => !app.owners.some(({ owner }) => owner === name)) ?? [];
   return (
     <>
@@ -46,9 +45,9 @@ function Propose(props: { app: AppState }) {
           <RecipeDrop given={given} label={t(given.compose ? "compose.give_other" : "compose.give")} />
         </Card>
         <Card title={t("terms")}>
-          {!recipe && <p class="quiet">{t("propose.file_first")}</p>}
+          {!given.compose && <p class="quiet">{t("propose.file_first")}</p>}
           {strangers.length > 0 && <Notice tone="bad" alert>{t("propose.strangers", { names: strangers.join(", ") })}</Notice>}
-          {given.compose && recipe && strangers.length === 0 && (
+          {given.compose && strangers.length === 0 && (
             <>
               <label class="field">
                 <span>{t("propose.days")}</span>
@@ -78,14 +77,14 @@ function Propose(props: { app: AppState }) {
 
   function made(): Terms {
     const { compose } = given;
-    if (!compose?.recipe) throw new Error("no recipe");
+    if (!compose) throw new Error("no recipe");
     return {
       composeHash: compose.composeHash,
       recipeHash: compose.recipeHash,
       outputSchemaHash: compose.outputSchemaHash,
-      epsilonPerRun: compose.recipe.epsilonPerRun,
+      epsilonPerRun: compose.epsilonPerRun,
       deltaPerRun: 0n,
-      epsilonBudget: compose.recipe.epsilonBudget,
+      epsilonBudget: compose.epsilonBudget,
       deltaBudget: 0n,
       expiry: BigInt(start + Math.min(400, Math.max(1, Math.floor(days) || 1)) * DAY),
       devices: ZERO_HASH,

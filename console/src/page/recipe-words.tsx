@@ -56,6 +56,14 @@ function Declared(props: { compose: Compose }) {
         </table>
       </div>
       <p>{said.withheld} {t("recipe.nothing_else")}</p>
+      {recipe.script && (
+        <>
+          <h4>{t("recipe.script")}</h4>
+          <p class="quiet">{t("recipe.script_text", { seconds: recipe.script.seconds, memory: recipe.script.memoryMib })}</p>
+          {recipe.script.text === null ? <p class="mono">{recipe.script.sha256}</p> : <pre tabIndex={0}>{recipe.script.text}</pre>}
+        </>
+      )}
+      {recipe.gpu && <p>GPU: {recipe.gpu}</p>}
       <h4>{t("recipe.reads")}</h4>
       <p class="quiet">{t("recipe.reads_text", { owners: recipe.owners.join(", ") })}</p>
       <ul class="tags">{said.reads.map((line) => <li key={line}>{line}</li>)}</ul>

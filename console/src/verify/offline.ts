@@ -35,11 +35,11 @@ function recipe(result: ResultFile, report: Report): void {
   if (typeof parsed === "string") return report.check("recipe", false, parsed);
   const { terms } = result;
   report.check("compose_hash", parsed.composeHash === terms.composeHash, parsed.composeHash);
-  const { recipe } = parsed;
   const same =
     parsed.recipeHash === terms.recipeHash &&
     parsed.outputSchemaHash === terms.outputSchemaHash &&
-    (recipe === null || (recipe.epsilonPerRun === terms.epsilonPerRun && recipe.epsilonBudget === terms.epsilonBudget));
+    parsed.epsilonPerRun === terms.epsilonPerRun &&
+    parsed.epsilonBudget === terms.epsilonBudget;
   report.check("recipe", same, parsed.recipeHash);
   const schema = new Validator(parsed.outputSchema as object, "2020-12");
   report.check("output_schema", schema.validate(result.payload).valid, parsed.outputSchemaHash);

@@ -25,10 +25,7 @@ export function review(id: Hex, terms: Terms, compose: Compose): Reviewed | Mism
   if (compose.composeHash !== terms.composeHash) return "compose_hash";
   if (compose.recipeHash !== terms.recipeHash) return "recipe_hash";
   if (compose.outputSchemaHash !== terms.outputSchemaHash) return "output_schema_hash";
-  const { recipe } = compose;
-  if (recipe && (recipe.epsilonPerRun !== terms.epsilonPerRun || recipe.epsilonBudget !== terms.epsilonBudget)) {
-    return "epsilon";
-  }
+  if (compose.epsilonPerRun !== terms.epsilonPerRun || compose.epsilonBudget !== terms.epsilonBudget) return "epsilon";
   return { terms, compose, proven: proof };
 }
 
