@@ -1,16 +1,23 @@
-//! The REST interface for analysts. Spec: `docs/spec/agent-api.md`.
+//! The REST interface for analysts. Spec: `docs/spec/agent-api.md`; `docs/openapi/agent.json` is generated from here.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, State, rejection::JsonRejection},
     http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::{get, post},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::get,
 };
 use cohort_protocol::{ids::RunId, release::Refusal};
+use futures_util::stream::{self, Stream};
+use serde::Serialize;
 use serde_json::json;
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     machine::Machine,
@@ -20,16 +27,112 @@ use crate::{
 /// Requests larger than this are refused.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Cohort agent",
+    description = "Runs of one study. Errors are {code, message, hint} with a stable code: docs/spec/agent-api.md."
+))]
+struct Document;
+
+fn documented() -> OpenApiRouter<Arc<Agent>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(attestation))
+        .routes(routes!(preflight))
+        .routes(routes!(open, list))
+        .routes(routes!(show))
+        .routes(routes!(events))
+}
+
+/// The OpenAPI document, as committed in `docs/openapi/agent.json`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().into_openapi()
+}
+
 /// All routes.
 pub fn router(agent: Arc<Agent>) -> Router {
-    Router::new()
+    let (router, document) = documented().split_for_parts();
+    router
         .route("/healthz", get(|| async { "ok" }))
-        .route("/v1/attestation", get(attestation))
-        .route("/v1/preflight", post(preflight))
-        .route("/v1/runs", post(open).get(list))
-        .route("/v1/runs/{id}", get(show))
+        .route("/v1/openapi.json", get(|| async { Json(document) }))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(agent)
+}
+
+/// What the agent says of itself. Hints for people; what counts is in each result.
+#[derive(Serialize, ToSchema)]
+struct Attestation {
+    /// The consortium's contract.
+    #[schema(value_type = String)]
+    app: alloy::primitives::Address,
+    /// EIP-155 chain id.
+    chain_id: u64,
+    /// SHA-256 of the app-compose bytes that this CVM was booted with.
+    #[schema(value_type = String)]
+    compose_hash: cohort_protocol::ids::ComposeHash,
+    /// Address of the key that signs receipts, made at this boot.
+    #[schema(value_type = String)]
+    receipt_key: alloy::primitives::Address,
+    /// Account that pays for transactions, derived by the guest agent.
+    #[schema(value_type = String)]
+    gas_account: alloy::primitives::Address,
+    /// What it has, wei, decimal; null while no endpoint answers.
+    gas_balance: Option<String>,
+    /// Whether it has too little for one more run at the current price; null while no endpoint answers.
+    gas_low: Option<bool>,
+    /// What the VM is and how busy, coarsely.
+    machine: Machine,
+}
+
+/// A run as lists, progress and event streams show it.
+#[derive(Serialize, ToSchema, Clone, PartialEq)]
+struct RunView {
+    #[schema(value_type = String)]
+    run_id: RunId,
+    /// `running`, `done` or `failed`.
+    state: &'static str,
+    /// What is under way, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<Stage>,
+    /// Why it ended without a result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+}
+
+impl RunView {
+    fn of(run_id: RunId, state: &RunState) -> Self {
+        let view = Self { run_id, state: "running", stage: None, code: None };
+        match state {
+            RunState::Running(stage) => Self { stage: Some(*stage), ..view },
+            RunState::Done(_) => Self { state: "done", ..view },
+            RunState::Failed(refusal) => Self { state: "failed", code: Some(refusal.code.clone()), ..view },
+        }
+    }
+}
+
+/// Runs of this boot.
+#[derive(Serialize, ToSchema)]
+struct Runs {
+    runs: Vec<RunView>,
+}
+
+/// A run was accepted, or is under way.
+#[derive(Serialize, ToSchema)]
+struct Accepted {
+    #[schema(value_type = String)]
+    run_id: RunId,
+    stage: Stage,
+}
+
+/// Every error.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the shape of `Refusal`, which lives in a crate without HTTP")]
+struct Problem {
+    /// Stable, snake_case.
+    code: String,
+    /// What was refused, and why.
+    message: String,
+    /// What to do about it.
+    hint: Option<String>,
 }
 
 /// A refusal with its HTTP status: the one place that maps codes to statuses.
@@ -47,6 +150,10 @@ impl IntoResponse for Refused {
             | "chain_unavailable"
             | "kms_unreachable"
             | "guest_agent_unavailable"
+            | "gas_low"
+            | "dataset_unreachable"
+            | "state_unwritable"
+            | "script_unavailable"
             | "indexer_unreachable"
             | "indexer_stale"
             | "indexer_fork"
@@ -84,19 +191,28 @@ impl From<JsonRejection> for Refused {
 
 type Body = Result<Json<RunBody>, JsonRejection>;
 
-/// Public facts, which the console shows from wherever it is served.
+/// Who this agent is: public facts, which the console shows from wherever it is served.
+#[utoipa::path(get, path = "/v1/attestation", responses((status = 200, body = Attestation)))]
 async fn attestation(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
-    let facts = Json(json!({
-        "app": agent.chain().app(),
-        "chain_id": agent.chain().chain_id(),
-        "compose_hash": agent.compose_hash(),
-        "receipt_key": agent.receipt_key(),
-        "gas_account": agent.chain().gas_account(),
-        "machine": Machine::now(),
-    }));
+    let gas = agent.chain().gas().await.ok();
+    let facts = Json(Attestation {
+        app: agent.chain().app(),
+        chain_id: agent.chain().chain_id(),
+        compose_hash: agent.compose_hash(),
+        receipt_key: agent.receipt_key(),
+        gas_account: agent.chain().gas_account(),
+        gas_balance: gas.map(|(have, _)| have.to_string()),
+        gas_low: gas.map(|(have, need)| have < need),
+        machine: Machine::now(),
+    });
     ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], facts)
 }
 
+/// What is missing for this run, if anything. Debits nothing.
+#[utoipa::path(post, path = "/v1/preflight", request_body = RunBody, responses(
+    (status = 200, description = "Nothing is missing."),
+    (status = "default", body = Problem),
+))]
 async fn preflight(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, Refused> {
     let _place = agent.place()?;
     let prepared = agent.prepare(&body?.0).await?;
@@ -105,6 +221,11 @@ async fn preflight(State(agent): State<Arc<Agent>>, body: Body) -> Result<Respon
         .into_response())
 }
 
+/// Opens a run that a listed analyst signed. The same request again is the same run.
+#[utoipa::path(post, path = "/v1/runs", request_body = RunBody, responses(
+    (status = 202, body = Accepted),
+    (status = "default", body = Problem),
+))]
 async fn open(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, Refused> {
     let _place = agent.place()?;
     let prepared = agent.prepare(&body?.0).await?;
@@ -113,20 +234,63 @@ async fn open(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, R
     if agent.admit(id) {
         tokio::spawn(Arc::clone(&agent).execute(prepared));
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({ "run_id": id, "stage": Stage::Queued }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Accepted { run_id: id, stage: Stage::Queued })).into_response())
 }
 
-async fn list(State(agent): State<Arc<Agent>>) -> Json<serde_json::Value> {
-    let entry = |(id, state): (RunId, RunState)| match state {
-        RunState::Running(stage) => json!({ "run_id": id, "state": "running", "stage": stage }),
-        RunState::Done(_) => json!({ "run_id": id, "state": "done" }),
-        RunState::Failed(refusal) => json!({ "run_id": id, "state": "failed", "code": refusal.code }),
-    };
-    let runs: Vec<_> = agent.runs().into_iter().map(entry).collect();
-    Json(json!({ "runs": runs }))
+/// Runs of this boot.
+#[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = Runs)))]
+async fn list(State(agent): State<Arc<Agent>>) -> Json<Runs> {
+    Json(Runs { runs: agent.runs().iter().map(|(id, state)| RunView::of(*id, state)).collect() })
 }
 
+/// The result in its Sign-RPC envelope (docs/spec/sign-rpc.md), once its receipt is on chain.
+#[utoipa::path(get, path = "/v1/runs/{run_id}", params(("run_id" = String, Path)), responses(
+    (status = 200, description = "The Sign-RPC envelope.", body = serde_json::Value),
+    (status = 202, body = Accepted),
+    (status = "default", body = Problem),
+))]
 async fn show(State(agent): State<Arc<Agent>>, Path(id): Path<String>) -> Result<Response, Refused> {
+    let (id, state) = known(&agent, &id)?;
+    match state {
+        RunState::Running(stage) => {
+            Ok((StatusCode::ACCEPTED, Json(Accepted { run_id: id, stage })).into_response())
+        }
+        RunState::Failed(refusal) => Err(Refused(refusal)),
+        RunState::Done(result) => Ok(Json(result.as_ref()).into_response()),
+    }
+}
+
+/// Progress as server-sent events named `run`, from the state as it is to the end: stages, nothing of the data.
+#[utoipa::path(get, path = "/v1/runs/{run_id}/events", params(("run_id" = String, Path)), responses(
+    (status = 200, description = "Events whose data is a run.", body = RunView, content_type = "text/event-stream"),
+    (status = "default", body = Problem),
+))]
+async fn events(
+    State(agent): State<Arc<Agent>>,
+    Path(id): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refused> {
+    let (id, _) = known(&agent, &id)?;
+    Ok(Sse::new(progress(agent, id)).keep_alive(KeepAlive::default()))
+}
+
+fn progress(agent: Arc<Agent>, id: RunId) -> impl Stream<Item = Result<Event, Infallible>> {
+    let changes = agent.changes();
+    stream::unfold((agent, changes, None::<RunView>), move |(agent, mut changes, last)| async move {
+        if last.as_ref().is_some_and(|view| view.state != "running") {
+            return None;
+        }
+        loop {
+            let view = RunView::of(id, &agent.state(id)?);
+            if last.as_ref() != Some(&view) {
+                let event = Event::default().event("run").json_data(&view).ok()?;
+                return Some((Ok(event), (agent, changes, Some(view))));
+            }
+            changes.changed().await.ok()?;
+        }
+    })
+}
+
+fn known(agent: &Agent, id: &str) -> Result<(RunId, RunState), Refused> {
     let unknown = |message: String| {
         Refused(Refusal {
             code: "run_not_here".to_owned(),
@@ -135,12 +299,23 @@ async fn show(State(agent): State<Arc<Agent>>, Path(id): Path<String>) -> Result
         })
     };
     let id: RunId = id.parse().map_err(|e: cohort_protocol::ids::IdError| unknown(e.to_string()))?;
-    match agent.state(id) {
-        None => Err(unknown(format!("run {id} is not known to this agent"))),
-        Some(RunState::Running(stage)) => {
-            Ok((StatusCode::ACCEPTED, Json(json!({ "run_id": id, "stage": stage }))).into_response())
+    let state = agent.state(id).ok_or_else(|| unknown(format!("run {id} is not known to this agent")))?;
+    Ok((id, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `COHORT_UPDATE=1` writes it anew.
+    #[test]
+    fn the_committed_document_is_what_the_code_says() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi/agent.json");
+        let text = format!("{}\n", serde_json::to_string_pretty(&openapi()).unwrap());
+        if std::env::var_os("COHORT_UPDATE").is_some() {
+            std::fs::write(&path, &text).unwrap();
         }
-        Some(RunState::Failed(refusal)) => Err(Refused(refusal)),
-        Some(RunState::Done(result)) => Ok(Json(result.as_ref()).into_response()),
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(committed, text, "out of date: COHORT_UPDATE=1 cargo test -p cohort-agent --lib api");
     }
 }

@@ -1,17 +1,19 @@
 //! The agent's view of the chain: it opens runs, posts receipts, and reveals nothing before every endpoint that it
 //! was given shows the receipt at the confirmed depth.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
-    contract::Error as ContractError,
+    contract::{CallBuilder, CallDecoder, Error as ContractError},
     network::EthereumWallet,
-    primitives::{Address, B256},
+    primitives::{Address, B256, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
-    rpc::types::Filter,
+    rpc::types::{Filter, TransactionReceipt},
     signers::local::PrivateKeySigner,
     sol_types::SolEvent,
 };
+use tokio::sync::Mutex;
+
 use cohort_protocol::{
     abi::{self, IDstackApp::IDstackAppInstance},
     ids::{ComposeHash, DatasetId, OwnerId, ProposalId, RunId},
@@ -23,6 +25,12 @@ use cohort_protocol::{
 
 /// How long the agent waits for a transaction, or for a receipt to age.
 const WAIT: Duration = Duration::from_secs(180);
+/// After so long without being mined a transaction is sent again with a higher fee.
+const REPRICE_AFTER: Duration = Duration::from_secs(24);
+/// Fees grow by this part at each replacement; nodes want at least a tenth.
+const RAISE: (u128, u128) = (5, 4);
+/// Gas of opening a run and posting its receipt, amply: what the account must be able to pay before a debit.
+const GAS_OF_A_RUN: u128 = 1_500_000;
 const POLL: Duration = Duration::from_millis(250);
 
 /// The chain refused, or could not be asked.
@@ -42,6 +50,16 @@ pub enum ChainError {
     /// Not mined, or not aged, in time.
     #[error("{0} took longer than {seconds} s; it may still happen", seconds = WAIT.as_secs())]
     Timeout(&'static str),
+    /// The gas account cannot pay for a run.
+    #[error("the agent's gas account {account} has {have} wei, a run may need {need}")]
+    GasLow {
+        /// The account.
+        account: Address,
+        /// Its balance.
+        have: U256,
+        /// What a run may cost at the current price.
+        need: U256,
+    },
     /// Endpoints disagree on what the chain holds.
     #[error("RPC endpoints disagree about {0}")]
     Disagree(&'static str),
@@ -79,6 +97,9 @@ pub struct Chain {
     chain_id: u64,
     gas: Address,
     confirmations: u64,
+    reprice_after: Duration,
+    /// One transaction at a time: the next one's number depends on it.
+    sending: Arc<Mutex<()>>,
     endpoints: Vec<IDstackAppInstance<DynProvider>>,
 }
 
@@ -91,6 +112,10 @@ fn rpc(action: &'static str) -> impl Fn(ContractError) -> ChainError {
 
 fn transport(action: &'static str) -> impl Fn(alloy::transports::TransportError) -> ChainError {
     move |error| rpc(action)(ContractError::TransportError(error))
+}
+
+const fn raised(fee: u128) -> u128 {
+    fee.saturating_mul(RAISE.0) / RAISE.1 + 1
 }
 
 impl Chain {
@@ -118,7 +143,13 @@ impl Chain {
             action: "connect",
             reason: "no RPC endpoint is configured; give --rpc-url".to_owned(),
         })?;
-        Ok(Self { app, chain_id, gas: gas_address, confirmations, endpoints })
+        let (reprice_after, sending) = (REPRICE_AFTER, Arc::default());
+        Ok(Self { app, chain_id, gas: gas_address, confirmations, reprice_after, sending, endpoints })
+    }
+
+    /// Another time after which a transaction is sent again with a higher fee.
+    pub fn with_reprice_after(self, reprice_after: Duration) -> Self {
+        Self { reprice_after, ..self }
     }
 
     /// EIP-155 chain id.
@@ -134,6 +165,94 @@ impl Chain {
     /// The account that pays for the agent's transactions.
     pub fn gas_account(&self) -> Address {
         self.gas
+    }
+
+    /// What the gas account has, in wei, and what a run may cost at the current price.
+    pub async fn gas(&self) -> Result<(U256, U256), ChainError> {
+        let provider = self.first().provider();
+        let have = provider.get_balance(self.gas).await.map_err(transport("read the gas account"))?;
+        let price = provider.get_gas_price().await.map_err(transport("read the gas price"))?;
+        Ok((have, U256::from(price.saturating_mul(GAS_OF_A_RUN))))
+    }
+
+    /// Refuses before anything is debited that the agent could not pay to finish.
+    pub async fn check_gas(&self) -> Result<(), ChainError> {
+        let (have, need) = self.gas().await?;
+        if have >= need { Ok(()) } else { Err(ChainError::GasLow { account: self.gas, have, need }) }
+    }
+
+    /// Sends a transaction and waits until it is mined; sends it again with a higher fee while it is not.
+    async fn send<D: CallDecoder + Clone>(
+        &self,
+        call: CallBuilder<&DynProvider, D>,
+        action: &'static str,
+    ) -> Result<TransactionReceipt, ChainError> {
+        let _turn = self.sending.lock().await;
+        let provider = self.first().provider();
+        // Of the confirmed state, so that what is stuck is replaced and not waited for.
+        let nonce = provider
+            .get_transaction_count(self.gas)
+            .await
+            .map_err(transport("read the transaction count"))?;
+        let gas = call.estimate_gas().await.map_err(rpc(action))?;
+        let fees = provider.estimate_eip1559_fees().await.map_err(transport("read the fees"))?;
+        let (mut most, mut tip) = (fees.max_fee_per_gas.max(1), fees.max_priority_fee_per_gas.max(1));
+        let deadline = tokio::time::Instant::now() + WAIT;
+        let mut sent: Vec<B256> = Vec::new();
+        loop {
+            let attempt = call
+                .clone()
+                .from(self.gas)
+                .nonce(nonce)
+                .gas(gas + gas / 4)
+                .max_fee_per_gas(most)
+                .max_priority_fee_per_gas(tip);
+            match attempt.send().await {
+                Ok(pending) => sent.push(*pending.tx_hash()),
+                // An earlier attempt may have been mined meanwhile, or the node wants still more.
+                Err(_) if !sent.is_empty() => {}
+                // Left there by an earlier boot of this agent: it takes a higher fee to replace it.
+                Err(error) if error.to_string().contains("underpriced") => {}
+                Err(error) => return Err(rpc(action)(error)),
+            }
+            let until = (tokio::time::Instant::now() + self.reprice_after).min(deadline);
+            if let Some(receipt) = self.mined(&sent, until, action).await? {
+                return Ok(receipt);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(ChainError::Timeout(action));
+            }
+            let now = provider.estimate_eip1559_fees().await.map_err(transport("read the fees"))?;
+            most = raised(most).max(now.max_fee_per_gas);
+            tip = raised(tip).max(now.max_priority_fee_per_gas).min(most);
+            tracing::info!(target: "cohort::agent", action, most, tip, "transaction is stuck: sending it with a higher fee");
+        }
+    }
+
+    /// The receipt of whichever of these was mined, if one is until then.
+    async fn mined(
+        &self,
+        sent: &[B256],
+        until: tokio::time::Instant,
+        action: &'static str,
+    ) -> Result<Option<TransactionReceipt>, ChainError> {
+        loop {
+            for hash in sent.iter().rev() {
+                let receipt = self
+                    .first()
+                    .provider()
+                    .get_transaction_receipt(*hash)
+                    .await
+                    .map_err(transport(action))?;
+                if receipt.is_some() {
+                    return Ok(receipt);
+                }
+            }
+            if tokio::time::Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     fn first(&self) -> &IDstackAppInstance<DynProvider> {
@@ -208,12 +327,7 @@ impl Chain {
     /// Opens the run: debits the budget. Returns when it has aged to the confirmed depth.
     pub async fn open_run(&self, terms: &Terms, run: &SignedRunRequest) -> Result<(), ChainError> {
         let call = self.first().openRun(terms.abi(), run.abi(), run.signature.clone());
-        let pending = call.send().await.map_err(rpc("open the run"))?;
-        let receipt = pending
-            .with_timeout(Some(WAIT))
-            .get_receipt()
-            .await
-            .map_err(|_| ChainError::Timeout("opening the run"))?;
+        let receipt = self.send(call, "open the run").await?;
         if !receipt.status() {
             return Err(ChainError::Refused(Reverted(Refusal {
                 code: "open_run_reverted".to_owned(),
@@ -280,12 +394,7 @@ impl Chain {
             certificate.abi(),
             certificate.signature.clone(),
         );
-        let pending = call.send().await.map_err(rpc("post the receipt"))?;
-        let mined = pending
-            .with_timeout(Some(WAIT))
-            .get_receipt()
-            .await
-            .map_err(|_| ChainError::Timeout("posting the receipt"))?;
+        let mined = self.send(call.clone(), "post the receipt").await?;
         if mined.status() {
             return Ok(());
         }

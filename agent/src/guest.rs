@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use alloy::primitives::Address;
 use cohort_attestation::gpu::GpuEvidence;
-use cohort_protocol::hpke::SecretBytes;
+use cohort_protocol::{hpke::SecretBytes, json::sha256};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, body::Bytes, header};
 use hyper_util::rt::TokioIo;
@@ -78,27 +78,18 @@ impl GuestAgent {
         Self { socket: path.to_owned() }
     }
 
-    /// `Info`.
+    /// `Info`: of the v1 API where the agent has it (dstack 0.6.0 and later), of v0 otherwise.
     pub async fn identity(&self) -> Result<Identity, GuestError> {
-        #[derive(Deserialize)]
-        struct Info {
-            app_id: String,
-            tcb_info: String,
+        if let Some(info) = self.ask::<InfoV1>("v1/Info", &serde_json::json!({})).await? {
+            return identity("v1/Info", &info.app_id, info.app_compose, Some(&info.compose_hash));
         }
-        #[derive(Deserialize)]
-        struct TcbInfo {
-            app_compose: String,
-        }
+        let info: InfoV0 = self.call("Info", &serde_json::json!({})).await?;
         let bad = |reason: String| GuestError::Answer { method: "Info", reason };
-        let info: Info = self.call("Info", &serde_json::json!({})).await?;
         let tcb: TcbInfo = serde_json::from_str(&info.tcb_info).map_err(|e| bad(format!("tcb_info: {e}")))?;
-        let id =
-            hex::decode(info.app_id.trim_start_matches("0x")).map_err(|e| bad(format!("app_id: {e}")))?;
-        let app = Address::try_from(id.as_slice()).map_err(|e| bad(format!("app_id: {e}")))?;
-        Ok(Identity { app, app_compose: tcb.app_compose })
+        identity("Info", &info.app_id, tcb.app_compose, None)
     }
 
-    /// `GetQuote` over 64 bytes of report data.
+    /// `GetQuote` over 64 bytes of report data, of the v0 API, which dstack froze: v1 has no such call.
     pub async fn quote(&self, report_data: &[u8; 64]) -> Result<Quote, GuestError> {
         self.call("GetQuote", &serde_json::json!({ "report_data": hex::encode(report_data) })).await
     }
@@ -129,7 +120,8 @@ impl GuestAgent {
         GpuEvidence::from_collected(&json).map_err(|e| bad(e.to_string()))
     }
 
-    /// `GetKey` (v0): 32 secret bytes that depend on the app and `path`, not on the compose hash.
+    /// `GetKey`: 32 secret bytes that depend on the app and `path`, not on the compose hash. Of the frozen v0 API, so
+    /// that they stay the same over updates of dstack; of v1, where they are others, only if the agent lacks v0.
     pub async fn key(&self, path: &str, purpose: &str) -> Result<SecretBytes, GuestError> {
         #[derive(Deserialize)]
         struct Key {
@@ -137,7 +129,13 @@ impl GuestAgent {
         }
         let bad = |reason: &str| GuestError::Answer { method: "GetKey", reason: reason.to_owned() };
         let request = serde_json::json!({ "path": path, "purpose": purpose, "algorithm": "secp256k1" });
-        let answer: Key = self.call("GetKey", &request).await?;
+        let answer: Key = match self.ask("GetKey", &request).await? {
+            Some(answer) => answer,
+            None => {
+                let request = serde_json::json!({ "domain": path, "algorithm": "secp256k1" });
+                self.call("v1/GetKey", &request).await?
+            }
+        };
         let bytes = Zeroizing::new(hex::decode(answer.key.as_str()).map_err(|_| bad("key is not hex"))?);
         SecretBytes::from_slice(&bytes).ok_or_else(|| bad("key is not 32 bytes"))
     }
@@ -147,6 +145,16 @@ impl GuestAgent {
         method: &'static str,
         body: &serde_json::Value,
     ) -> Result<T, GuestError> {
+        let missing = || GuestError::Call { method, reason: "HTTP 404 Not Found".to_owned() };
+        self.ask(method, body).await?.ok_or_else(missing)
+    }
+
+    /// The answer, or `None` where the agent does not have this call.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        body: &serde_json::Value,
+    ) -> Result<Option<T>, GuestError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| GuestError::Connect { path: self.socket.clone(), source })?;
@@ -168,9 +176,166 @@ impl GuestAgent {
             .map_err(|e| failed(e.to_string()))?
             .to_bytes();
         driver.abort();
+        if status == hyper::StatusCode::NOT_FOUND || is_unknown_call(status, &bytes) {
+            return Ok(None);
+        }
         if !status.is_success() {
             return Err(failed(format!("HTTP {status}")));
         }
-        serde_json::from_slice(&bytes).map_err(|e| GuestError::Answer { method, reason: e.to_string() })
+        let bad = |e: serde_json::Error| GuestError::Answer { method, reason: e.to_string() };
+        serde_json::from_slice(&bytes).map(Some).map_err(bad)
+    }
+}
+
+/// How dstack's agent says that it lacks a call: 400 and `{"error": "Service not found: NAME"}`.
+fn is_unknown_call(status: hyper::StatusCode, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Failure {
+        error: String,
+    }
+    let failure = serde_json::from_slice::<Failure>(body);
+    status == hyper::StatusCode::BAD_REQUEST
+        && failure.is_ok_and(|failure| failure.error.starts_with("Service not found"))
+}
+
+/// `Info` of the v1 API: the file and its hash stand at the top.
+#[derive(Deserialize)]
+struct InfoV1 {
+    app_id: String,
+    app_compose: String,
+    compose_hash: String,
+}
+
+/// `Info` of the v0 API: the file stands in JSON in a string.
+#[derive(Deserialize)]
+struct InfoV0 {
+    app_id: String,
+    tcb_info: String,
+}
+
+#[derive(Deserialize)]
+struct TcbInfo {
+    app_compose: String,
+}
+
+fn identity(
+    method: &'static str,
+    app_id: &str,
+    app_compose: String,
+    compose_hash: Option<&str>,
+) -> Result<Identity, GuestError> {
+    let bad = |reason: String| GuestError::Answer { method, reason };
+    let id = hex::decode(app_id.trim_start_matches("0x")).map_err(|e| bad(format!("app_id: {e}")))?;
+    let app = Address::try_from(id.as_slice()).map_err(|e| bad(format!("app_id: {e}")))?;
+    let own = hex::encode(sha256(app_compose.as_bytes()));
+    if compose_hash.is_some_and(|told| told.trim_start_matches("0x") != own) {
+        return Err(bad("compose_hash is not that of app_compose".to_owned()));
+    }
+    Ok(Identity { app, app_compose })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{
+        Router,
+        http::{StatusCode, Uri},
+    };
+    use std::{collections::HashMap, sync::Arc};
+
+    type Answers = HashMap<String, (StatusCode, String)>;
+
+    /// A guest agent that has these calls and answers others as dstack's does.
+    async fn guest(answers: Answers) -> (GuestAgent, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("dstack.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let answers = Arc::new(answers);
+        let router = Router::new().fallback(move |uri: Uri| {
+            let answers = Arc::clone(&answers);
+            async move {
+                let missing = (StatusCode::NOT_FOUND, "<!DOCTYPE html>404".to_owned());
+                answers.get(uri.path().trim_start_matches('/')).cloned().unwrap_or(missing)
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (GuestAgent::new(&socket), folder)
+    }
+
+    fn ok(body: impl ToString) -> (StatusCode, String) {
+        (StatusCode::OK, body.to_string())
+    }
+
+    /// What dstack's own guest agent answered, or `None` with a visible note.
+    fn recorded(name: &str) -> Option<String> {
+        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples");
+        let folder = std::env::var_os("COHORT_SAMPLES").map_or(beside, PathBuf::from);
+        let text = std::fs::read_to_string(folder.join("dstack-guest-agent").join(name)).ok();
+        if text.is_none() {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "skipped: no recorded {name}; set COHORT_SAMPLES");
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn answers_of_the_real_agent_are_read() {
+        let (Some(info), Some(key), Some(quote), Some(unknown)) = (
+            recorded("Info.json"),
+            recorded("GetKey_secp256k1.json"),
+            recorded("GetQuote.json"),
+            recorded("EmitEvent.json"),
+        ) else {
+            return;
+        };
+        let (agent, _folder) = guest(
+            [("Info", ok(info)), ("GetKey", ok(key)), ("GetQuote", ok(quote))]
+                .map(|(name, answer)| (name.to_owned(), answer))
+                .into(),
+        )
+        .await;
+        let identity = agent.identity().await.unwrap();
+        assert_eq!(identity.app.to_string().to_lowercase(), "0x5bb4ff9a3837357f19dc176407a5709c62eb6c56");
+        assert!(identity.app_compose.starts_with('{'));
+        let key = agent.key("seal/test", "signing").await.unwrap();
+        assert_eq!(
+            hex::encode(key.expose_secret()),
+            "83b4b88c18bd13ba7935257e42a3aa3554a5a88e26b4f25c03ff6c08a72a4eb1"
+        );
+        let quote = agent.quote(&[0; 64]).await.unwrap();
+        assert!(quote.quote.starts_with("0400020081") && quote.event_log.starts_with('['));
+        assert!(is_unknown_call(StatusCode::BAD_REQUEST, unknown.as_bytes()));
+    }
+
+    /// The v1 API by its published description; the key is that of its test vector.
+    #[tokio::test]
+    async fn an_agent_with_v1_only_is_read() {
+        let compose = "{\"name\":\"x\"}";
+        let info = |hash: String| {
+            serde_json::json!({ "app_id": "5bb4ff9a3837357f19dc176407a5709c62eb6c56", "instance_id": "",
+                "app_compose": compose, "compose_hash": hash })
+        };
+        let key = "d3".repeat(32);
+        let answers = |hash| -> Answers {
+            [
+                ("v1/Info".to_owned(), ok(info(hash))),
+                (
+                    "v1/GetKey".to_owned(),
+                    ok(serde_json::json!({ "key": key, "public_key": "", "signature_chain": [] })),
+                ),
+                (
+                    "GetKey".to_owned(),
+                    (StatusCode::BAD_REQUEST, r#"{"error": "Service not found: GetKey"}"#.to_owned()),
+                ),
+            ]
+            .into()
+        };
+        let (agent, _folder) = guest(answers(hex::encode(sha256(compose.as_bytes())))).await;
+        assert_eq!(agent.identity().await.unwrap().app_compose, compose);
+        assert_eq!(hex::encode(agent.key("wallet", "gas").await.unwrap().expose_secret()), key);
+        let error = agent.quote(&[0; 64]).await.unwrap_err();
+        assert!(error.to_string().contains("GetQuote"), "{error}");
+        let (liar, _folder) = guest(answers("00".repeat(32))).await;
+        assert!(matches!(liar.identity().await, Err(GuestError::Answer { method: "v1/Info", .. })));
     }
 }

@@ -6,8 +6,10 @@
 pub mod api;
 pub mod chain;
 pub mod compute;
+pub mod fetch;
 pub mod guest;
 pub mod kms;
 pub mod machine;
+pub mod resume;
 pub mod run;
 pub mod store;

@@ -9,7 +9,7 @@ use serde::Serialize;
 const STEP: u64 = 10;
 
 /// The machine as the agent sees it. What a kernel does not tell is `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Machine {
     /// Processors that the VM has.
     cpus: usize,

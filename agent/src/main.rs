@@ -9,6 +9,7 @@ use cohort_agent::{
     api,
     chain::Chain,
     compute::Sandbox,
+    fetch::Sources,
     guest::GuestAgent,
     kms::Kms,
     run::{Agent, Setup},
@@ -33,6 +34,16 @@ struct Args {
     /// Folder with the sealed datasets (ciphertext).
     #[arg(long, env = "COHORT_SEALED")]
     sealed: PathBuf,
+    /// Where sealed datasets are published, as https:// folders with OWNER.tar; repeat for more. Asked when the folder
+    /// has none of an owner.
+    #[arg(long = "sealed-url", env = "COHORT_SEALED_URLS", value_delimiter = ',')]
+    sealed_urls: Vec<reqwest::Url>,
+    /// Folder for fetched ciphertext.
+    #[arg(long, env = "COHORT_FETCHED", default_value = "/tmp/cohort-fetched")]
+    fetched: PathBuf,
+    /// Folder for signed results, sealed, until their receipt is confirmed; without it a crash loses them.
+    #[arg(long, env = "COHORT_STATE")]
+    state: Option<PathBuf>,
     /// TDX collateral of this machine, as JSON (dcap-qvl's QuoteCollateralV3).
     #[arg(long, env = "COHORT_COLLATERAL_FILE")]
     collateral_file: PathBuf,
@@ -46,6 +57,10 @@ struct Args {
     #[cfg(feature = "dev")]
     #[arg(long)]
     insecure_dev_unconfined_scripts: bool,
+    /// End as `kill -9` does when a run gets to this step.
+    #[cfg(feature = "dev")]
+    #[arg(long)]
+    insecure_dev_kill_at: Option<String>,
     /// Blocks that openings and receipts must have on top before they count.
     #[arg(long, env = "COHORT_CONFIRMATIONS", default_value_t = 2)]
     confirmations: u64,
@@ -82,7 +97,16 @@ async fn main() -> anyhow::Result<()> {
         .init();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
-    let agent = Arc::new(start(&args).await?);
+    #[cfg(feature = "dev")]
+    if let Some(step) = args.insecure_dev_kill_at.clone() {
+        cohort_agent::run::insecure_dev_kill_at(step);
+    }
+    let mut agent = start(&args).await?;
+    if let Some(folder) = &args.state {
+        agent = agent.keep_in(folder).await?;
+    }
+    let agent = Arc::new(agent);
+    agent.resume();
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}; give another --listen", args.listen))?;
@@ -115,7 +139,7 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
         kms: Kms::new(args.kms_url.clone())?,
         guest,
         app_compose: identity.app_compose,
-        sealed_folder: args.sealed.clone(),
+        sealed: Sources::new(args.sealed.clone(), args.sealed_urls.clone(), args.fetched.clone())?,
         sandbox,
         collateral,
         #[cfg(feature = "dev")]

@@ -7,7 +7,6 @@ mod lease;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -42,8 +41,10 @@ use lease::{Lease, Stop};
 use crate::{
     chain::{Chain, ChainError, ListedOwner},
     compute::{self, GuardedOutput, Sandbox},
+    fetch::{FetchError, Sources},
     guest::{GuestAgent, GuestError},
     kms::{Kms, KmsError},
+    resume::{Keeper, Pending, ResumeError},
     store::{self, Candidate, StoreError},
 };
 
@@ -60,28 +61,34 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub type RunResult = ResultFile<Evidence>;
 
 /// Body of `POST /v1/runs`: what the analyst signed, in words that `curl` can send.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunBody {
     /// Compose hash to run; must be this agent's own.
+    #[schema(value_type = String)]
     pub compose: ComposeHash,
     /// Owners whose data takes part.
+    #[schema(value_type = Vec<String>)]
     pub owners: Vec<OwnerId>,
     /// The proposal; absent: the one in force for this compose hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub proposal: Option<ProposalId>,
     /// A listed analyst.
+    #[schema(value_type = String)]
     pub analyst: Address,
     /// Tells runs apart.
+    #[schema(value_type = String)]
     pub nonce: B256,
     /// Unix seconds after which the run may no longer be opened.
     pub deadline: u64,
     /// EIP-712 signature of `RunRequest` by the analyst.
+    #[schema(value_type = String)]
     pub signature: Bytes,
 }
 
 /// How far a run is. Stages tell what is done, never anything of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Waiting for its turn.
@@ -131,6 +138,12 @@ pub enum RunError {
     /// The output may not leave.
     #[error(transparent)]
     Guard(#[from] compute::GuardError),
+    /// A signed result cannot be kept.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// A sealed file cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// Randomness, signing or encoding failed.
     #[error("internal: {0}")]
     Internal(&'static str),
@@ -143,6 +156,13 @@ impl RunError {
             Self::Request(refusal) => return refusal.clone(),
             Self::Chain(ChainError::Refused(reverted)) => return reverted.0.clone(),
             Self::Kms(KmsError::Refused(refusal)) => return refusal.clone(),
+            Self::Chain(ChainError::GasLow { .. }) => {
+                ("gas_low", "send some of the chain's currency to the agent's gas account")
+            }
+            Self::Fetch(_) => {
+                ("dataset_unreachable", "check the address and that the file is published there")
+            }
+            Self::Resume(_) => ("state_unwritable", "give the agent a folder that it may write: --state"),
             Self::Chain(ChainError::OwnerUnknown(_)) => {
                 ("not_an_owner", "check the owner's name against the contract's list")
             }
@@ -193,12 +213,16 @@ pub struct Agent {
     chain: Chain,
     kms: Kms,
     guest: GuestAgent,
-    sealed_folder: PathBuf,
+    sealed: Sources,
     sandbox: Option<Sandbox>,
     collateral: Collateral,
     receipt_key: PrivateKeySigner,
     runs: Mutex<BTreeMap<RunId, RunState>>,
-    signed: Mutex<BTreeMap<RunId, Arc<Signed>>>,
+    /// Results whose receipt is signed: posted as they are, however often that has to be tried. Another output for the
+    /// same run would be a second draw of the noise.
+    signed: Mutex<BTreeMap<RunId, Arc<Pending>>>,
+    keeper: Option<Keeper>,
+    changed: tokio::sync::watch::Sender<u64>,
     /// The root that released the keys of a run: it alone renews their lease.
     lessors: Mutex<BTreeMap<RunId, Address>>,
     #[cfg(feature = "dev")]
@@ -217,8 +241,8 @@ pub struct Setup {
     pub guest: GuestAgent,
     /// Exact app-compose text.
     pub app_compose: String,
-    /// Folder of sealed files.
-    pub sealed_folder: PathBuf,
+    /// Where sealed files lie.
+    pub sealed: Sources,
     /// Where a Python recipe's script runs.
     pub sandbox: Sandbox,
     /// Intel's (or the development platform's) statements for this machine.
@@ -235,14 +259,6 @@ struct Attested {
     evidence: Evidence,
     certificate: Certificate,
     platform: String,
-}
-
-/// An output whose receipt is signed: it is posted as it is, however often posting has to be tried. Another output
-/// for the same run would be a second draw of the noise.
-struct Signed {
-    attested: Attested,
-    output: GuardedOutput,
-    receipt: SignedReceipt,
 }
 
 impl Agent {
@@ -275,7 +291,7 @@ impl Agent {
             chain: setup.chain,
             kms: setup.kms,
             guest: setup.guest,
-            sealed_folder: setup.sealed_folder,
+            sealed: setup.sealed,
             sandbox,
             collateral: setup.collateral,
             receipt_key: PrivateKeySigner::random(),
@@ -284,6 +300,8 @@ impl Agent {
             lessors: Mutex::new(BTreeMap::new()),
             #[cfg(feature = "dev")]
             insecure_dev_slow: setup.insecure_dev_slow,
+            keeper: None,
+            changed: tokio::sync::watch::Sender::new(0),
             places: Semaphore::new(REQUESTS_AT_ONCE),
             turn: tokio::sync::Mutex::new(()),
         })
@@ -315,8 +333,51 @@ impl Agent {
         runs.iter().map(|(id, state)| (*id, state.clone())).collect()
     }
 
+    /// Tells of every change of any run's state.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     fn set(&self, id: RunId, state: RunState) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, state);
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Keeps signed results in `folder`, sealed, so that a crash between receipt and reveal loses nothing.
+    pub async fn keep_in(mut self, folder: &std::path::Path) -> Result<Self, RunError> {
+        let secret = self.guest.key("cohort/resume", "resume").await?;
+        self.keeper = Some(Keeper::new(folder, &secret, self.compose_hash)?);
+        Ok(self)
+    }
+
+    /// Takes up what an earlier boot had signed: posts the receipt if it is missing, and reveals.
+    pub fn resume(self: &Arc<Self>) {
+        for pending in self.keeper.as_ref().map(Keeper::load).unwrap_or_default() {
+            let id = pending.receipt.run_id;
+            if !self.is_whole(&pending) {
+                warn!(target: "cohort::agent", run = %id, "a kept result does not fit this agent; left alone");
+                continue;
+            }
+            info!(target: "cohort::agent", run = %id, "taken up again");
+            let pending = Arc::new(pending);
+            self.signed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&pending));
+            self.set(id, RunState::Running(Stage::PostingReceipt));
+            let agent = Arc::clone(self);
+            tokio::spawn(async move {
+                let _turn = agent.turn.lock().await;
+                let outcome = agent.reveal(&pending).await;
+                agent.end(id, outcome);
+            });
+        }
+    }
+
+    /// The guard's own check again: nothing but what it lets out is ever revealed.
+    fn is_whole(&self, pending: &Pending) -> bool {
+        pending.binding.app == self.chain.app()
+            && pending.binding.chain_id == self.chain.chain_id()
+            && pending.terms.compose_hash == self.compose_hash
+            && compute::guard(&self.recipe, &pending.payload)
+                .is_ok_and(|output| output.hash() == pending.receipt.output_hash)
     }
 
     /// A place for one request that asks the chain or reads files; refused when all are taken.
@@ -425,17 +486,11 @@ impl Agent {
 
     /// The one sealed file of `owner` for this recipe that is registered and in force.
     async fn dataset_of(&self, owner: &OwnerId) -> Result<Candidate, RunError> {
-        let (folder, app, compose, id) =
-            (self.sealed_folder.clone(), self.chain.app(), self.compose_hash, owner.clone());
-        let found = tokio::task::spawn_blocking(move || store::candidates(&folder, app, compose, &id))
-            .await
-            .map_err(|_| RunError::Internal("reading sealed files was interrupted"))??;
-        let mut in_force: Vec<Candidate> = Vec::new();
-        for candidate in found {
-            let known = in_force.iter().any(|other| other.dataset_id() == candidate.dataset_id());
-            if !known && self.chain.dataset_in_force(candidate.dataset_id()).await? {
-                in_force.push(candidate);
-            }
+        let mut in_force = self.in_force(owner, self.sealed.folder()).await?;
+        if in_force.is_empty()
+            && let Some(folder) = self.sealed.fetch(owner).await?
+        {
+            in_force = self.in_force(owner, &folder).await?;
         }
         if in_force.len() > 1 {
             // Whoever fills the folder must not choose between versions.
@@ -448,6 +503,23 @@ impl Agent {
                 format!("no registered sealed dataset of {owner} for compose {}", self.compose_hash);
             request("dataset_unknown", message, "the owner seals, registers and publishes it: cohort seal")
         })
+    }
+
+    /// The sealed files of `owner` in a folder that are registered and in force, each once.
+    async fn in_force(&self, owner: &OwnerId, folder: &std::path::Path) -> Result<Vec<Candidate>, RunError> {
+        let (folder, app, compose, id) =
+            (folder.to_owned(), self.chain.app(), self.compose_hash, owner.clone());
+        let found = tokio::task::spawn_blocking(move || store::candidates(&folder, app, compose, &id))
+            .await
+            .map_err(|_| RunError::Internal("reading sealed files was interrupted"))??;
+        let mut in_force: Vec<Candidate> = Vec::new();
+        for candidate in found {
+            let known = in_force.iter().any(|other| other.dataset_id() == candidate.dataset_id());
+            if !known && self.chain.dataset_in_force(candidate.dataset_id()).await? {
+                in_force.push(candidate);
+            }
+        }
+        Ok(in_force)
     }
 
     /// Would the chain open this run now?
@@ -479,14 +551,19 @@ impl Agent {
     pub async fn execute(self: Arc<Self>, prepared: Prepared) {
         let _turn = self.turn.lock().await;
         let id = prepared.run_id();
-        let outcome = match Self::pipeline(&self, &prepared).await {
+        let outcome = Self::pipeline(&self, &prepared).await;
+        self.end(id, outcome);
+    }
+
+    fn end(&self, id: RunId, outcome: Result<RunResult, RunError>) {
+        let state = match outcome {
             Ok(result) => RunState::Done(Arc::new(result)),
             Err(error) => {
                 warn!(target: "cohort::agent", run = %id, code = error.refusal().code, "run ended without a result");
                 RunState::Failed(error.refusal())
             }
         };
-        self.set(id, outcome);
+        self.set(id, state);
     }
 
     async fn pipeline(self: &Arc<Self>, prepared: &Prepared) -> Result<RunResult, RunError> {
@@ -500,24 +577,33 @@ impl Agent {
             None => self.compute_once(prepared, &stage).await?,
         };
         stage(Stage::PostingReceipt);
+        self.reveal(&signed).await
+    }
+
+    /// Commit, then reveal: the receipt on chain, seen by all endpoints and by the KMS, and only then the output (R16).
+    async fn reveal(&self, signed: &Pending) -> Result<RunResult, RunError> {
+        let id = signed.receipt.run_id;
         let digest = signed.receipt.digest(&self.domain());
-        let (receipt, certificate) = (&signed.receipt, &signed.attested.certificate);
-        self.chain.post_receipt(&prepared.terms, &prepared.run, receipt, certificate, digest).await?;
-        self.wait_for_the_kms(&signed, digest).await?;
+        kill_point("kept");
+        let (receipt, certificate) = (&signed.receipt, &signed.certificate);
+        self.chain.post_receipt(&signed.terms, &signed.run, receipt, certificate, digest).await?;
+        kill_point("posted");
+        self.wait_for_the_kms(signed, digest).await?;
+        kill_point("seen");
         let position = self.chain.receipt_position(id, digest).await?;
-        // From here on, and not before, the output may be read (R16).
-        let Attested { binding, evidence, certificate, platform } = signed.attested.clone();
+        let Pending { platform, payload, receipt, certificate, terms, run, inputs, binding, evidence } =
+            signed.clone();
         Ok(ResultFile {
             format: sign_rpc::FORMAT.to_owned(),
             chain_id: self.chain.chain_id(),
             app: self.chain.app(),
             attestation: platform,
-            payload: signed.output.clone().into_value(),
-            receipt: signed.receipt.clone(),
+            payload,
+            receipt,
             certificate,
-            terms: prepared.terms.clone(),
-            run: prepared.run.clone(),
-            inputs: inputs(prepared),
+            terms,
+            run,
+            inputs,
             binding,
             evidence,
             position,
@@ -532,7 +618,7 @@ impl Agent {
         self.lessors.lock().unwrap_or_else(PoisonError::into_inner).insert(id, root);
     }
 
-    fn signed_before(&self, id: RunId) -> Option<Arc<Signed>> {
+    fn signed_before(&self, id: RunId) -> Option<Arc<Pending>> {
         self.signed.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
@@ -541,16 +627,18 @@ impl Agent {
         self: &Arc<Self>,
         prepared: &Prepared,
         stage: &impl Fn(Stage),
-    ) -> Result<Arc<Signed>, RunError> {
+    ) -> Result<Arc<Pending>, RunError> {
         let id = prepared.run_id();
         if !self.chain.run_is_known(id).await? {
             stage(Stage::Opening);
+            self.chain.check_gas().await?;
             self.check_before_debit(prepared).await?;
             self.chain.open_run(&prepared.terms, &prepared.run).await?;
         }
         stage(Stage::Attesting);
         let asked = Instant::now();
         let (attested, keys) = self.attest_until_seen(prepared).await?;
+        kill_point("released");
         stage(Stage::Computing);
         self.set_lessor(id, attested.binding.kms_root);
         let mut lease = Lease::start(Arc::clone(self), prepared.clone(), asked, keys.lease_seconds);
@@ -558,7 +646,22 @@ impl Agent {
         let output = lease.hold(self.compute(prepared, keys, stop)).await??;
         lease.finish(self, prepared).await?;
         let receipt = self.sign_receipt(prepared, &attested, &output)?;
-        let signed = Arc::new(Signed { attested, output, receipt });
+        let Attested { binding, evidence, certificate, platform } = attested;
+        let signed = Arc::new(Pending {
+            platform,
+            payload: output.into_value(),
+            receipt,
+            certificate,
+            terms: prepared.terms.clone(),
+            run: prepared.run.clone(),
+            inputs: inputs(prepared),
+            binding,
+            evidence,
+        });
+        kill_point("signed");
+        if let Some(keeper) = &self.keeper {
+            keeper.save(&signed)?;
+        }
         self.signed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&signed));
         Ok(signed)
     }
@@ -575,7 +678,7 @@ impl Agent {
 
     /// This agent's own endpoints are its host's, who may show it any chain. The KMS, whose root alone opens the data,
     /// must have seen the receipt too.
-    async fn wait_for_the_kms(&self, signed: &Signed, digest: B256) -> Result<(), RunError> {
+    async fn wait_for_the_kms(&self, signed: &Pending, digest: B256) -> Result<(), RunError> {
         let question = ReceiptQuestion { run_id: signed.receipt.run_id, digest };
         let mut asked = 1;
         let answer = loop {
@@ -587,7 +690,7 @@ impl Agent {
                 answer => break answer?,
             }
         };
-        if answer.signer(&self.domain(), &question) == Some(signed.attested.binding.kms_root) {
+        if answer.signer(&self.domain(), &question) == Some(signed.binding.kms_root) {
             return Ok(());
         }
         Err(RunError::Internal(
@@ -759,6 +862,23 @@ fn insecure_dev_pause(pause: Duration, stop: &Stop) {
     let end = Instant::now() + pause;
     while Instant::now() < end && !stop.is_set() {
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A step at which tests end the process as `kill -9` does.
+#[cfg(feature = "dev")]
+static KILL_AT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+/// Ends this process as `kill -9` does when a run gets to `step`: `released`, `signed`, `kept`, `posted` or `seen`.
+#[cfg(feature = "dev")]
+pub fn insecure_dev_kill_at(step: String) {
+    let _ = KILL_AT.set(step);
+}
+
+fn kill_point(_step: &str) {
+    #[cfg(feature = "dev")]
+    if KILL_AT.get().is_some_and(|step| step == _step) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
 

@@ -57,6 +57,30 @@ def test_signer(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
+def test_signer_by_eth_account(file: Path) -> None:
+    """A wallet library that knows nothing of this project recovers the signer from the typed data."""
+    from eth_account import Account
+    from eth_account.messages import encode_typed_data
+
+    vector = load(file)
+    types = {
+        struct: [{"name": field, "type": kind} for kind, field in fields]
+        for struct, fields in typed_data.parse_types(vector["typeString"]).items()
+    }
+    integers = {field["name"] for fields in types.values() for field in fields if "int" in field["type"]}
+
+    def numbers(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: numbers(entry, name) for name, entry in value.items()}
+        return int(value) if key in integers else value
+
+    domain = {**vector["domain"], "chainId": int(vector["domain"]["chainId"])}
+    message = encode_typed_data(domain, types, numbers(vector["message"]))
+    signature = unhex(vector["signature"])
+    assert Account.recover_message(message, signature=signature).lower() == vector["signer"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
 def test_every_field_is_signed(file: Path) -> None:
     vector = load(file)
     primary, types = vector["primaryType"], typed_data.parse_types(vector["typeString"])

@@ -6,6 +6,7 @@ mod parquet_file;
 use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
 };
 
 use arrow::{
@@ -23,6 +24,54 @@ use super::ComputeError;
 
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8192;
+
+/// What an owner's file may cost: it may be hostile to the others, and the debit is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Rows of one file.
+    pub(super) rows: u64,
+    /// Uncompressed bytes of the columns that are read, as a Parquet file states them.
+    pub(super) bytes: u64,
+    /// Time for one file.
+    pub(super) time: Duration,
+}
+
+/// 256 million rows, 32 GiB, half an hour.
+pub(super) const LIMITS: Limits = Limits { rows: 1 << 28, bytes: 32 << 30, time: Duration::from_secs(1800) };
+
+/// Counts what a file has cost so far.
+pub(super) struct Meter {
+    limits: Limits,
+    rows: u64,
+    deadline: Instant,
+}
+
+impl Meter {
+    fn new(limits: Limits) -> Self {
+        Self { limits, rows: 0, deadline: Instant::now() + limits.time }
+    }
+
+    /// Before rows are used: refuses the file that has too many, or takes too long.
+    fn rows(&mut self, more: usize) -> Result<(), ComputeError> {
+        self.rows = self.rows.saturating_add(more as u64);
+        self.check(self.rows, 0)?;
+        if Instant::now() >= self.deadline {
+            return Err(ComputeError::InputTooLarge { limit: "time" });
+        }
+        Ok(())
+    }
+
+    /// Refuses what a file states about itself before it is decoded.
+    pub(super) fn check(&self, rows: u64, bytes: u64) -> Result<(), ComputeError> {
+        if rows > self.limits.rows {
+            return Err(ComputeError::InputTooLarge { limit: "rows" });
+        }
+        if bytes > self.limits.bytes {
+            return Err(ComputeError::InputTooLarge { limit: "bytes" });
+        }
+        Ok(())
+    }
+}
 
 /// Largest magnitude of a fixed-point number: beyond any bound or edge of a recipe, and exact as a double.
 const MAX_FIXED: f64 = 9e15;
@@ -66,14 +115,30 @@ pub(super) fn read(
     recipe: &Recipe,
     owner: &OwnerId,
     bytes: Zeroizing<Vec<u8>>,
+    on_batch: impl FnMut(&Batch<'_>),
+) -> Result<(), ComputeError> {
+    read_within(LIMITS, recipe, owner, bytes, on_batch)
+}
+
+/// [`read`] with other limits.
+pub(super) fn read_within(
+    limits: Limits,
+    recipe: &Recipe,
+    owner: &OwnerId,
+    bytes: Zeroizing<Vec<u8>>,
     mut on_batch: impl FnMut(&Batch<'_>),
 ) -> Result<(), ComputeError> {
+    let stated = Meter::new(limits);
+    let mut meter = Meter::new(limits);
     const MAGIC: &[u8] = b"PAR1";
     let is_parquet = bytes.starts_with(MAGIC) && bytes.ends_with(MAGIC);
-    let mut on_arrays = |arrays: &[ArrayRef]| on_arrays(recipe, arrays, &mut on_batch);
+    let mut on_arrays = |arrays: &[ArrayRef]| {
+        meter.rows(arrays.first().map_or(0, |array| array.len()))?;
+        on_arrays(recipe, arrays, &mut on_batch)
+    };
     shielded(|| {
         if is_parquet {
-            parquet_file::read(recipe, owner, bytes, &mut on_arrays)
+            parquet_file::read(recipe, owner, bytes, &stated, &mut on_arrays)
         } else {
             csv_file::read(recipe, owner, &bytes, &mut on_arrays)
         }
@@ -192,6 +257,31 @@ mod tests {
     #[test]
     fn a_panic_in_a_decoder_is_an_unreadable_file() {
         assert_eq!(shielded(|| panic!("bytes of the file")), Err(ComputeError::InputUnusable));
+    }
+
+    #[test]
+    fn a_file_over_a_limit_is_refused() {
+        let bytes = include_bytes!("../../../test/data/heart-disease/app-compose.json");
+        let recipe = cohort_protocol::compose::AppCompose::parse(bytes).unwrap().recipe().unwrap();
+        let owner: OwnerId = "hospital-A".parse().unwrap();
+        let csv = format!("id,age,sex,trestbps,chol,num\n{}", "1,50,Male,120,200,0\n".repeat(50));
+        let parquet = super::super::tests::small_parquet();
+        let refusal = |limits: Limits, file: &[u8]| {
+            read_within(limits, &recipe, &owner, Zeroizing::new(file.to_vec()), |_| ()).unwrap_err()
+        };
+        let fits = |limits: Limits, file: &[u8]| {
+            read_within(limits, &recipe, &owner, Zeroizing::new(file.to_vec()), |_| ()).is_ok()
+        };
+        for file in [csv.as_bytes(), &parquet] {
+            assert!(fits(Limits { rows: 50, ..LIMITS }, file));
+            let rows = refusal(Limits { rows: 49, ..LIMITS }, file);
+            assert_eq!(rows, ComputeError::InputTooLarge { limit: "rows" });
+            let time = refusal(Limits { time: Duration::ZERO, ..LIMITS }, file);
+            assert_eq!(time, ComputeError::InputTooLarge { limit: "time" });
+            assert_eq!(time.code(), "input_too_large");
+        }
+        let large = refusal(Limits { bytes: 100, ..LIMITS }, &parquet);
+        assert_eq!(large, ComputeError::InputTooLarge { limit: "bytes" });
     }
 
     #[test]

@@ -119,3 +119,19 @@ fn every_kind_with(names: &[&str]) -> Recipe {
     section["privacy"]["epsilon_per_run"] = json!(cohort_protocol::loss::Epsilon(epsilon));
     Recipe::parse(&section).unwrap()
 }
+
+/// A small Parquet file of the study's columns, 50 rows.
+pub(super) fn small_parquet() -> Vec<u8> {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use std::sync::Arc;
+    let numbers: ArrayRef = Arc::new(Int64Array::from((0..50).collect::<Vec<i64>>()));
+    let sexes: ArrayRef = Arc::new(StringArray::from(vec!["Male"; 50]));
+    let names = ["id", "age", "sex", "trestbps", "chol", "num"];
+    let columns = names.map(|name| (name, if name == "sex" { sexes.clone() } else { numbers.clone() }));
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}

@@ -533,6 +533,8 @@ impl Stack {
             self.kms_url.clone(),
             "--sealed".into(),
             self.path("published").display().to_string(),
+            "--state".into(),
+            self.path("agent-state").display().to_string(),
             "--collateral-file".into(),
             self.path("collateral.json").display().to_string(),
             "--confirmations".into(),

@@ -4,6 +4,7 @@
 
 mod attack;
 mod audit;
+mod crash;
 mod demo;
 mod gpu;
 mod kms;

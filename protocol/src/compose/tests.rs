@@ -176,3 +176,14 @@ proptest! {
         docker(&service(&text));
     }
 }
+
+#[test]
+fn the_deployment_example_is_whole() {
+    let file = include_bytes!("../../../deploy/app-compose.json");
+    let compose = AppCompose::parse(file).unwrap();
+    let services = compose.field("docker_compose_file").and_then(serde_json::Value::as_str);
+    assert_eq!(services, Some(include_str!("../../../deploy/docker-compose.yml")));
+    compose.recipe().unwrap();
+    let findings: Vec<String> = compose.lint().iter().map(ToString::to_string).collect();
+    assert!(findings.is_empty(), "{findings:?}");
+}

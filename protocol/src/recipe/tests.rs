@@ -330,6 +330,160 @@ fn a_python_recipe_has_a_pinned_script_and_declared_numbers() {
     assert!(matches!(hashed.unwrap().engine(), Engine::Python(Python { script: Script::Sha256(_), .. })));
 }
 
+/// The committed JSON Schema and this parser, on the same cases. A schema cannot follow references: what breaks only
+/// a rule about those, it lets pass.
+#[test]
+fn the_json_schema_says_what_the_grammar_says() {
+    let schema: Value = serde_json::from_str(include_str!("../../../docs/spec/recipe.schema.json")).unwrap();
+    let schema = jsonschema::draft202012::options().build(&schema).unwrap();
+    assert!(schema.is_valid(&study()) && Recipe::parse(&study()).is_ok());
+    let python = json!({ "script": "pass", "seconds": 1, "memory_mib": 256 });
+    let both = [
+        ("/version", json!(2)),
+        ("/version", json!("1")),
+        ("/title", json!("")),
+        ("/title", json!("a\nb")),
+        ("/title", json!("x".repeat(121))),
+        ("/title", Value::Null),
+        ("/engine", json!("r")),
+        ("/engine", json!("python")),
+        ("/datasets/owners", json!([])),
+        ("/datasets/owners", json!(["a", "a"])),
+        ("/datasets/owners/0", json!("a b")),
+        ("/datasets/owners/0", json!("x".repeat(32))),
+        ("/datasets/columns", json!([])),
+        ("/datasets/columns/0/type", json!("int32")),
+        ("/datasets/columns/0/decimals", json!(2)),
+        ("/datasets/columns/1/nullable", json!("no")),
+        ("/datasets/columns/1/nullable", Value::Null),
+        ("/datasets/columns/3/missing_values", json!([1.5])),
+        ("/datasets/columns/3/missing_values", json!([0, 0])),
+        ("/datasets/columns/3/missing_values", json!([1_000_000_001])),
+        ("/datasets/columns/1/type", json!("float64")),
+        ("/privacy/delta", json!("0.1")),
+        ("/privacy/epsilon_per_run", json!(1.5)),
+        ("/privacy/epsilon_per_run", json!("1e3")),
+        ("/privacy/epsilon_per_run", json!("-1")),
+        ("/privacy/unit", json!("")),
+        ("/privacy", json!({})),
+        ("/keys/0/bands", json!([])),
+        ("/keys/0/bands", json!([1.5])),
+        ("/keys/0/bands", Value::Null),
+        ("/keys/0/categories", json!([1])),
+        ("/keys/0/more", json!(1)),
+        ("/keys", json!({})),
+        ("/measures", json!([])),
+        ("/measures/0/kind", json!("median")),
+        ("/measures/0/kind", Value::Null),
+        ("/measures/0/by", json!(["sex", "sex"])),
+        ("/measures/0/by", json!("sex")),
+        ("/measures/0/round_to", json!(1)),
+        ("/measures/0/round_to", json!("-1")),
+        ("/measures/0/epsilon", json!(0.2)),
+        ("/measures/0/over", json!("patients")),
+        ("/measures/1/where/op", json!("~")),
+        ("/measures/1/where/value", json!(null)),
+        ("/measures/1/over", Value::Null),
+        ("/measures/2/lower", json!(1.5)),
+        ("/measures/2/upper", json!(1_000_000_001)),
+        ("/measures/2/unit", json!("")),
+        ("/measures/4/edges", json!([1])),
+        ("/minimum_group_size", json!(0)),
+        ("/minimum_group_size", json!(1_000_001)),
+        ("/output_schema", json!(true)),
+        ("/output_schema/type", json!("array")),
+        ("/output_schema/$id", json!("x")),
+        ("/output_schema/$schema", Value::Null),
+        ("/more", json!(1)),
+        ("/python", python),
+    ];
+    for (pointer, value) in both {
+        let recipe = changed_or_added(pointer, value.clone());
+        assert!(Recipe::parse(&recipe).is_err(), "the parser takes {pointer} = {value}");
+        assert!(!schema.is_valid(&recipe), "the schema takes {pointer} = {value}");
+    }
+    let references = [
+        ("/privacy/unit", json!("nobody")),
+        ("/keys/0/column", json!("nobody")),
+        ("/measures/0/by", json!(["nobody"])),
+        ("/measures/1/over", json!("age")),
+        ("/measures/2/lower", json!(170)),
+        ("/measures/0/epsilon", json!("0.3")),
+        ("/keys/0/bands", json!([55, 45])),
+        ("/measures/0/round_to", json!("0.1")),
+        ("/privacy/epsilon_budget", json!("1")),
+    ];
+    for (pointer, value) in references {
+        let recipe = changed_or_added(pointer, value.clone());
+        assert!(Recipe::parse(&recipe).is_err() && schema.is_valid(&recipe), "{pointer} = {value}");
+    }
+    let valid = [
+        ("/title", json!("Başka bir çalışma")),
+        ("/minimum_group_size", json!(1)),
+        ("/privacy/epsilon_budget", json!("1.5")),
+        ("/measures/2/unit", Value::Null),
+        ("/datasets/columns/3/missing_values", Value::Null),
+        (
+            "/measures/4",
+            json!({ "name": "q", "kind": "quantile", "by": ["age_band", "sex"], "column": "age", "lower": 20,
+            "upper": 90, "probability": "0.5", "over": "patients", "round_to": "1", "epsilon": "0.15" }),
+        ),
+        (
+            "/measures/4",
+            json!({ "name": "l", "kind": "logistic_regression", "by": [],
+            "where": { "column": "num", "op": ">=", "value": 1 }, "limit": 20, "round_to": "0.001", "epsilon": "0.15",
+            "features": [{ "column": "age", "lower": 20, "upper": 90 }] }),
+        ),
+        (
+            "/measures/4",
+            json!({ "name": "v", "kind": "variance", "by": [], "column": "age", "lower": 20, "upper": 90,
+            "round_to": "0.1", "epsilon_sum": "0.05", "epsilon_squares": "0.05", "epsilon_count": "0.05" }),
+        ),
+    ];
+    for (pointer, value) in valid {
+        let recipe = changed_or_added(pointer, value.clone());
+        let parsed = Recipe::parse(&recipe);
+        assert!(parsed.is_ok() && schema.is_valid(&recipe), "{pointer} = {value}: {parsed:?}");
+    }
+    let mut script = study();
+    script["engine"] = json!("python");
+    script["python"] = json!({ "script": "pass", "seconds": 60, "memory_mib": 1024 });
+    script["measures"] = json!([
+        { "name": "n", "kind": "count", "by": [], "round_to": "1", "epsilon": "1" },
+        { "name": "x", "kind": "emitted", "by": [], "over": "n", "lower": 0, "upper": 1, "round_to": "0.01",
+          "labels": ["a", "b"], "sensitivity": "0.5", "epsilon": "0.5" }
+    ]);
+    assert!(Recipe::parse(&script).is_ok() && schema.is_valid(&script));
+    for (pointer, value) in [
+        ("/python/seconds", json!(0)),
+        ("/python/script", json!("")),
+        ("/measures/1/by", json!(["sex"])),
+        ("/python/script_sha256", json!("0x00")),
+        ("/measures/1/kind", json!("count")),
+    ] {
+        let mut recipe = script.clone();
+        set(&mut recipe, pointer, value.clone());
+        assert!(Recipe::parse(&recipe).is_err() && !schema.is_valid(&recipe), "{pointer} = {value}");
+    }
+}
+
+/// The study with a place changed, added, or with `null` removed.
+fn changed_or_added(pointer: &str, value: Value) -> Value {
+    let mut recipe = study();
+    set(&mut recipe, pointer, value);
+    recipe
+}
+
+fn set(recipe: &mut Value, pointer: &str, value: Value) {
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    match recipe.pointer_mut(parent).unwrap() {
+        Value::Array(items) => items[field.parse::<usize>().unwrap()] = value,
+        Value::Object(fields) if value.is_null() => drop(fields.remove(field)),
+        Value::Object(fields) => drop(fields.insert(field.to_owned(), value)),
+        _ => panic!("{pointer}"),
+    }
+}
+
 /// Any JSON, often with words that the grammar knows.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop_oneof![

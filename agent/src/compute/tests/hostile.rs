@@ -156,7 +156,7 @@ proptest! {
 
     #[test]
     fn broken_parquet_is_refused_without_a_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        let mut bytes = SMALL.with(Clone::clone);
+        let mut bytes = small_parquet();
         for (index, byte) in flips {
             let at = index.index(bytes.len() - 8) + 4;
             bytes[at] = byte;
@@ -165,22 +165,4 @@ proptest! {
         let refused = |error: &ComputeError| matches!(error.code(), "input_unusable" | "input_schema");
         prop_assert!(result.as_ref().err().is_none_or(refused));
     }
-}
-
-thread_local! {
-    /// A small Parquet file of the study's columns.
-    static SMALL: Vec<u8> = {
-        use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-        use std::sync::Arc;
-        let numbers: ArrayRef = Arc::new(Int64Array::from((0..50).collect::<Vec<i64>>()));
-        let sexes: ArrayRef = Arc::new(StringArray::from(vec!["Male"; 50]));
-        let names = ["id", "age", "sex", "trestbps", "chol", "num"];
-        let columns = names.map(|name| (name, if name == "sex" { sexes.clone() } else { numbers.clone() }));
-        let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let mut bytes = Vec::new();
-        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-        bytes
-    };
 }
