@@ -39,7 +39,9 @@ async fn a_crash_between_receipt_and_reveal_loses_nothing_and_reveals_nothing_tw
     let (mut stack, _) = ready("crash").await;
     let analyst = stack.analyst.key();
     // After the result was kept and before its receipt is posted; after that is on chain; after the KMS has seen it.
-    for (index, step) in ["kept", "posted", "seen"].into_iter().enumerate() {
+    for step in ["kept", "posted", "seen"] {
+        // What an earlier step left would be taken up, and end the process before this step's run.
+        let _ = std::fs::remove_dir_all(stack.path("agent-state"));
         restart(&mut stack, &["--insecure-dev-kill-at", step]).await;
         let (request, out) = (format!("{step}.json"), format!("result-{step}.json"));
         let run = ["run", "--terms", "terms.json", "--key-file", &analyst, "--out", &out];
@@ -49,7 +51,7 @@ async fn a_crash_between_receipt_and_reveal_loses_nothing_and_reveals_nothing_tw
 
         restart(&mut stack, &[]).await;
         let taken_up = results(&stack).await;
-        assert_eq!(taken_up.len(), index + 1, "{step}: every result is there again");
+        assert_eq!(taken_up.len(), 1, "{step}: the result is there again");
         ok(&stack, &[&run[..], &["--request", &request]].concat()).await;
         let result: Value = serde_json::from_slice(&std::fs::read(stack.path(&out)).unwrap()).unwrap();
         assert!(taken_up.contains(&result), "{step}: and it is the one that was signed before the crash");
