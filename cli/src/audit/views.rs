@@ -4,10 +4,7 @@ use std::{collections::BTreeSet, fmt::Debug};
 
 use alloy::{eips::BlockId, primitives::B256};
 
-use super::{
-    Finding, Severity,
-    history::History,
-};
+use super::{Finding, Severity, history::History};
 use crate::{
     chain::App,
     failure::{self, Outcome},

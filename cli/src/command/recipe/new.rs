@@ -91,10 +91,9 @@ fn section(args: &NewArgs) -> Outcome<Value> {
         }
         columns.push(column);
     }
-    if let Some((_, kind)) = args.columns.iter().find(|(name, _)| *name == args.unit) {
-        if let Some(unit) = columns.first_mut() {
-            unit["type"] = json!(kind);
-        }
+    let own = args.columns.iter().find(|(name, _)| *name == args.unit);
+    if let Some(((_, kind), unit)) = own.zip(columns.first_mut()) {
+        unit["type"] = json!(kind);
     }
     let count = |share: &str| json!({ "name": "persons", "kind": "count", "by": [], "round_to": "1", "epsilon": share });
     let mut section = json!({
