@@ -70,7 +70,8 @@ library TypedData {
     }
 
     /// keccak256(abi.encode(typeHash, s)) of a struct `s` whose fields are one word each, as it lies in calldata. Does not
-    /// refuse a narrow field with bits beyond its type: reading such a field, or logging the struct, does.
+    /// refuse a narrow field with bits beyond its type: reading such a field, or logging the struct, does. Copying the words
+    /// saves 300 bytes of code and about 700 gas a struct against abi.encode; the tests' own encoder is the plain twin.
     function _hashWords(bytes32 typeHash, uint256 start, uint256 words) private pure returns (bytes32 structHash) {
         assembly ("memory-safe") {
             let memory_ := mload(0x40)

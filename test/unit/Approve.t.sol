@@ -238,4 +238,20 @@ contract ApproveTest is BaseTest {
         _assertDecision(_decision(id), Decision.ProposalExpired);
         assertFalse(app.allowedComposeHashes(t.composeHash));
     }
+
+    /// The id is hashed from the words as they lie in calldata; a narrow field with bits beyond its type is no field.
+    function test_Approve_RevertWhen_AFieldHasBitsBeyondItsType() public {
+        bytes memory call = abi.encodeCall(IDstackApp.approve, (_terms()));
+        uint8[7] memory narrow = [3, 4, 5, 6, 7, 10, 11];
+        for (uint256 i = 0; i < narrow.length; ++i) {
+            bytes memory dirty = bytes.concat(call);
+            dirty[4 + 32 * uint256(narrow[i])] = 0x01;
+            vm.prank(alice.addr);
+            (bool ok,) = address(app).call(dirty);
+            assertFalse(ok);
+        }
+        vm.prank(alice.addr);
+        (bool clean,) = address(app).call(call);
+        assertTrue(clean);
+    }
 }

@@ -12,14 +12,16 @@ use cohort_attestation::{
 use cohort_cli::dev::Stack;
 use cohort_protocol::{
     abi::IDstackKms,
+    decision::Decision,
     hpke::{KeyPair, SecretBytes},
-    ids::OwnerId,
+    ids::{DatasetId, OwnerId, RunId},
     json::sha256,
     release::{Binding, Challenge, DatasetRequest, Refusal, ReleaseAnswer, ReleaseRequest, WrapKeys},
     sealed,
     terms::{SignedRunRequest, Terms},
 };
 
+use super::proof::{self, Question};
 use super::support::{approve, fails, ok, read, ready, seal_all, started};
 
 pub(crate) type Request = ReleaseRequest<Evidence>;
@@ -166,6 +168,7 @@ async fn the_kms_opens_a_dataset_only_for_the_run_the_code_and_the_key_that_aske
     let enemy = Enemy::new(&stack, &terms, "run.json", 0b0011);
 
     honest_keys_open_the_data(&enemy).await;
+    decisions_can_be_proved(&enemy).await;
     replays_are_refused(&enemy).await;
     other_keys_runs_and_owners_are_refused(&enemy).await;
     other_code_and_machines_are_refused(&enemy).await;
@@ -203,6 +206,25 @@ async fn honest_keys_open_the_data(enemy: &Enemy<'_>) {
     // R10: nobody else opens the answer.
     let other = KeyPair::derive(&SecretBytes::new([8; 32]));
     assert!(WrapKeys::open(&other, &request.binding, &answer).is_err());
+}
+
+/// R8 without belief in an endpoint: storage proofs give the same answers as the view.
+async fn decisions_can_be_proved(enemy: &Enemy<'_>) {
+    let own = enemy.honest().await.datasets.remove(0);
+    let dataset = sealed::dataset_id(own.envelope.as_bytes(), sealed::DataRoot(own.data_root.0));
+    let question =
+        Question { terms: enemy.terms.clone(), owner: own.owner, dataset, run: enemy.run.run_id() };
+    let check = async |question: Question, want| {
+        assert_eq!(proof::decision(enemy.stack, &enemy.provider(), &question).await, want);
+    };
+    check(question.clone(), Decision::Allow).await;
+    check(Question { run: RunId(B256::ZERO), ..question.clone() }, Decision::RunUnknown).await;
+    check(Question { dataset: DatasetId(B256::ZERO), ..question.clone() }, Decision::DatasetUnknown).await;
+    check(Question { owner: "hospital-B".parse().unwrap(), ..question.clone() }, Decision::DatasetUnknown)
+        .await;
+    check(Question { owner: "nobody".parse().unwrap(), ..question.clone() }, Decision::NotAnOwner).await;
+    let other = Terms { round: 99, ..enemy.terms.clone() };
+    check(Question { terms: other, ..question }, Decision::ProposalUnknown).await;
 }
 
 async fn replays_are_refused(enemy: &Enemy<'_>) {

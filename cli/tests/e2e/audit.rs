@@ -57,7 +57,7 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
                 .cohort(&["audit", "--rpc-url", &both])
                 .await
                 .unwrap_or_else(|f| panic!("{}", f.message));
-            let told = ["OwnerBudget", "DatasetRegistered", "ProposalRejected"];
+            let told = ["OwnerBudget", "DatasetRegistered", "PolicyChanged", "ProposalRejected"];
             assert!(
                 told.iter().any(|event| ran.stdout.contains(&format!("does not tell {event}"))),
                 "{}",

@@ -9,6 +9,7 @@ mod demo;
 mod gpu;
 mod kms;
 mod mistakes;
+mod proof;
 mod proxy;
 mod reveal;
 mod support;
