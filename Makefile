@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench-gas bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -90,12 +90,16 @@ slither: contracts
 	script/slither
 
 ## All benchmarks there are.
-bench: bench-seal
+bench: bench-seal bench-gas
 
 ## Sealing and opening 1 GiB against cat and age (Debian: apt-get install age), and memory on 8 GiB; for a quiet machine.
 bench-seal:
 	cargo build --locked --release -p cohort-protocol --example sealed_bench
 	@target/release/examples/sealed_bench
+
+## Gas of approvals and of a revocation beside a Safe's, in the same run; fetches the Safe's bytecode from npm.
+bench-gas: contracts
+	@script/bench-gas
 
 ## 1,000 revocations racing releases on anvil, with slow endpoints, a stopped indexer and reorganisations; some ten minutes.
 bench-races: contracts
