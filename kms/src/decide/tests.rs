@@ -82,7 +82,8 @@ fn the_evidence_must_be_about_this_request() {
 #[test]
 fn the_terms_may_limit_devices_and_images() {
     type Limit = fn(&mut Case, B256);
-    let fields: [(&str, B256, Limit, fn(&mut Case, Vec<Vec<B256>>)); 2] = [
+    type Configure = fn(&mut Case, Vec<Vec<B256>>);
+    let fields: [(&str, B256, Limit, Configure); 2] = [
         (
             "device_not_allowed",
             Case::allowed().claims.device_id,
