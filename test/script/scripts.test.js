@@ -84,11 +84,16 @@ test("propose and approve make a proposal live, with the terms of the file", asy
   assert.match(out, /^then +3 of 3 approvals, live$/m);
   assert.match(out, /^transaction +0x[0-9a-f]{64}, block \d+, \d+ gas$/m);
   assert.equal(decision(id), LIVE);
-  const [, , , , , ends, epsilonBudget, , deltaBudget] = chain
-    .call(chain.app, "proposal(bytes32)(uint128,uint8,bool,bool,uint32,uint64,uint64,uint64,uint64,uint64)", id)
+  const [, , , , , ends, runs] = chain
+    .call(chain.app, "proposal(bytes32)(uint128,uint8,bool,bool,uint32,uint64,uint64)", id)
     .split("\n")
     .map((line) => line.split(" ")[0]);
-  assert.deepEqual([ends, epsilonBudget, deltaBudget], [String(expiry), "10000000000", "7"]);
+  assert.deepEqual([ends, runs], [String(expiry), "0"]);
+  const logs = await chain.rpc("eth_getLogs", { address: chain.app, fromBlock: "0x0", topics: [null, id] });
+  const created = logs[0];
+  // The terms are the event's first words after the two indexed ones.
+  const word = (index) => BigInt(`0x${created.data.slice(2 + 64 * index, 66 + 64 * index)}`);
+  assert.deepEqual([word(5), word(6)], [10_000_000_000n, 7n], "epsilon and delta budget");
 });
 
 test("relay submits signatures that others made", async () => {
