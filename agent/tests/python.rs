@@ -209,11 +209,13 @@ fn without_confinement_nothing_runs() {
 #[test]
 fn a_launcher_that_cannot_confine_starts_nothing() {
     // A program that does not exist stands for the last step that can fail; the code is the same for all of them.
-    let status = Command::new(env!("CARGO_BIN_EXE_cohort-sandbox"))
+    // As the agent starts it, with a pipe for what it says: it may not make any file longer.
+    let output = Command::new(env!("CARGO_BIN_EXE_cohort-sandbox"))
         .args(["--memory-mib", "256", "--cpu-seconds", "5", "--", "/nonexistent"])
-        .status()
+        .output()
         .unwrap();
-    assert_eq!(status.code(), Some(125));
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot start /nonexistent"));
 }
 
 #[test]
