@@ -267,6 +267,8 @@ fn ctrl_c_while_a_stream_is_read_leaves_nothing() {
     stdin.write_all(&vec![1; 3 << 20]).unwrap();
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
+    // The signal comes before the end of the stream, which `wait` makes.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(!child.wait().unwrap().success());
     let left: Vec<_> = fs::read_dir(site.path("sealed"))
         .into_iter()

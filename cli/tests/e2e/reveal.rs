@@ -133,9 +133,11 @@ async fn a_host_with_a_chain_of_its_own_gets_nothing_and_no_second_draw() {
     fails(&stack, &take_up, 1, &["receipt_not_seen"]).await;
     no_payload(&stack).await;
 
-    // A second agent, on the real chain, gets no keys for the same run: it would draw the noise anew.
+    // A second agent, on the real chain, gets no keys for the same run: it would draw the noise anew. The first one's
+    // signed result is not there: with it the same result would be revealed, and no other (crash.rs).
     stack.agent_rpc_urls.clear();
     stack.agent = None;
+    std::fs::remove_dir_all(stack.path("agent-state")).expect("the first agent kept its result");
     stack.start_agent().await.unwrap_or_else(|f| panic!("{}", f.message));
     fails(&stack, &take_up, 1, &["run_released"]).await;
     no_payload(&stack).await;

@@ -207,7 +207,7 @@ impl Study {
             2u16,
             root,
             vec![analyst.address()],
-            0u64,
+            3600u64,
         );
         let app = anvil.deploy("DstackApp", arguments.abi_encode_params()).await;
         let platform = dev::DevPlatform::from_seed([3; 32]).unwrap();
