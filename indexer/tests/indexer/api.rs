@@ -119,7 +119,8 @@ async fn the_page_for_people_shows_the_quorum() {
     // A build that has the console inside serves that; what it shows is tested in a browser.
     let console = page.contains("<script type=\"module\"");
     assert!(
-        console || page.contains("<h2>heart-disease</h2>") && page.contains("<td>3 / 4<td>hospital-D<td>allow"),
+        console
+            || page.contains("<h2>heart-disease</h2>") && page.contains("<td>3 / 4<td>hospital-D<td>allow"),
         "{page}"
     );
     running.stop().await.unwrap();
