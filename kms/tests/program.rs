@@ -125,7 +125,7 @@ fn a_production_build_has_no_way_to_trust_a_development_root() {
         assert!(!output.status.success() && stderr.contains("unexpected argument"), "{stderr}");
     }
     let help = program().args(["serve", "--help"]).output().unwrap();
-    assert!(!String::from_utf8(help.stdout).unwrap().contains("insecure"));
+    assert!(!String::from_utf8(help.stdout).unwrap().contains("insecure-dev"));
     // Nor does the environment do it: the service starts, and says nothing of a development root.
     let mut command = serve(dir.path(), &root);
     command.env("COHORT_KMS_INSECURE_DEV_ATTESTATION_ROOT", &file);
