@@ -134,7 +134,7 @@ fn a_production_build_has_no_way_to_trust_a_development_root() {
     first_line(&mut child);
     drop(child.stdin.take());
     let output = child.wait_with_output().unwrap();
-    assert!(!String::from_utf8(output.stderr).unwrap().contains("INSECURE"));
+    assert!(!String::from_utf8(output.stderr).unwrap().contains("INSECURE DEVELOPMENT"));
 }
 
 #[cfg(feature = "dev")]
