@@ -6,7 +6,7 @@ use std::{
     io::Cursor,
     ops::ControlFlow,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -128,9 +128,11 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
+/// The same block has the same time whoever is asked, and whenever.
 fn position(number: u64, salt: u8, age: u64) -> Position {
+    static HEAD_TIME: LazyLock<u64> = LazyLock::new(unix_now);
     let hash = keccak256([&number.to_be_bytes()[..], &[salt]].concat());
-    Position { number, hash, timestamp: unix_now() - age - (HEAD - number) }
+    Position { number, hash, timestamp: *HEAD_TIME - age - (HEAD - number) }
 }
 
 impl Rpc {
