@@ -10,7 +10,6 @@ use cohort_cli::{
     },
     config::{Global, Settings},
     failure::Outcome,
-    seal::DECODER,
 };
 
 /// Compute travels, data stays: seal, approve, run and verify studies whose rows nobody shares.
@@ -75,7 +74,7 @@ enum Command {
 async fn main() -> ExitCode {
     quiet_on_closed_pipe();
     let _ = rustls::crypto::ring::default_provider().install_default();
-    silence_decoder();
+    cohort_recognise::silence_decoder();
     let cli = Cli::parse();
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,16 +97,6 @@ fn quiet_on_closed_pipe() {
             std::process::exit(0);
         }
         report(info);
-    }));
-}
-
-/// The schema decoder's panics become errors of their own words.
-fn silence_decoder() {
-    let told = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().name() != Some(DECODER) {
-            told(info);
-        }
     }));
 }
 

@@ -1,13 +1,10 @@
 //! Sealing one file: recognise, encrypt beside the final name, sync, rename; or leave nothing behind.
 
-mod arrow_messages;
-mod decoder;
 mod error;
 pub mod human;
 mod interrupt;
 mod place;
 mod progress;
-pub mod recognise;
 mod recovery;
 pub mod reseal;
 pub mod secrecy;
@@ -30,14 +27,13 @@ use cohort_protocol::{
         self, CHUNK_BYTES_DEFAULT, ContentKind, DataKey, SealParams, SealedError, SealedSummary, root_key_id,
     },
 };
+use cohort_recognise::{RecogniseError, Recognised, recognise_file, recognise_stream};
 use serde::Serialize;
 
-pub use decoder::DECODER;
 pub use error::SealFileError;
 pub use interrupt::Interrupt;
 pub use place::Place;
 use progress::Bar;
-use recognise::Recognised;
 use recovery::RecoveryFile;
 
 /// The wrap key as the product page writes it; X-Wing makes it a secret.
@@ -135,7 +131,8 @@ pub fn seal_path(
     if !before.is_file() {
         return Err(SealFileError::NotAFile { path: input.input.clone() });
     }
-    let found = recognise::recognise_file(&input.input, &mut file, interrupt)?;
+    let found = recognise_file(&mut file, is_csv(&input.input), &|| interrupt.is_set())
+        .map_err(|error| recognise_error(&input.input, error))?;
     file.rewind().map_err(failed)?;
     let source = file.try_clone().map_err(failed)?;
     let unchanged = || {
@@ -177,7 +174,8 @@ pub fn seal_stream(
     };
     let interrupt = Interrupt::listen();
     let mut text = BufReader::new(spooled.plaintext().map_err(failed)?);
-    let found = recognise::recognise_stream(&input.input, &mut text, &interrupt)?;
+    let found = recognise_stream(&mut text, &|| interrupt.is_set())
+        .map_err(|error| recognise_error(&input.input, error))?;
     drop(text);
     let mut bar = Bar::new("writing", Some(spooled.plain_bytes()));
     let write = |mut writer: &mut (dyn Write + Send)| {
@@ -267,6 +265,20 @@ fn seal_error(input: &Path, output: &Path, error: SealedError) -> SealFileError 
         SealedError::Length { .. } => SealFileError::Changed { path },
         SealedError::Envelope(reason) => SealFileError::Metadata { path, reason },
         other => SealFileError::Seal { path, source: other },
+    }
+}
+
+fn is_csv(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+}
+
+/// The recogniser's error with the file that it is about.
+fn recognise_error(input: &Path, error: RecogniseError) -> SealFileError {
+    let path = input.to_owned();
+    match error {
+        RecogniseError::Read(source) => SealFileError::Read { path, source },
+        RecogniseError::Unreadable { format, reason } => SealFileError::Unreadable { path, format, reason },
+        RecogniseError::Stopped => SealFileError::Interrupted,
     }
 }
 

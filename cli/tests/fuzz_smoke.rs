@@ -4,14 +4,7 @@
 #[path = "../../fuzz/fuzz_targets/bodies.rs"]
 mod bodies;
 
-use std::{fs, path::Path, sync::Arc};
-
-use arrow::{
-    array::{ArrayRef, Int64Array, RecordBatch, StringArray},
-    ipc::writer::{FileWriter, StreamWriter},
-};
-use cohort_cli::seal::recognise::recognise_bytes;
-use parquet::arrow::ArrowWriter;
+use std::{fs, path::Path};
 
 /// xorshift64: the smoke needs no better.
 struct Changes(u64);
@@ -77,32 +70,6 @@ fn json_formats() {
 
 #[test]
 fn tables() {
-    let batch = RecordBatch::try_from_iter([
-        ("age", Arc::new(Int64Array::from(vec![63, 41])) as ArrayRef),
-        ("sex", Arc::new(StringArray::from(vec!["m", "f"]))),
-    ])
-    .unwrap();
-    let (mut parquet, mut file, mut stream) = (Vec::new(), Vec::new(), Vec::new());
-    let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
-    let mut writer = FileWriter::try_new(&mut file, &batch.schema()).unwrap();
-    writer.write(&batch).unwrap();
-    writer.finish().unwrap();
-    drop(writer);
-    let mut writer = StreamWriter::try_new(&mut stream, &batch.schema()).unwrap();
-    writer.write(&batch).unwrap();
-    writer.finish().unwrap();
-    drop(writer);
-    let csv = b"id,name\n1,\"A, B\"\n2,x\n".to_vec();
-    std::panic::set_hook(Box::new(|info| {
-        if std::thread::current().name() != Some(cohort_cli::seal::DECODER) {
-            eprintln!("{info}");
-        }
-    }));
-    smoke(&[parquet, file, stream, csv], 2000, |data| {
-        // The schema decoder panics in a thread of its own, which is silent here as in the program.
-        // Whatever it is, its columns fit an envelope or are refused there; here nothing may panic.
-        let _ = recognise_bytes(Path::new("-"), data);
-    });
+    cohort_recognise::silence_decoder();
+    smoke(&seeds("fuzz/seeds/table"), 1000, bodies::table);
 }

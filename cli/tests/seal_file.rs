@@ -1,6 +1,11 @@
 //! `cohort seal` and `cohort inspect` without a chain: what is recognised, written, printed and refused.
 
-use std::{fs, io::Write, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::{Cursor, Write},
+    path::Path,
+    sync::Arc,
+};
 
 use alloy::primitives::{Address, B256};
 use arrow::{
@@ -10,18 +15,20 @@ use arrow::{
 use cohort_cli::{
     failure::Failure,
     inspect::inspect_file,
-    seal::{
-        Interrupt, Place, SealFileError, SealInput, SealReport, recognise::recognise_bytes, seal_file,
-        seal_path, seal_stream,
-    },
+    seal::{Interrupt, Place, SealFileError, SealInput, SealReport, seal_file, seal_path, seal_stream},
 };
 use cohort_protocol::{
     hpke::{KeyPair, SecretBytes},
     ids::ComposeHash,
     sealed::{self, Column, ContentKind, wrap_key_from_root},
 };
+use cohort_recognise::{RecogniseError, Recognised, recognise_stream};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
+
+fn recognise_bytes(bytes: &[u8]) -> Result<Recognised, RecogniseError> {
+    recognise_stream(&mut Cursor::new(bytes), &|| false)
+}
 
 fn root() -> KeyPair {
     KeyPair::derive(&SecretBytes::new([7; 32]))
@@ -353,13 +360,12 @@ fn a_csv_line_without_end_is_not_held_in_memory() {
     let site = Site::new();
     let error = site.seal("a.csv", &long).unwrap_err();
     refused(&site, error, "a line is longer than 16 MiB", "export");
-    assert_eq!(recognise_bytes(Path::new("-"), &long).unwrap().kind, ContentKind::Bytes);
+    assert_eq!(recognise_bytes(&long).unwrap().kind, ContentKind::Bytes);
 }
 
 #[test]
 fn what_has_no_name_is_recognised_by_content() {
-    let recognised =
-        |bytes: &[u8]| recognise_bytes(Path::new("-"), bytes).map(|found| (found.kind, found.rows));
+    let recognised = |bytes: &[u8]| recognise_bytes(bytes).map(|found| (found.kind, found.rows));
     assert_eq!(recognised(&parquet_bytes()).unwrap(), (ContentKind::Parquet, Some(3)));
     assert_eq!(recognised(b"a,b\n1,2\n").unwrap(), (ContentKind::Csv, Some(1)));
     for other in [&b"one word\n"[..], b"a,b\n1,2,3\n", b"\xff\xfe,\n", b""] {

@@ -159,7 +159,7 @@ impl Drop for StopOnPanic<'_> {
 /// At least two where the buffers allow it: one reads or writes while the other computes.
 fn threads(chunk_bytes: usize) -> usize {
     let cores = thread::available_parallelism().map_or(2, usize::from);
-    cores.clamp(2, THREADS_MAX).min(BUFFERS_MAX / chunk_bytes.max(1)).max(1)
+    (cores + 2).clamp(2, THREADS_MAX).min(BUFFERS_MAX / chunk_bytes.max(1)).max(1)
 }
 
 #[cfg(test)]

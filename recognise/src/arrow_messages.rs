@@ -8,7 +8,7 @@ use arrow::{
     ipc::{self, Message, MessageHeader, convert::fb_to_schema, root_as_footer, root_as_message},
 };
 
-use super::decoder::contained;
+use crate::decoder::contained;
 
 const FILE_MAGIC: &[u8] = b"ARROW1";
 /// Before each message since Arrow 0.15.

@@ -1,9 +1,11 @@
 //! What a file is, from the file itself: Parquet, Arrow IPC, CSV, or bytes; with rows and columns.
 
+mod arrow_messages;
+mod decoder;
+
 use std::{
     cell::Cell,
-    io::{self, BufReader, Cursor, Read, Seek, SeekFrom},
-    path::Path,
+    io::{self, BufReader, Read, Seek, SeekFrom},
     rc::Rc,
 };
 
@@ -11,15 +13,38 @@ use arrow::datatypes::{DataType, Schema};
 use cohort_protocol::sealed::{Column, ContentKind};
 use parquet::{arrow::parquet_to_arrow_schema, errors::ParquetError, file::metadata::ParquetMetaDataReader};
 
-use super::{Interrupt, SealFileError, arrow_messages, decoder::contained};
+use decoder::contained;
+pub use decoder::silence_decoder;
 
 const PARQUET_MAGIC: &[u8] = b"PAR1";
-/// Records between two looks at the interrupt flag.
+/// Records between two looks at `Stop`.
 const RECORDS_BETWEEN_CHECKS: u64 = 1 << 16;
 /// Longest line of a CSV file that is held in memory.
 const CSV_RECORD_BYTES_MAX: u64 = 16 << 20;
 /// What is read of a Parquet file's end before its footer's size is known.
 const PARQUET_TAIL_BYTES: u64 = 64 << 10;
+
+/// Asked now and then on long files: stop?
+pub type Stop<'s> = &'s dyn Fn() -> bool;
+
+/// Why a file is not what its first bytes or its name promise.
+#[derive(Debug, thiserror::Error)]
+pub enum RecogniseError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(io::Error),
+    /// It breaks the format.
+    #[error("not readable as {format}: {reason}")]
+    Unreadable {
+        /// Parquet, CSV or Arrow.
+        format: &'static str,
+        /// The reader's reason, one line; never cell values.
+        reason: String,
+    },
+    /// `Stop` said so.
+    #[error("stopped")]
+    Stopped,
+}
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,65 +59,57 @@ pub struct Recognised {
 
 const BYTES: Recognised = Recognised { kind: ContentKind::Bytes, rows: None, schema: None };
 
-/// Recognises a file. One that begins as Parquet or Arrow, or is called `.csv`, must be readable as such.
+/// Recognises a file by what it begins with, or as CSV where its name says so; it must then be readable as that.
 pub fn recognise_file(
-    path: &Path,
     file: &mut (impl Read + Seek),
-    interrupt: &Interrupt,
-) -> Result<Recognised, SealFileError> {
-    if let Some(found) = by_magic(path, file)? {
-        return Ok(found);
+    named_csv: bool,
+    stop: Stop<'_>,
+) -> Result<Recognised, RecogniseError> {
+    match by_magic(file)? {
+        Some(found) => Ok(found),
+        None if named_csv => csv(file, stop),
+        None => Ok(BYTES),
     }
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        return csv(path, file, interrupt);
-    }
-    Ok(BYTES)
 }
 
 /// Recognises what came without a name: CSV is what reads as CSV with two columns or more.
 pub fn recognise_stream(
-    path: &Path,
     stream: &mut (impl Read + Seek),
-    interrupt: &Interrupt,
-) -> Result<Recognised, SealFileError> {
-    if let Some(found) = by_magic(path, stream)? {
+    stop: Stop<'_>,
+) -> Result<Recognised, RecogniseError> {
+    if let Some(found) = by_magic(stream)? {
         return Ok(found);
     }
     let columns = |found: &Recognised| found.schema.as_ref().map_or(0, Vec::len);
-    match csv(path, stream, interrupt) {
+    match csv(stream, stop) {
         Ok(found) if columns(&found) > 1 => Ok(found),
-        Err(SealFileError::Interrupted) => Err(SealFileError::Interrupted),
+        Err(RecogniseError::Stopped) => Err(RecogniseError::Stopped),
         _ => Ok(BYTES),
     }
 }
 
-/// [`recognise_stream`] of bytes in memory.
-pub fn recognise_bytes(path: &Path, bytes: &[u8]) -> Result<Recognised, SealFileError> {
-    recognise_stream(path, &mut Cursor::new(bytes), &Interrupt::default())
-}
-
 /// What the first bytes say; leaves the reader at its beginning when they say nothing.
-fn by_magic(path: &Path, file: &mut (impl Read + Seek)) -> Result<Option<Recognised>, SealFileError> {
-    let failed = |source| SealFileError::Read { path: path.to_owned(), source };
+fn by_magic(file: &mut (impl Read + Seek)) -> Result<Option<Recognised>, RecogniseError> {
+    let failed = RecogniseError::Read;
     let mut magic = Vec::new();
     file.rewind().map_err(failed)?;
     file.by_ref().take(8).read_to_end(&mut magic).map_err(failed)?;
     file.rewind().map_err(failed)?;
     if magic.starts_with(PARQUET_MAGIC) {
-        return parquet(file).map(Some).map_err(|error| unreadable(path, "Parquet", &error));
+        return parquet(file).map(Some).map_err(|error| unreadable("Parquet", &error));
     }
     if let Some(form) = arrow_messages::Form::of(&magic) {
-        let found = arrow_messages::read(form, file).map_err(|error| unreadable(path, "Arrow", &error))?;
+        let found = arrow_messages::read(form, file).map_err(|error| unreadable("Arrow", &error))?;
         let (rows, schema) = (Some(found.rows), Some(columns(&found.schema)));
         return Ok(Some(Recognised { kind: ContentKind::Arrow, rows, schema }));
     }
     Ok(None)
 }
 
-fn unreadable(path: &Path, format: &'static str, reason: &dyn std::fmt::Display) -> SealFileError {
+fn unreadable(format: &'static str, reason: &dyn std::fmt::Display) -> RecogniseError {
     // Readers may quote what they met: one line, and not much of it.
     let reason = reason.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-    SealFileError::Unreadable { path: path.to_owned(), format, reason }
+    RecogniseError::Unreadable { format, reason }
 }
 
 /// Rows and columns from the footer; the data pages are not read.
@@ -195,23 +212,23 @@ impl<R: Read> Read for LineLimit<R> {
 }
 
 /// UTF-8, a header line, and as many cells on every line.
-fn csv(path: &Path, reader: impl Read, interrupt: &Interrupt) -> Result<Recognised, SealFileError> {
+fn csv(reader: impl Read, stop: Stop<'_>) -> Result<Recognised, RecogniseError> {
     let since_record = Rc::new(Cell::new(0));
     let limited = LineLimit { reader: BufReader::new(reader), since_record: Rc::clone(&since_record) };
     let mut lines = csv::ReaderBuilder::new().from_reader(limited);
-    let names = lines.headers().map_err(|error| csv_error(path, &error))?.clone();
+    let names = lines.headers().map_err(|error| csv_error(&error))?.clone();
     if names.is_empty() || names.iter().any(str::is_empty) {
-        return Err(unreadable(path, "CSV", &"the first line must name every column"));
+        return Err(unreadable("CSV", &"the first line must name every column"));
     }
     let mut seen = vec![Seen::NOTHING; names.len()];
     let mut record = csv::StringRecord::new();
     let mut rows = 0;
-    while lines.read_record(&mut record).map_err(|error| csv_error(path, &error))? {
+    while lines.read_record(&mut record).map_err(|error| csv_error(&error))? {
         seen.iter_mut().zip(&record).for_each(|(seen, cell)| seen.add(cell));
         rows += 1;
         since_record.set(0);
-        if rows % RECORDS_BETWEEN_CHECKS == 0 && interrupt.is_set() {
-            return Err(SealFileError::Interrupted);
+        if rows % RECORDS_BETWEEN_CHECKS == 0 && stop() {
+            return Err(RecogniseError::Stopped);
         }
     }
     let column =
@@ -221,26 +238,19 @@ fn csv(path: &Path, reader: impl Read, interrupt: &Interrupt) -> Result<Recognis
 }
 
 /// Says where and what, without quoting cells.
-fn csv_error(path: &Path, error: &csv::Error) -> SealFileError {
+fn csv_error(error: &csv::Error) -> RecogniseError {
     let line = error.position().map_or(1, csv::Position::line);
     match error.kind() {
         csv::ErrorKind::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
-            unreadable(path, "CSV", &format_args!("near line {line} {source}"))
+            unreadable("CSV", &format_args!("near line {line} {source}"))
         }
-        csv::ErrorKind::Io(source) => {
-            let source = std::io::Error::new(source.kind(), source.to_string());
-            SealFileError::Read { path: path.to_owned(), source }
+        csv::ErrorKind::Io(source) => RecogniseError::Read(io::Error::new(source.kind(), source.to_string())),
+        csv::ErrorKind::Utf8 { .. } => {
+            unreadable("CSV", &format_args!("line {line} is not UTF-8; convert it, e.g. with iconv -t utf-8"))
         }
-        csv::ErrorKind::Utf8 { .. } => unreadable(
-            path,
-            "CSV",
-            &format_args!("line {line} is not UTF-8; convert it, e.g. with iconv -t utf-8"),
-        ),
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => unreadable(
-            path,
-            "CSV",
-            &format_args!("line {line} has {len} cells, the header has {expected_len}"),
-        ),
-        _ => unreadable(path, "CSV", &format_args!("line {line} cannot be read")),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            unreadable("CSV", &format_args!("line {line} has {len} cells, the header has {expected_len}"))
+        }
+        _ => unreadable("CSV", &format_args!("line {line} cannot be read")),
     }
 }
