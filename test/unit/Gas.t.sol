@@ -39,6 +39,18 @@ contract GasTest is BaseTest {
         _snapshot("approveBySig, three of four at once");
     }
 
+    /// Beside the three: what one signature more costs.
+    function test_Gas_ApproveByOneSignatureMore() public {
+        Terms memory t = _terms();
+        SignedApproval[] memory list = new SignedApproval[](4);
+        list[0] = _approval(alice, t);
+        list[1] = _approval(bob, t);
+        list[2] = _approval(carol, t);
+        list[3] = _approval(dave, t);
+        app.approveBySig(t, list);
+        _snapshot("approveBySig, four of four at once");
+    }
+
     /// R2: stopping costs little enough never to wait.
     function test_Gas_Revoke() public {
         bytes32 id = _live(_terms());
