@@ -18,6 +18,7 @@ test: build
 	@node --test test/script/scripts.test.js
 	@script/python-env || [ $$? = 3 ]
 	cargo test --locked --workspace $(DEV)
+	@script/docs
 	@echo "== Python: the formats, by a second implementation"
 	script/python-tests
 	@$(MAKE) --no-print-directory test-console
@@ -62,6 +63,7 @@ check: contracts
 	cargo fmt --all --check
 	$(FORGE) fmt --check
 	cargo clippy --locked --workspace --all-targets $(DEV) -- -D warnings
+	script/docs
 	script/spelling
 	script/dependencies
 

@@ -16,12 +16,15 @@ use tokio::sync::Mutex;
 
 use cohort_protocol::{
     abi::{self, IDstackApp::IDstackAppInstance},
+    chain_proof::ChainProof,
     ids::{ComposeHash, DatasetId, OwnerId, ProposalId, RunId},
     release::{Certificate, Refusal},
     revert,
-    sign_rpc::{ReceiptPosition, SignedReceipt},
+    sign_rpc::{ReceiptPosition, ResultFile, SignedReceipt},
     terms::{SignedRunRequest, Terms},
 };
+
+use crate::prove;
 
 /// How long the agent waits for a transaction, or for a receipt to age.
 const WAIT: Duration = Duration::from_secs(180);
@@ -31,6 +34,8 @@ const REPRICE_AFTER: Duration = Duration::from_secs(24);
 const RAISE: (u128, u128) = (5, 4);
 /// Gas of opening a run and posting its receipt, amply: what the account must be able to pay before a debit.
 const GAS_OF_A_RUN: u128 = 1_500_000;
+/// A result does not wait longer for proofs that its reader can fetch as well.
+const PROOF_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
 
 /// The chain refused, or could not be asked.
@@ -449,5 +454,21 @@ impl Chain {
             agreed = Some(position);
         }
         agreed.ok_or(ChainError::Disagree("the receipt"))
+    }
+
+    /// Proofs of what `result` claims of the chain, from the first endpoint that gives them. A result is none the worse
+    /// without: its reader can add them (`cohort result attach-proofs`).
+    pub async fn prove<E>(&self, result: &ResultFile<E>) -> Option<ChainProof> {
+        for endpoint in &self.endpoints {
+            let proof = prove::chain_proof(endpoint.provider(), result);
+            match tokio::time::timeout(PROOF_WAIT, proof).await {
+                Ok(Ok(proof)) => return Some(proof),
+                Ok(Err(error)) => {
+                    tracing::warn!(target: "cohort::agent", %error, "no proofs from an endpoint")
+                }
+                Err(_) => tracing::warn!(target: "cohort::agent", "no proofs from an endpoint in time"),
+            }
+        }
+        None
     }
 }

@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod guest;
 pub mod kms;
 pub mod machine;
+pub mod prove;
 pub mod resume;
 pub mod run;
 pub mod store;

@@ -593,7 +593,7 @@ impl Agent {
         let position = self.chain.receipt_position(id, digest).await?;
         let Pending { platform, payload, receipt, certificate, terms, run, inputs, binding, evidence } =
             signed.clone();
-        Ok(ResultFile {
+        let mut result = ResultFile {
             format: sign_rpc::FORMAT.to_owned(),
             chain_id: self.chain.chain_id(),
             app: self.chain.app(),
@@ -607,7 +607,10 @@ impl Agent {
             binding,
             evidence,
             position,
-        })
+            chain: None,
+        };
+        result.chain = self.chain.prove(&result).await;
+        Ok(result)
     }
 
     fn lessor(&self, id: RunId) -> Option<Address> {

@@ -13,16 +13,19 @@ use serde::Serialize;
 use crate::{
     chain::App,
     failure::{self, Failure, Outcome},
+    release_log::Log,
 };
 
 pub mod history;
 pub mod html;
 mod indexer;
 pub mod logs;
+pub mod releases;
 pub mod text;
 mod views;
 
 use history::History;
+use releases::{Matched, RunLine};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -68,9 +71,23 @@ pub struct Audit {
     pub views_compared: usize,
     /// What was found, most severe first.
     pub findings: Vec<Finding>,
+    /// The KMS's release log, where it was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release_log: Option<ReleaseLog>,
     /// What happened, and the state that follows from it.
     #[serde(flatten)]
     pub history: History,
+}
+
+/// A release log, as it was matched.
+#[derive(Debug, Serialize)]
+pub struct ReleaseLog {
+    /// Number of its entries.
+    pub entries: u64,
+    /// Hash of the last one: what a signed head names.
+    pub hash: B256,
+    /// Its releases and the chain's runs, side by side.
+    pub runs: Vec<RunLine>,
 }
 
 impl Audit {
@@ -78,6 +95,17 @@ impl Audit {
     pub fn violations(&self) -> usize {
         self.findings.iter().filter(|finding| finding.severity == Severity::Violation).count()
     }
+}
+
+/// What the chain's history is held against.
+#[derive(Clone, Copy, Default)]
+pub struct Against<'a> {
+    /// Further endpoints, whose logs must be the first one's.
+    pub others: &'a [reqwest::Url],
+    /// An indexer.
+    pub indexer: Option<&'a reqwest::Url>,
+    /// A KMS's release log.
+    pub log: Option<&'a Log>,
 }
 
 /// Where the audit reads.
@@ -89,14 +117,8 @@ pub struct Range {
     pub to: Option<u64>,
 }
 
-/// Audits one app by its first endpoint, and compares its logs with the others'. `indexer` is compared where given; its
-/// answers change nothing else.
-pub async fn audit(
-    app: &App,
-    others: &[reqwest::Url],
-    range: Range,
-    indexer: Option<&reqwest::Url>,
-) -> Outcome<Audit> {
+/// Audits one app by its first endpoint. What that is held against adds findings and changes nothing else.
+pub async fn audit(app: &App, range: Range, against: Against<'_>) -> Outcome<Audit> {
     let provider = app.contract.provider();
     let head = logs::head(provider, range.to).await?;
     let at = BlockId::hash(head.hash);
@@ -110,7 +132,7 @@ pub async fn audit(
     let entries = logs::read(provider, app.address(), range.from, head.number).await?;
     let mut history = History::new(app.chain_id, app.address());
     let mut findings = Vec::new();
-    for url in others {
+    for url in against.others {
         logs::compare(url, app, &entries, range.from, &head, &mut findings).await?;
     }
     for entry in &entries {
@@ -118,9 +140,14 @@ pub async fn audit(
     }
     history.close(head.timestamp, &mut findings);
     let views_compared = views::compare(app, at, &history, &mut findings).await?;
-    if let Some(url) = indexer {
+    if let Some(url) = against.indexer {
         indexer::compare(url, app.address(), &entries, &history, &mut findings).await?;
     }
+    let release_log = against.log.map(|log| {
+        let Matched { runs, findings: more } = releases::compare(&log.entries, &entries, app.address());
+        findings.extend(more);
+        ReleaseLog { entries: log.head.entries, hash: log.head.hash, runs }
+    });
     findings.sort_by_key(|finding| Reverse(finding.severity));
     Ok(Audit {
         chain_id: app.chain_id,
@@ -132,6 +159,7 @@ pub async fn audit(
         events: entries.len(),
         views_compared,
         findings,
+        release_log,
         history,
     })
 }

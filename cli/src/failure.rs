@@ -15,6 +15,8 @@ pub enum Exit {
     Input = 2,
     /// A service or endpoint does not answer; trying again may help.
     Unreachable = 3,
+    /// Nothing failed, but what was given does not suffice for the verdict that was asked for.
+    Incomplete = 4,
 }
 
 /// One failure.
@@ -40,6 +42,11 @@ impl Failure {
     /// A refusal or a failed check.
     pub fn refused(message: impl fmt::Display, hint: impl Into<String>) -> Self {
         Self { exit: Exit::Refused, message: message.to_string(), hint: Some(hint.into()) }
+    }
+
+    /// Nothing failed, and yet it is not established.
+    pub fn incomplete(message: impl fmt::Display, hint: impl Into<String>) -> Self {
+        Self { exit: Exit::Incomplete, message: message.to_string(), hint: Some(hint.into()) }
     }
 
     /// Something does not answer.

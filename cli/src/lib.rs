@@ -10,5 +10,8 @@ pub mod failure;
 pub mod files;
 pub mod http;
 pub mod inspect;
+pub mod release_log;
+pub mod report;
 pub mod root;
 pub mod seal;
+pub mod verify;

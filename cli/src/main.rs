@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use cohort_cli::{
     command::{
-        approve, audit, completions, dataset, gpu, inspect, kms, recipe, reseal, run, seal, status, terms,
-        verify,
+        approve, audit, completions, dataset, gpu, inspect, kms, recipe, reseal, result, run, seal, status,
+        terms, verify,
     },
     config::{Global, Settings},
     failure::Outcome,
@@ -52,6 +52,9 @@ enum Command {
     Run(run::RunArgs),
     /// Check a result file: evidence, signatures, approvals, budget, receipt.
     Verify(verify::VerifyArgs),
+    /// Work on a result file: put the chain's proofs into it.
+    #[command(subcommand)]
+    Result(result::ResultCommand),
     /// Re-check a consortium's whole history from the chain alone.
     Audit(audit::AuditArgs),
     /// Check the KMS against the chain and its own quote, and remember it.
@@ -118,6 +121,7 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Status(args) => status::run(&settings, &args).await,
         Command::Run(args) => run::run(&settings, &args).await,
         Command::Verify(args) => verify::run(&settings, &args).await,
+        Command::Result(command) => result::run(&settings, &command).await,
         Command::Audit(args) => audit::run(&settings, &args).await,
         Command::Kms(command) => kms::run(&settings, command).await,
         Command::Gpu(command) => gpu::run(&settings, &command),

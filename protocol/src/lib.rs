@@ -5,6 +5,7 @@
 
 pub mod abi;
 pub mod chain;
+pub mod chain_proof;
 pub mod compose;
 pub mod decision;
 pub mod eip712;
@@ -19,4 +20,5 @@ pub mod revert;
 pub mod root;
 pub mod sealed;
 pub mod sign_rpc;
+pub mod storage;
 pub mod terms;

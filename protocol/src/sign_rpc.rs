@@ -7,11 +7,14 @@ use alloy::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    abi, eip712,
+    abi,
+    chain_proof::ChainProof,
+    eip712,
     ids::{DatasetId, OwnerId, RunId},
     json::{self, CanonicalError},
     loss::Epsilon,
     release::{Binding, Certificate},
+    storage,
     terms::{SignedRunRequest, Terms, decimal},
 };
 
@@ -138,6 +141,28 @@ pub struct ResultFile<Evidence> {
     pub evidence: Evidence,
     /// Where the receipt is.
     pub position: ReceiptPosition,
+    /// What the chain held after that block, proved; absent where no endpoint gave proofs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainProof>,
+}
+
+impl<Evidence> ResultFile<Evidence> {
+    /// The storage slots whose words section `chain` proves, in this order.
+    pub fn storage_slots(&self) -> Vec<B256> {
+        let mut slots = vec![
+            storage::config(),
+            storage::kms_root(),
+            storage::proposal(self.run.proposal_id),
+            storage::analyst(self.run.analyst),
+            storage::agent_revoked(self.certificate.agent),
+        ];
+        slots.extend(storage::run(self.receipt.run_id));
+        for input in &self.inputs {
+            slots.push(storage::owner_index(&input.owner));
+            slots.extend(storage::dataset(input.dataset_id));
+        }
+        slots
+    }
 }
 
 /// SHA-256 of the RFC 8785 bytes of `{"binding": …, "evidence": …}`.

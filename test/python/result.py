@@ -72,7 +72,7 @@ def sha256(value: Any) -> str:
 
 def verify(result: Json) -> None:
     """Refused, naming the first check that fails; KeyError and ValueError for a result of another shape."""
-    require(set(result) == FIELDS, "fields")
+    require(set(result) - {"chain"} == FIELDS, "fields")
     require(result["format"] == "cohort-result/1", "format")
     for check in (check_hashes, check_signatures, check_terms, check_binding):
         check(result)
@@ -116,6 +116,9 @@ def check_terms(result: Json) -> None:
     terms, certificate, receipt = result["terms"], result["certificate"], result["receipt"]
     for name, value in vars(compose.hashes(result["evidence"]["app_compose"].encode())).items():
         require(terms[name] == value, f"{name} of the terms")
+    privacy = canonical.parse(result["evidence"]["app_compose"].encode())["cohort"]["privacy"]
+    for name in ("epsilon_per_run", "epsilon_budget"):
+        require(nano(privacy[name]) == nano(terms[name]), f"{name} of the terms")
     require(certificate["compose_hash"] == terms["compose_hash"], "compose_hash of the certificate")
     require(receipt["produced_at"] < certificate["not_after"], "end of the certificate")
     require(nano(receipt["epsilon"]) == nano(terms["epsilon_per_run"]), "epsilon")

@@ -194,7 +194,7 @@ def test_altered(path: str, value: Any, reason: str) -> None:
         result.verify(set_member(path, value))
 
 
-UNKNOWN = {"TDX quote", "chain", "contract"}
+UNKNOWN = {"TDX quote", "storage proofs", "chain", "contract"}
 
 
 def doubted_by_the_command(file: Path, value: Json) -> set[str]:

@@ -47,6 +47,7 @@ pub fn render(audit: &Audit) -> String {
     datasets(&mut page, audit);
     proposals(&mut page, audit);
     runs(&mut page, audit);
+    releases(&mut page, audit);
     timeline(&mut page, audit);
     let _ = writeln!(
         page,
@@ -229,6 +230,32 @@ fn runs(page: &mut String, audit: &Audit) {
         );
     }
     page.push_str("</table></div>");
+}
+
+/// The KMS's log beside the chain.
+fn releases(page: &mut String, audit: &Audit) {
+    let Some(log) = &audit.release_log else { return };
+    let columns = ["Run", "Opened in block", "Keys by entry", "Receipt in block"];
+    table(page, "Release log of the KMS, run by run", &columns);
+    let told = |value: Option<u64>| match value {
+        Some(value) => format!("<td class=\"n\">{value}</td>"),
+        None => "<td class=\"n bad\">none</td>".to_owned(),
+    };
+    for run in &log.runs {
+        let _ = write!(
+            page,
+            "<tr><td><code>{}</code></td>{}{}{}</tr>",
+            run.run_id,
+            told(run.opened),
+            told(run.released),
+            told(run.receipt)
+        );
+    }
+    let _ = write!(
+        page,
+        "</table></div><p class=\"soft\">{} entries, ending in <code>{}</code>.</p>",
+        log.entries, log.hash
+    );
 }
 
 fn timeline(page: &mut String, audit: &Audit) {

@@ -63,6 +63,12 @@ pub fn render(audit: &Audit) -> String {
     for run in &h.runs {
         line(run_text(audit, run));
     }
+    if let Some(log) = &audit.release_log {
+        line(format!("\nRelease log: {} entries, ends in {}", log.entries, log.hash));
+        for run in &log.runs {
+            line(format!("  {}", run.text()));
+        }
+    }
     line("\nFindings".to_owned());
     for finding in &audit.findings {
         let mark = match finding.severity {
@@ -114,7 +120,7 @@ fn run_text(audit: &Audit, run: &Run) -> String {
 }
 
 /// Unix seconds as UTC.
-pub(super) fn utc(seconds: u64) -> String {
+pub(crate) fn utc(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string())
 }

@@ -1,15 +1,17 @@
 //! `cohort audit`: a consortium's history from the chain alone, re-checked, as a report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::{
-    audit::{Range, audit, html, text},
+    audit::{Against, Range, audit, html, text},
     chain::App,
     config::Settings,
     failure::{Failure, Outcome},
     files,
+    http::Service,
+    release_log::Log,
 };
 
 /// Arguments of `cohort audit`.
@@ -28,6 +30,9 @@ pub struct AuditArgs {
     /// Also compare the indexer that is configured (--indexer-url) with the chain.
     #[arg(long)]
     compare_indexer: bool,
+    /// Also match the KMS's release log with the runs, one to one: a copy of its file, or the address of the KMS.
+    #[arg(long, value_name = "FILE|URL", conflicts_with = "to_block")]
+    kms_log: Option<String>,
 }
 
 /// Reads, checks, prints.
@@ -36,10 +41,14 @@ pub async fn run(settings: &Settings, args: &AuditArgs) -> Outcome {
         files::refuse_existing(path)?;
     }
     let indexer = args.compare_indexer.then(|| settings.indexer_url()).transpose()?;
+    let log = match &args.kms_log {
+        Some(place) => Some(release_log(place).await?),
+        None => None,
+    };
     let app = App::connect(settings).await?;
     let range = Range { from: args.from_block, to: args.to_block };
     let others = settings.rpc_urls()?.get(1..).unwrap_or_default();
-    let audit = audit(&app, others, range, indexer).await?;
+    let audit = audit(&app, range, Against { others, indexer, log: log.as_ref() }).await?;
     if let Some(path) = &args.html {
         files::write_text(path, &html::render(&audit))?;
         eprintln!("written: {}", path.display());
@@ -58,4 +67,16 @@ pub async fn run(settings: &Settings, args: &AuditArgs) -> Outcome {
             "repeat it with another endpoint; if it stays, show the report to the owners",
         )),
     }
+}
+
+/// A log from its file, or from the KMS, which signs where it ends.
+async fn release_log(place: &str) -> Outcome<Log> {
+    let mut log = Log::new(None);
+    match place.parse::<reqwest::Url>() {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => {
+            log.ask(&Service::new("the KMS", &url)?).await?;
+        }
+        _ => log.read_file(Path::new(place))?,
+    }
+    Ok(log)
 }

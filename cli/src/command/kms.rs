@@ -10,6 +10,7 @@ use crate::{
     config::Settings,
     failure::{Failure, Outcome},
     files,
+    report::{Report, Verdict},
     root::{self, EvidenceArgs, KnownRoots, Trust, VerifiedRoot},
 };
 
@@ -58,7 +59,7 @@ pub async fn run(settings: &Settings, command: KmsCommand) -> Outcome {
     let same = before.as_ref().is_none_or(|record| record.same_root(statement));
     verified.report.check("remembered root", same || args.accept_change, remembered(before.as_ref(), same));
     print(settings, &verified.report, &verified.record)?;
-    let failures = verified.report.failures();
+    let failures = verified.report.count(Verdict::Failed);
     match &before {
         Some(record) if !same && !args.accept_change && failures == 1 => {
             return Err(root::changed(record, statement));
@@ -92,11 +93,11 @@ fn remembered(before: Option<&VerifiedRoot>, same: bool) -> String {
     }
 }
 
-fn print(settings: &Settings, report: &crate::command::verify::Report, record: &VerifiedRoot) -> Outcome {
+fn print(settings: &Settings, report: &Report<&'static str>, record: &VerifiedRoot) -> Outcome {
     if settings.json {
         let statement = &record.statement;
         let value = serde_json::json!({
-            "verified": report.failures() == 0,
+            "verified": report.count(Verdict::Failed) == 0,
             "epoch": statement.epoch,
             "root": statement.root,
             "key_id": statement.key_id(),
@@ -107,6 +108,6 @@ fn print(settings: &Settings, report: &crate::command::verify::Report, record: &
         println!("{value}");
         return Ok(());
     }
-    report.print_lines();
+    report.print_lines(true);
     Ok(())
 }

@@ -51,7 +51,7 @@ async fn study(stack: &mut Stack, transcript: &mut Transcript) -> Outcome {
     let proposal = approve(stack, transcript).await?;
     let result = run_study(stack, transcript).await?;
     transcript.step("Verify the result, as anyone can");
-    transcript.cohort(stack, &["verify", "result.json"]).await?;
+    transcript.cohort(stack, &["verify", "result.json", "--brief"]).await?;
     revoke(stack, transcript, &proposal).await?;
     without_dstack(stack, transcript, &result)?;
     transcript.finish_step();

@@ -25,9 +25,9 @@ use cohort_protocol::{
 use super::{Machine, PlatformName, VerifiedRoot};
 use crate::{
     chain::App,
-    command::verify::Report,
     failure::{self, Failure, Outcome},
     files,
+    report::Report,
 };
 
 /// Which evidence of the KMS's machine is taken.
@@ -79,7 +79,7 @@ impl Trust {
 /// What came out, line by line, and the record to keep if nothing failed.
 pub struct Verified {
     /// Every check, and what was not checked.
-    pub report: Report,
+    pub report: Report<&'static str>,
     /// To remember.
     pub record: VerifiedRoot,
 }
@@ -108,7 +108,7 @@ pub async fn verify_machine(app: &App, answer: &RootAnswer<KmsEvidence>, trust: 
     Ok(Verified { report, record })
 }
 
-fn no_evidence(trust: &Trust, report: &mut Report) -> Outcome<Option<Machine>> {
+fn no_evidence(trust: &Trust, report: &mut Report<&'static str>) -> Outcome<Option<Machine>> {
     if !trust.args.insecure_no_evidence {
         return Err(Failure::refused(
             "the KMS shows no evidence of its machine: its root may lie in a file anywhere (evidence_missing)",
@@ -133,7 +133,12 @@ fn refused(refusal: KmsRefusal) -> Failure {
 }
 
 /// What the quote shows, what the registry lists of it, and what neither can tell.
-async fn machine_lines(app: &App, registry: Address, kms: &VerifiedKms, report: &mut Report) -> Outcome {
+async fn machine_lines(
+    app: &App,
+    registry: Address,
+    kms: &VerifiedKms,
+    report: &mut Report<&'static str>,
+) -> Outcome {
     let (td, boot) = (kms.td(), kms.td().boot_info());
     let tcb = format!("verified to the {} root, TCB {}", td.platform().as_str(), td.tcb_status());
     report.check("quote", true, tcb);

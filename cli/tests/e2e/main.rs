@@ -6,6 +6,7 @@ mod attack;
 mod audit;
 mod crash;
 mod demo;
+mod docs;
 mod gpu;
 mod kms;
 mod mistakes;

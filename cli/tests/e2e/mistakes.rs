@@ -11,6 +11,7 @@ use super::support::{approve, fails, ok, read, seal_all, started};
 const REFUSED: i32 = 1;
 const INPUT: i32 = 2;
 const UNREACHABLE: i32 = 3;
+const INCOMPLETE: i32 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mistake_is_named_and_leaves_nothing_half_done() {
@@ -245,13 +246,15 @@ async fn results(stack: &Stack) {
     .await;
     ok(stack, &["verify", "result.json"]).await;
     let root = stack.kms_root.to_string();
-    ok(stack, &["verify", "result.json", "--offline", "--kms-root", &root]).await;
-    fails(stack, &["verify", "result.json", "--offline"], REFUSED, &["nothing says"]).await;
+    let by_root = ["verify", "result.json", "--offline", "--kms-root", &root];
+    fails(stack, &by_root, INCOMPLETE, &["not shown to be on the chain"]).await;
+    fails(stack, &["verify", "result.json", "--offline"], INCOMPLETE, &["nothing says"]).await;
+    proofs(stack).await;
     let other = "0x0000000000000000000000000000000000000001";
     fails(stack, &["verify", "result.json", "--offline", "--kms-root", other], REFUSED, &["checks failed"])
         .await;
     fails(stack, &["verify", "result.json", "--app", other], REFUSED, &["checks failed"]).await;
-    let edits: [(&str, &str, Value); 11] = [
+    let edits: [(&str, &str, Value); 12] = [
         ("/run/signature", "request signature", "0x".into()),
         ("/payload/measures/0/cells/0/value", "payload", 1_000_000.into()),
         ("/receipt/epsilon", "privacy loss", "0.5".into()),
@@ -260,9 +263,10 @@ async fn results(stack: &Stack) {
         ("/binding/challenge", "quote", format!("0x{}", "22".repeat(32)).into()),
         ("/binding/kms_root", "certificate", "0x0000000000000000000000000000000000000001".into()),
         ("/run/participants", "run", "15".into()),
-        ("/inputs/0/owner", "datasets", "hospital-B".into()),
+        ("/inputs/0/owner", "storage proofs", "hospital-B".into()),
         ("/attestation", "claimed platform", "intel".into()),
-        ("/position/block_number", "receipt on chain", 1.into()),
+        ("/position/block_number", "block header", 1.into()),
+        ("/chain/storage/2/word", "storage proofs", format!("0x{}", "22".repeat(32)).into()),
     ];
     for (pointer, line, value) in edits {
         let mut file: Value = read(&stack.path("result.json"));
@@ -275,6 +279,31 @@ async fn results(stack: &Stack) {
     fs::copy(stack.path("result.json"), python.join("result.json")).unwrap();
     fs::write(stack.path("cut.json"), &fs::read(stack.path("result.json")).unwrap()[..500]).unwrap();
     fails(stack, &["verify", "cut.json"], INPUT, &["cut.json"]).await;
+}
+
+/// The agent has put the chain's proofs in; without them an endpoint gives the same; both verify offline by the block.
+async fn proofs(stack: &Stack) {
+    let file: Value = read(&stack.path("result.json"));
+    let block = file["position"]["block_hash"].as_str().expect("a hash").to_owned();
+    assert!(file["chain"].is_object(), "anvil proves");
+    ok(stack, &["verify", "result.json", "--offline", "--block-hash", &block]).await;
+    let other = format!("0x{}", "22".repeat(32));
+    let elsewhere = ["verify", "result.json", "--offline", "--block-hash", &other];
+    fails(stack, &elsewhere, REFUSED, &["1 of "]).await;
+
+    let mut bare = file.clone();
+    bare.as_object_mut().expect("an object").remove("chain");
+    fs::write(stack.path("bare.json"), bare.to_string()).unwrap();
+    let offline = ["verify", "bare.json", "--offline", "--block-hash", &block];
+    fails(stack, &offline, INCOMPLETE, &["nothing says"]).await;
+    ok(stack, &["verify", "bare.json"]).await;
+    ok(stack, &["result", "attach-proofs", "bare.json", "--out", "whole.json"]).await;
+    assert_eq!(read::<Value>(&stack.path("whole.json")), file);
+    fails(stack, &["result", "attach-proofs", "bare.json", "--out", "whole.json"], INPUT, &["exists"]).await;
+    bare["position"]["block_hash"] = other.into();
+    fs::write(stack.path("astray.json"), bare.to_string()).unwrap();
+    fails(stack, &["result", "attach-proofs", "astray.json", "--out", "x.json"], REFUSED, &["block"]).await;
+    assert!(!stack.path("x.json").exists());
 }
 
 /// `verify` fails, and the line about what was changed is among those that fail.

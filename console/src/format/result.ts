@@ -102,7 +102,7 @@ export function parseResult(source: string): ResultFile {
   const file = members(parseJson(source), "the result", [
     "format", "chain_id", "app", "attestation", "payload", "receipt", "certificate", "terms", "run", "inputs",
     "binding", "evidence", "position",
-  ]);
+  ], ["chain"]); // the chain's proofs: the browser asks the chain itself
   if (file["format"] !== FORMAT) throw new FormatError(`the format is ${String(file["format"])}, not ${FORMAT}`);
   const [receiptMessage, receiptSignature] = receipt(file["receipt"]);
   const [certificateMessage, certificateSignature] = certificate(file["certificate"]);

@@ -1,0 +1,241 @@
+//! `docs/spec/evidence.md` against `test/vectors/evidence`: each file fails at exactly the check that its defect names,
+//! by the library and by the command. `COHORT_UPDATE=1` makes the files anew.
+
+mod block;
+mod cases;
+mod study;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use alloy::primitives::{B256, keccak256};
+use cohort_agent::run::RunResult;
+use cohort_attestation::{
+    Policy, TrustedRoot,
+    dev::DevGpus,
+    gpu::{GpuPolicy, GpuRoot},
+};
+use cohort_cli::verify::{self, Known, Name, Report, Verdict};
+use serde_json::{Value, json};
+
+/// Made once: quotes are signed in a debug build.
+static CASES: LazyLock<Vec<cases::Case>> = LazyLock::new(cases::all);
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../test/vectors/evidence")
+}
+
+fn path(name: &str) -> PathBuf {
+    folder().join(name).with_extension("json")
+}
+
+/// What the tests know from elsewhere: all there is, and the block of this very file.
+fn known(result: &RunResult) -> Known {
+    let platform = study::platform();
+    let root = TrustedRoot::development(&platform.root_certificate_der().unwrap()).unwrap();
+    let gpus = DevGpus::of_platform(&platform, 1).unwrap();
+    let gpu_root = GpuRoot::development(&gpus.root_certificate_der().unwrap()).unwrap();
+    Known {
+        app: Some(study::APP),
+        code_hash: Some(keccak256(block::CODE)),
+        kms_root: Some(study::root().address()),
+        block_hash: result.chain.as_ref().map(|_| result.position.block_hash),
+        systems: vec![B256::repeat_byte(4), B256::repeat_byte(5)],
+        devices: vec![B256::repeat_byte(4), B256::repeat_byte(5)],
+        policy: Policy::production().with_root(root),
+        gpu_policy: GpuPolicy::production().golden_optional().with_root(gpu_root),
+    }
+}
+
+fn read(name: &str) -> RunResult {
+    let text = fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+fn report(result: &RunResult, known: &Known) -> Report {
+    let mut report = Report::default();
+    verify::check_file(result, known, &mut report);
+    report
+}
+
+fn index(cases: &[cases::Case]) -> Value {
+    let files: Vec<_> = cases
+        .iter()
+        .map(|case| {
+            json!({
+                "file": format!("{}.json", case.name),
+                "fails_at": case.fails_at.map(Name::as_str),
+                "block_hash": case.result.chain.as_ref().map(|_| case.result.position.block_hash),
+            })
+        })
+        .collect();
+    json!({
+        "app": study::APP,
+        "code_hash": keccak256(block::CODE),
+        "kms_root": study::root().address(),
+        "systems": [B256::repeat_byte(4), B256::repeat_byte(5)],
+        "devices": [B256::repeat_byte(4), B256::repeat_byte(5)],
+        "files": files,
+    })
+}
+
+/// Every committed byte is what the generator makes.
+#[test]
+fn the_vectors_are_the_generators() {
+    let cases = &*CASES;
+    let platform = study::platform();
+    let gpus = DevGpus::of_platform(&platform, 1).unwrap();
+    let mut files = vec![
+        (folder().join("insecure-root.pem"), platform.root_certificate_pem().unwrap()),
+        (folder().join("insecure-gpu-root.pem"), gpus.root_certificate_pem().unwrap()),
+        (folder().join("cases.json"), serde_json::to_string_pretty(&index(cases)).unwrap() + "\n"),
+    ];
+    for case in cases {
+        files.push((path(case.name), serde_json::to_string(&case.result).unwrap() + "\n"));
+    }
+    if std::env::var_os("COHORT_UPDATE").is_some() {
+        fs::create_dir_all(folder()).unwrap();
+        for (path, text) in &files {
+            fs::write(path, text).unwrap();
+        }
+    }
+    for (path, text) in &files {
+        let committed = fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == *text, "{} is out of date: COHORT_UPDATE=1", path.display());
+    }
+    let there = fs::read_dir(folder()).unwrap().count();
+    assert_eq!(there, files.len(), "a file that no case makes");
+}
+
+#[test]
+fn each_defect_is_found_at_its_check_and_nowhere_before() {
+    for case in CASES.iter() {
+        let result = read(case.name);
+        let report = report(&result, &known(&result));
+        let first = report.first_failure().map(|check| check.name);
+        assert_eq!(first, case.fails_at, "{}: {:#?}", case.name, report.checks);
+    }
+}
+
+/// Each check that a file can fail has a file that does.
+#[test]
+fn no_check_is_without_its_defect() {
+    let cases = &*CASES;
+    let needs_more = [
+        Name::RequestSignature, // only an endpoint can tell that the analyst is no contract account
+        Name::GpuFirmware,      // needs golden values: cli/tests/e2e/gpu.rs
+        Name::Contract,
+        Name::KmsRoot,
+        Name::Chain,
+        Name::Block,
+        Name::ContractCode, // what the verifier knows: the next test
+    ];
+    for name in Name::ALL.iter().filter(|name| !needs_more.contains(name)) {
+        assert!(cases.iter().any(|case| case.fails_at == Some(*name)), "{}", name.as_str());
+    }
+}
+
+#[test]
+fn what_the_verifier_knows_is_compared_and_what_it_does_not_is_said() {
+    let result = read("sound");
+    let all = known(&result);
+    let made = |known: &Known| {
+        let report = report(&result, known);
+        (report.first_failure().map(|check| check.name), verify::is_anchored(known, &report))
+    };
+    assert_eq!(made(&all), (None, true));
+    let other = study::key(9).address();
+    assert_eq!(made(&Known { app: Some(other), ..all.clone() }).0, Some(Name::Contract));
+    let by_root = Known { kms_root: Some(other), ..all.clone() };
+    assert_eq!(made(&by_root).0, Some(Name::KmsRoot));
+    let other = Some(B256::repeat_byte(5));
+    assert_eq!(made(&Known { code_hash: other, ..all.clone() }).0, Some(Name::ContractCode));
+    assert_eq!(made(&Known { block_hash: other, ..all.clone() }).0, Some(Name::Block));
+
+    // One of root and (contract, block) suffices; a contract without its block, or nothing, does not.
+    let contract = Known { kms_root: None, ..all.clone() };
+    assert_eq!(made(&contract), (None, true));
+    assert_eq!(made(&Known { block_hash: None, ..contract.clone() }), (None, false));
+    assert_eq!(made(&Known { app: None, ..contract }), (None, false));
+    let root = Known { app: None, block_hash: None, code_hash: None, ..all.clone() };
+    let told = report(&result, &root);
+    let skipped = [Name::Contract, Name::Block, Name::ContractCode];
+    for check in &told.checks {
+        let want = if skipped.contains(&check.name) { Verdict::Skipped } else { Verdict::Ok };
+        assert_eq!(check.verdict, want, "{check:?}");
+    }
+    assert!(verify::is_anchored(&root, &told));
+    // No development evidence under production's policy.
+    let production = Known { policy: Policy::production(), ..all };
+    assert_eq!(made(&production).0, Some(Name::TdxQuote));
+}
+
+/// The command by itself: offline, from the file, the roots and a pinned block.
+#[test]
+fn the_command_verifies_offline_and_ends_by_severity() {
+    let run = |name: &str, more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cohort"))
+            .env_clear()
+            .arg("verify")
+            .arg(path(name))
+            .arg("--insecure-dev-attestation-root")
+            .arg(folder().join("insecure-root.pem"))
+            .args(more)
+            .current_dir(folder())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let app = study::APP.to_string();
+    let block = read("sound").position.block_hash.to_string();
+    let root = study::root().address().to_string();
+    let (code, text) = run("sound", &["--app", &app, "--block-hash", &block]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("verified: ") && text.contains("does not prove"), "{text}");
+    let (code, text) = run("sound", &["--app", &app, "--block-hash", &block, "--brief"]);
+    assert!(code == Some(0) && !text.contains("does not prove"), "{text}");
+    assert_eq!(run("sound", &["--kms-root", &root, "--block-hash", &block]).0, Some(0));
+    // Nothing failed; something is missing for the verdict.
+    assert_eq!(run("sound", &["--kms-root", &root]).0, Some(4));
+    assert_eq!(run("sound", &["--block-hash", &block]).0, Some(4));
+    assert_eq!(run("sound-without-chain", &["--kms-root", &root]).0, Some(4));
+    // A failure outweighs what is missing.
+    assert_eq!(run("payload-altered", &[]).0, Some(1));
+    let (code, text) = run("proposal-revoked", &["--kms-root", &root, "--json"]);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &told["verified"]), (Some(1), &json!(false)));
+    let check = told["checks"].as_array().unwrap().iter().find(|check| check["name"] == "quorum").unwrap();
+    assert_eq!(check["verdict"], "failed");
+    assert!(check["rests_on"].is_string() && check["does_not_prove"].is_string());
+}
+
+/// Not a result file at all, or more than one: refused before any check.
+#[test]
+fn another_form_is_refused_before_any_check() {
+    let text = fs::read_to_string(path("sound")).unwrap();
+    let parses = |text: &str| serde_json::from_str::<RunResult>(text).is_ok();
+    assert!(parses(&text));
+    assert!(!parses(&text.replacen('{', "{\"note\":1,", 1)), "an unknown member");
+    assert!(!parses(&text.replacen('{', "{\"format\":\"cohort-result/1\",", 1)), "a member twice");
+    assert!(!parses(&text.replacen("\"header\"", "\"headers\"", 1)), "an unknown member of the section");
+    assert!(!parses(&text[..text.len() / 2]));
+}
+
+/// Names, and what each rests on and does not prove, are the specification's.
+#[test]
+fn the_specification_has_every_check_in_order() {
+    let spec = include_str!("../../../docs/spec/evidence.md");
+    let mut rest = spec;
+    for name in Name::ALL {
+        let start = format!("\n| {} | ", name.as_str());
+        let end = format!(" | {} | {} |", name.rests_on(), name.does_not_prove());
+        let at = rest.find(&start).unwrap_or_else(|| panic!("{start}"));
+        let row = rest[at + 1..].lines().next().unwrap();
+        assert!(row.ends_with(&end), "{row}");
+        rest = &rest[at + 1..];
+    }
+}

@@ -1,0 +1,257 @@
+//! The section `chain` of a result file: one block's header, storage words and one transaction's receipt under it,
+//! each proved up to the block's hash. Spec: `docs/spec/evidence.md`. Whether that block is of the chain is for whoever
+//! knows a block hash from elsewhere: nothing in a file can say so.
+
+use alloy::primitives::{Address, B256, Bytes, Log, U256, keccak256};
+use alloy_rlp::{Decodable, Encodable};
+use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
+use serde::{Deserialize, Serialize};
+
+/// At most this many storage words: four fixed ones, the run's two, and three for each of 64 owners.
+pub const SLOTS_MAX: usize = 256;
+/// At most this many nodes in one proof: a key has 64 nibbles.
+const NODES_MAX: usize = 65;
+/// At most this many bytes in a header, an account, a receipt or a node.
+const BYTES_MAX: usize = 1 << 20;
+
+/// One storage word and its proof under the account's storage root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageProof {
+    /// Which slot.
+    pub slot: B256,
+    /// Its word.
+    pub word: B256,
+    /// RLP of the trie's nodes from the root down.
+    pub proof: Vec<Bytes>,
+}
+
+/// One transaction's receipt and its proof under the block's receipts root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptProof {
+    /// Index of the transaction in its block.
+    pub index: u64,
+    /// The receipt as the trie holds it (EIP-2718).
+    pub receipt: Bytes,
+    /// RLP of the trie's nodes from the root down.
+    pub proof: Vec<Bytes>,
+}
+
+/// Section `chain` of a result file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainProof {
+    /// RLP of the block's header; its keccak256 is the block's hash.
+    pub header: Bytes,
+    /// RLP of the contract's account: nonce, balance, storage root, code hash.
+    pub account: Bytes,
+    /// RLP of the state trie's nodes from the root down.
+    pub account_proof: Vec<Bytes>,
+    /// Words of the contract's storage after the block.
+    pub storage: Vec<StorageProof>,
+    /// Receipt of the transaction that posted the run's receipt.
+    pub receipt: ReceiptProof,
+}
+
+/// What does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// Not the RLP of a block header.
+    #[error("the header is not the RLP of a block header: {0}")]
+    Header(String),
+    /// The account is not under the state root.
+    #[error("the account is not proved under the block's state root: {0}")]
+    Account(String),
+    /// A word is not under the storage root.
+    #[error("the storage word at {slot} is not proved under the contract's storage root: {reason}")]
+    Storage {
+        /// Which slot.
+        slot: B256,
+        /// Why.
+        reason: String,
+    },
+    /// Other slots than those that the file's claims depend on, or in another order.
+    #[error("the storage words are not those of this run: {0}")]
+    Slots(&'static str),
+    /// The receipt is not under the receipts root.
+    #[error("the transaction's receipt is not proved under the block's receipts root: {0}")]
+    Receipt(String),
+}
+
+/// What a verifier takes from a block's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// keccak256 of the header's RLP.
+    pub hash: B256,
+    /// Block number.
+    pub number: u64,
+    /// Unix seconds.
+    pub timestamp: u64,
+    /// Root of the accounts after the block.
+    pub state_root: B256,
+    /// Root of the block's receipts.
+    pub receipts_root: B256,
+}
+
+fn next<T: Decodable>(rest: &mut &[u8]) -> Result<T, alloy_rlp::Error> {
+    T::decode(rest)
+}
+
+fn skip(rest: &mut &[u8], items: usize) -> Result<(), alloy_rlp::Error> {
+    for _ in 0..items {
+        let header = alloy_rlp::Header::decode(rest)?;
+        *rest = rest.get(header.payload_length..).ok_or(alloy_rlp::Error::InputTooShort)?;
+    }
+    Ok(())
+}
+
+/// The payload of a list that is all of `bytes`.
+fn list(bytes: &[u8]) -> Result<&[u8], alloy_rlp::Error> {
+    let mut rest = bytes;
+    let payload = alloy_rlp::Header::decode_bytes(&mut rest, true)?;
+    if rest.is_empty() { Ok(payload) } else { Err(alloy_rlp::Error::UnexpectedLength) }
+}
+
+impl Header {
+    /// Reads the fields by their place, so that fields which later forks append do not matter.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ProofError> {
+        let fields = || {
+            let mut rest = list(bytes)?;
+            skip(&mut rest, 3)?; // parent, ommers, beneficiary
+            let state_root = next(&mut rest)?;
+            skip(&mut rest, 1)?; // transactions root
+            let receipts_root = next(&mut rest)?;
+            skip(&mut rest, 2)?; // bloom, difficulty
+            let number = next(&mut rest)?;
+            skip(&mut rest, 2)?; // gas limit, gas used
+            let timestamp = next(&mut rest)?;
+            Ok(Self { hash: keccak256(bytes), number, timestamp, state_root, receipts_root })
+        };
+        fields().map_err(|e: alloy_rlp::Error| ProofError::Header(e.to_string()))
+    }
+}
+
+fn prove(root: B256, key: &[u8], value: Option<Vec<u8>>, proof: &[Bytes]) -> Result<(), String> {
+    if proof.len() > NODES_MAX || proof.iter().any(|node| node.len() > BYTES_MAX) {
+        return Err("the proof is longer than any can be".to_owned());
+    }
+    verify_proof(root, Nibbles::unpack(key), value, proof).map_err(|e| e.to_string())
+}
+
+/// A word that is zero is absent; anvil keeps it as a leaf.
+fn prove_word(root: B256, entry: &StorageProof) -> Result<(), String> {
+    let key = keccak256(entry.slot);
+    let leaf = Some(alloy_rlp::encode(U256::from_be_bytes(entry.word.0)));
+    if entry.word.is_zero() && prove(root, key.as_slice(), None, &entry.proof).is_ok() {
+        return Ok(());
+    }
+    prove(root, key.as_slice(), leaf, &entry.proof)
+}
+
+/// The logs of a transaction that succeeded, from its receipt as the trie holds it.
+fn logs(receipt: &[u8]) -> Result<Vec<Log>, String> {
+    let fields = || {
+        // A type byte precedes the list, but for receipts from before EIP-2718.
+        let body = match receipt.split_first() {
+            Some((kind, body)) if *kind < 0x80 => body,
+            _ => receipt,
+        };
+        let mut rest = list(body)?;
+        let succeeded = alloy_rlp::Header::decode_bytes(&mut rest, false)? == [1];
+        skip(&mut rest, 2)?; // cumulative gas, bloom
+        Ok((succeeded, next::<Vec<Log>>(&mut rest)?))
+    };
+    match fields() {
+        Ok((true, logs)) => Ok(logs),
+        Ok((false, _)) => Err("the transaction did not succeed".to_owned()),
+        Err(e) => Err(alloy_rlp::Error::to_string(&e)),
+    }
+}
+
+impl ChainProof {
+    /// The header, unproved: its hash is what everything else rests on.
+    pub fn header(&self) -> Result<Header, ProofError> {
+        if self.header.len() > BYTES_MAX {
+            return Err(ProofError::Header("it is longer than any header".to_owned()));
+        }
+        Header::decode(&self.header)
+    }
+
+    /// The account of `app` after the block, proved.
+    pub fn account(&self, header: &Header, app: Address) -> Result<TrieAccount, ProofError> {
+        prove(header.state_root, keccak256(app).as_slice(), Some(self.account.to_vec()), &self.account_proof)
+            .map_err(ProofError::Account)?;
+        let mut rest = self.account.as_ref();
+        match TrieAccount::decode(&mut rest) {
+            Ok(account) if rest.is_empty() => Ok(account),
+            Ok(_) => Err(ProofError::Account("bytes after the account".to_owned())),
+            Err(e) => Err(ProofError::Account(e.to_string())),
+        }
+    }
+
+    /// The words at exactly these slots, in this order, proved under the account's storage root.
+    pub fn words(&self, account: &TrieAccount, slots: &[B256]) -> Result<Vec<B256>, ProofError> {
+        if self.storage.len() != slots.len() {
+            return Err(ProofError::Slots("there are more or fewer of them"));
+        }
+        let word = |(slot, entry): (&B256, &StorageProof)| {
+            if entry.slot != *slot {
+                return Err(ProofError::Slots("another one stands in its place"));
+            }
+            prove_word(account.storage_root, entry)
+                .map_err(|reason| ProofError::Storage { slot: *slot, reason })?;
+            Ok(entry.word)
+        };
+        slots.iter().zip(&self.storage).map(word).collect()
+    }
+
+    /// The logs of the transaction, which succeeded, proved under the block's receipts root.
+    pub fn logs(&self, header: &Header) -> Result<Vec<Log>, ProofError> {
+        let ReceiptProof { index, receipt, proof } = &self.receipt;
+        prove(header.receipts_root, &receipt_key(*index), Some(receipt.to_vec()), proof)
+            .and_then(|()| logs(receipt))
+            .map_err(ProofError::Receipt)
+    }
+}
+
+/// Key of a receipt in its block's trie: RLP of the transaction's index.
+pub fn receipt_key(index: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9);
+    index.encode(&mut key);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_by_place_whatever_follows() {
+        let mut payload = Vec::new();
+        for _ in 0..3 {
+            B256::ZERO.encode(&mut payload);
+        }
+        for byte in 1..=3 {
+            B256::repeat_byte(byte).encode(&mut payload);
+        }
+        [0u8; 256].as_slice().encode(&mut payload);
+        for number in [0u64, 77, 30_000_000, 21_000, 1_790_000_000] {
+            number.encode(&mut payload);
+        }
+        "a field of a later fork".encode(&mut payload);
+        let mut bytes = Vec::new();
+        alloy_rlp::Header { list: true, payload_length: payload.len() }.encode(&mut bytes);
+        bytes.extend(payload);
+        let header = Header::decode(&bytes).unwrap();
+        assert_eq!((header.number, header.timestamp), (77, 1_790_000_000));
+        assert_eq!(header.state_root, B256::repeat_byte(1));
+        assert_eq!(header.receipts_root, B256::repeat_byte(3));
+        assert_eq!(header.hash, keccak256(&bytes));
+        for cut in 0..bytes.len() {
+            assert!(Header::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+        bytes.push(0);
+        assert!(Header::decode(&bytes).is_err());
+    }
+}
