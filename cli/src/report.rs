@@ -1,6 +1,6 @@
 //! A report of checks, one line each.
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Serialize, Serializer};
 
 /// Names a check.
 pub trait Line: Copy + PartialEq {
@@ -44,15 +44,19 @@ pub struct Check<N> {
 
 impl<N: Line> Serialize for Check<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut members = serializer.serialize_map(None)?;
-        members.serialize_entry("name", self.name.name())?;
-        members.serialize_entry("verdict", &self.verdict)?;
-        members.serialize_entry("detail", &self.detail)?;
-        if let Some((rests_on, does_not_prove)) = self.name.basis() {
-            members.serialize_entry("rests_on", rests_on)?;
-            members.serialize_entry("does_not_prove", does_not_prove)?;
+        #[derive(Serialize)]
+        struct Told<'a> {
+            name: &'static str,
+            verdict: Verdict,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            rests_on: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            does_not_prove: Option<&'static str>,
         }
-        members.end()
+        let (rests_on, does_not_prove) = self.name.basis().unzip();
+        let (name, verdict, detail) = (self.name.name(), self.verdict, self.detail.as_str());
+        Told { name, verdict, detail, rests_on, does_not_prove }.serialize(serializer)
     }
 }
 
