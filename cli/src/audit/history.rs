@@ -314,12 +314,12 @@ impl History {
             proposal.decision = Some(decide_proposal(&facts, Some(&proposal.facts())));
         }
         for run in self.runs.iter().filter(|run| run.receipt.is_none()) {
-            let hours = now.saturating_sub(run.opened_time) / 3600;
+            let minutes = now.saturating_sub(run.opened_time) / 60;
             findings.push(Finding {
                 severity: Severity::Notice,
                 code: "open_run",
                 text: format!(
-                    "run {} debited epsilon {} and has no receipt after {hours} hours",
+                    "run {} debited epsilon {} and has no receipt after {minutes} minutes",
                     run.run_id, run.loss.epsilon
                 ),
                 block: Some(run.opened_block),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Audit, Severity, history::Proposal, text::utc};
+use cohort_protocol::{decision::Decision, loss::Epsilon};
+
+use super::{Audit, Severity, text::utc};
 
 const STYLE: &str = "\
 :root{--ink:#1b2430;--soft:#5b6675;--line:#dde3ea;--ground:#fff;--panel:#f6f8fa;--bar:#1f6feb;--ok:#1a7f4b;--bad:#b42318}\
@@ -11,7 +13,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground
 h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}p{margin:.3rem 0}.soft{color:var(--soft)}\
 code{font:12.5px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
-th{text-align:left;font-weight:600;color:var(--soft)}th,td{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
+th{text-align:left;font-weight:600;color:var(--soft)}th.n{text-align:right}td code{display:inline-block;min-width:20ch}th,td{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
 .n{text-align:right}.t{white-space:nowrap}.verdict{padding:.8rem 1rem;background:var(--panel);border-left:4px solid var(--ok);margin:1.2rem 0}\
 .verdict.bad{border-color:var(--bad)}.bad{color:var(--bad)}svg{display:block;max-width:100%}svg text{fill:var(--ink);font:12px system-ui,sans-serif}\
 @media print{body{max-width:none;padding:0}}";
@@ -42,6 +44,7 @@ pub fn render(audit: &Audit) -> String {
     );
     verdict(&mut page, audit);
     budgets(&mut page, audit);
+    caps(&mut page, audit);
     spending(&mut page, audit);
     owners(&mut page, audit);
     datasets(&mut page, audit);
@@ -82,32 +85,47 @@ fn verdict(page: &mut String, audit: &Audit) {
 
 /// A bar a proposal: spent within budget.
 fn budgets(page: &mut String, audit: &Audit) {
-    let known: Vec<&Proposal> = audit.history.proposals.values().filter(|p| p.terms.is_some()).collect();
-    if known.is_empty() {
+    let known = audit.history.proposals.values().filter(|p| p.terms.is_some());
+    let rows: Vec<_> =
+        known.map(|p| (short(&p.proposal_id.to_string()), p.spent.epsilon, p.budget.epsilon)).collect();
+    bars(page, "Privacy budget by proposal: epsilon debited by its runs", &rows);
+}
+
+/// A bar an owner: what its approvals have promised of its lifetime cap.
+fn caps(page: &mut String, audit: &Audit) {
+    let rows: Vec<_> = audit
+        .history
+        .owners
+        .values()
+        .map(|owner| (escape(&owner.owner_id), owner.committed.epsilon, owner.cap.epsilon))
+        .collect();
+    bars(page, "Lifetime cap by owner: epsilon committed to proposals", &rows);
+}
+
+/// One bar a row: label, part, whole.
+fn bars(page: &mut String, title: &str, rows: &[(String, Epsilon, Epsilon)]) {
+    if rows.is_empty() {
         return;
     }
-    let height = known.len() * 34;
+    let height = rows.len() * 30;
     let _ = write!(
         page,
-        "<h2>Privacy budget by proposal</h2><svg viewBox=\"0 0 760 {height}\" role=\"img\" \
-         aria-label=\"Epsilon spent of each proposal's budget\">"
+        "<h2>{title}</h2><svg viewBox=\"0 0 760 {height}\" role=\"img\" aria-label=\"{title}\">"
     );
-    for (row, proposal) in known.iter().enumerate() {
-        let y = row * 34;
-        let share = proposal.spent.epsilon.as_f64() / proposal.budget.epsilon.as_f64().max(1e-9);
+    for (row, (label, part, whole)) in rows.iter().enumerate() {
+        let y = row * 30;
+        let share = part.as_f64() / whole.as_f64().max(1e-9);
         let _ = write!(
             page,
-            "<text x=\"0\" y=\"{}\">{}</text><rect x=\"130\" y=\"{}\" width=\"440\" height=\"14\" fill=\"var(--line)\"/>\
-             <rect x=\"130\" y=\"{}\" width=\"{:.1}\" height=\"14\" fill=\"var(--bar)\"/>\
-             <text x=\"584\" y=\"{}\">&#949; {} of {}</text>",
+            "<text x=\"0\" y=\"{}\">{label}</text><rect x=\"160\" y=\"{}\" width=\"440\" height=\"14\" \
+             fill=\"var(--line)\"/><rect x=\"160\" y=\"{}\" width=\"{:.1}\" height=\"14\" fill=\"var(--{})\"/>\
+             <text x=\"614\" y=\"{}\">&#949; {part} of {whole}</text>",
             y + 18,
-            short(&proposal.proposal_id.to_string()),
             y + 7,
             y + 7,
             440.0 * share.clamp(0.0, 1.0),
+            if part > whole { "bad" } else { "bar" },
             y + 18,
-            proposal.spent.epsilon,
-            proposal.budget.epsilon
         );
     }
     page.push_str("</svg>");
@@ -145,7 +163,7 @@ fn owners(page: &mut String, audit: &Audit) {
     table(
         page,
         "Owners",
-        &["Owner", "Jurisdiction", "Account", "Committed &#949;", "Lifetime cap &#949;", "State"],
+        &["Owner", "Jurisdiction", "Account", ">Committed &#949;", ">Lifetime cap &#949;", "State"],
     );
     for owner in audit.history.owners.values() {
         let state = if owner.listed { "listed" } else { "removed" };
@@ -163,8 +181,10 @@ fn owners(page: &mut String, audit: &Audit) {
 }
 
 fn datasets(page: &mut String, audit: &Audit) {
-    table(page, "Sealed datasets", &["Owner", "Region", "Kind", "Records", "Bytes", "Dataset", "State"]);
-    for dataset in audit.history.datasets.values() {
+    table(page, "Sealed datasets", &["Owner", "Region", "Kind", ">Records", ">Bytes", "Dataset", "State"]);
+    let mut datasets: Vec<_> = audit.history.datasets.values().collect();
+    datasets.sort_by_key(|dataset| dataset.owner_index);
+    for dataset in datasets {
         let records = if dataset.records == 0 { "withheld".to_owned() } else { dataset.records.to_string() };
         let state = if dataset.superseded { "superseded" } else { "in force" };
         let _ = write!(
@@ -200,7 +220,7 @@ fn proposals(page: &mut String, audit: &Audit) {
             }))
             .collect();
         let compose = proposal.terms.as_ref().map_or(String::new(), |terms| terms.compose_hash.to_string());
-        let state = proposal.decision.map_or("unknown", cohort_protocol::decision::Decision::code);
+        let state = proposal.decision.map_or("unknown", state);
         let _ = write!(
             page,
             "<tr><td><code>{}</code></td><td><code>{compose}</code></td><td>{}</td><td>{state}</td></tr>",
@@ -213,7 +233,7 @@ fn proposals(page: &mut String, audit: &Audit) {
 
 fn runs(page: &mut String, audit: &Audit) {
     let h = &audit.history;
-    table(page, "Runs and receipts", &["Run", "Opened", "Owners", "&#949;", "Receipt"]);
+    table(page, "Runs and receipts", &["Run", "Opened", "Owners", ">&#949;", "Receipt"]);
     for run in &h.runs {
         let names: Vec<_> = run.participants.iter().map(|index| escape(&h.owner_name(*index))).collect();
         let receipt = run.receipt.as_ref().map_or("<span class=\"bad\">none</span>".to_owned(), |receipt| {
@@ -235,7 +255,7 @@ fn runs(page: &mut String, audit: &Audit) {
 /// The KMS's log beside the chain.
 fn releases(page: &mut String, audit: &Audit) {
     let Some(log) = &audit.release_log else { return };
-    let columns = ["Run", "Opened in block", "Keys by entry", "Receipt in block"];
+    let columns = ["Run", ">Opened in block", ">Keys by entry", ">Receipt in block"];
     table(page, "Release log of the KMS, run by run", &columns);
     let told = |value: Option<u64>| match value {
         Some(value) => format!("<td class=\"n\">{value}</td>"),
@@ -259,7 +279,7 @@ fn releases(page: &mut String, audit: &Audit) {
 }
 
 fn timeline(page: &mut String, audit: &Audit) {
-    table(page, "Timeline", &["Time", "Block", "What happened", "Transaction"]);
+    table(page, "Timeline", &["Time", ">Block", "What happened", "Transaction"]);
     for happened in &audit.history.timeline {
         let _ = write!(
             page,
@@ -273,10 +293,27 @@ fn timeline(page: &mut String, audit: &Audit) {
     page.push_str("</table></div>");
 }
 
+/// Live, or the contract's first reason why not.
+fn state(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Allow => "live",
+        Decision::ProposalRevoked => "revoked",
+        Decision::ProposalSuperseded => "superseded",
+        Decision::ProposalExpired => "expired",
+        Decision::EraEnded => "era ended",
+        Decision::NoQuorum => "collecting approvals",
+        other => other.code(),
+    }
+}
+
 fn table(page: &mut String, title: &str, columns: &[&str]) {
     let _ = write!(page, "<h2>{title}</h2><div class=\"wide\"><table><tr>");
     for column in columns {
-        let _ = write!(page, "<th>{column}</th>");
+        // A number's column is named with its alignment.
+        let _ = match column.strip_prefix('>') {
+            Some(column) => write!(page, "<th class=\"n\">{column}</th>"),
+            None => write!(page, "<th>{column}</th>"),
+        };
     }
     page.push_str("</tr>");
 }

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use cohort_cli::dev::Stack;
+
 use super::{
     proxy::{self, Behaviour},
     support::{fails, ok, ready},
@@ -30,7 +32,10 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
         // The indexer may stand a block behind.
         tokio::time::sleep(std::time::Duration::from_millis(250)).await;
     }
-    ok(&stack, &["audit", "--html", "audit.html"]).await;
+    let kms = stack.kms_url.clone();
+    let ran = ok(&stack, &["audit", "--kms-log", &kms, "--html", "audit.html"]).await;
+    assert!(ran.stdout.contains("Release log: "), "{}", ran.stdout);
+    the_log_is_matched(&stack).await;
     assert_eq!(audit["findings"], serde_json::json!([]), "nothing to find");
     assert_eq!(audit["proposals"][&proposal]["decision"], "allow");
     assert_eq!(audit["proposals"][&proposal]["approvals"].as_array().map(Vec::len), Some(4));
@@ -38,6 +43,7 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
     assert_eq!(audit["runs"][0]["participants"], serde_json::json!([0, 1]));
     assert!(audit["runs"][0]["receipt"]["digest"].is_string());
     let page = std::fs::read_to_string(stack.path("audit.html")).expect("written");
+    assert!(page.contains("Release log of the KMS"), "{page}");
     assert!(page.contains("No rule was broken.") && !page.contains("<script"), "{page}");
 
     // The same block, told by an endpoint that drops one log: alone it is found out by sums and views, unless the
@@ -67,4 +73,19 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
             assert_eq!(alone.code, Some(1), "{}{}", alone.stdout, alone.stderr);
         }
     }
+}
+
+/// A log from which the run's release was cut off: the chain has a receipt that no entry accounts for.
+async fn the_log_is_matched(stack: &Stack) {
+    let log = std::fs::read_to_string(stack.path("release-log.jsonl")).expect("the KMS keeps its log");
+    std::fs::write(stack.path("whole.jsonl"), &log).expect("written");
+    ok(stack, &["audit", "--kms-log", "whole.jsonl"]).await;
+    let lines: Vec<_> = log.lines().collect();
+    let released = lines.iter().position(|line| line.contains("\"released\"")).expect("a release");
+    let before = lines[..released].iter().map(|line| format!("{line}\n")).collect::<String>();
+    std::fs::write(stack.path("cut.jsonl"), before).expect("written");
+    fails(stack, &["audit", "--kms-log", "cut.jsonl"], 1, &["break a rule"]).await;
+    let ran =
+        stack.cohort(&["audit", "--kms-log", "cut.jsonl"]).await.unwrap_or_else(|f| panic!("{}", f.message));
+    assert!(ran.stdout.contains("release_missing"), "{}", ran.stdout);
 }

@@ -273,7 +273,7 @@ fn payload(compose: &str) -> Value {
         for group in groups.into_iter().flatten() {
             let choices = group["enum"].as_array().unwrap();
             let with = |key: &Vec<Value>| -> Vec<Vec<Value>> {
-                choices.iter().map(|choice| [key.as_slice(), &[choice.clone()]].concat()).collect()
+                choices.iter().map(|choice| [key.as_slice(), std::slice::from_ref(choice)].concat()).collect()
             };
             keys = keys.iter().flat_map(with).collect();
         }
