@@ -15,7 +15,7 @@ code{font:12.5px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
 th{text-align:left;font-weight:600;color:var(--soft)}th.n{text-align:right}td code{display:inline-block;min-width:20ch}th,td{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
 .n{text-align:right}.t{white-space:nowrap}.verdict{padding:.8rem 1rem;background:var(--panel);border-left:4px solid var(--ok);margin:1.2rem 0}\
-.verdict.bad{border-color:var(--bad)}.bad{color:var(--bad)}svg{display:block;max-width:100%}svg text{fill:var(--ink);font:12px system-ui,sans-serif}\
+.verdict.bad{border-color:var(--bad)}.bad{color:var(--bad)}svg{display:block;min-width:36rem;max-width:100%}svg text{fill:var(--ink);font:12px system-ui,sans-serif}\
 @media print{body{max-width:none;padding:0}}";
 
 /// The page.
@@ -110,7 +110,7 @@ fn bars(page: &mut String, title: &str, rows: &[(String, Epsilon, Epsilon)]) {
     let height = rows.len() * 30;
     let _ = write!(
         page,
-        "<h2>{title}</h2><svg viewBox=\"0 0 760 {height}\" role=\"img\" aria-label=\"{title}\">"
+        "<h2>{title}</h2><div class=\"wide\"><svg viewBox=\"0 0 760 {height}\" role=\"img\" aria-label=\"{title}\">"
     );
     for (row, (label, part, whole)) in rows.iter().enumerate() {
         let y = row * 30;
@@ -128,7 +128,7 @@ fn bars(page: &mut String, title: &str, rows: &[(String, Epsilon, Epsilon)]) {
             y + 18,
         );
     }
-    page.push_str("</svg>");
+    page.push_str("</svg></div>");
 }
 
 /// All debits over time, as steps.
@@ -148,10 +148,10 @@ fn spending(page: &mut String, audit: &Audit) {
     }
     let _ = write!(
         page,
-        "<h2>Epsilon debited over time</h2><svg viewBox=\"0 0 760 176\" role=\"img\" aria-label=\"Epsilon debited by {} \
+        "<h2>Epsilon debited over time</h2><div class=\"wide\"><svg viewBox=\"0 0 760 176\" role=\"img\" aria-label=\"Epsilon debited by {} \
          runs: {total} in all\"><path d=\"M10 150H650\" stroke=\"var(--line)\"/><path d=\"{path}H650\" fill=\"none\" \
          stroke=\"var(--bar)\" stroke-width=\"2\"/><text x=\"660\" y=\"{:.1}\">&#949; {total}</text>\
-         <text x=\"10\" y=\"170\">{}</text><text x=\"650\" y=\"170\" text-anchor=\"end\">{}</text></svg>",
+         <text x=\"10\" y=\"170\">{}</text><text x=\"650\" y=\"170\" text-anchor=\"end\">{}</text></svg></div>",
         runs.len(),
         y(total) + 4.0,
         utc(start),
