@@ -7,10 +7,11 @@ use clap::Args;
 use cohort_attestation::gpu::{self, GpuEvidence, VerifiedGpu};
 use cohort_protocol::eip712;
 
-use super::{GoldenArgs, causes, now};
+use super::{GoldenArgs, now};
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
+    files::chain_text,
 };
 
 /// Arguments of `cohort gpu verify`.
@@ -49,7 +50,7 @@ pub(super) fn verify(settings: &Settings, args: &VerifyArgs) -> Outcome {
         let refused = |refusal: gpu::GpuRefusal| {
             let code = refusal.code();
             Failure::refused(
-                format!("GPU {index}: {} ({code})", causes(&refusal)),
+                format!("GPU {index}: {} ({code})", chain_text(&refusal)),
                 "docs/spec/gpu-evidence.md says what each code means",
             )
         };
@@ -78,7 +79,7 @@ fn read(args: &VerifyArgs) -> Outcome<Vec<GpuEvidence>> {
             GpuEvidence::from_report(&report, &read(path)?).map(|one| vec![one])
         }
     };
-    let evidence = evidence.map_err(|error| unusable(causes(&error)))?;
+    let evidence = evidence.map_err(|error| unusable(chain_text(&error)))?;
     if evidence.is_empty() {
         return Err(unusable("there is no GPU in it".to_owned()));
     }

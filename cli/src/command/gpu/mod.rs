@@ -15,6 +15,7 @@ use cohort_attestation::gpu::{GoldenValues, GpuPolicy, SignedGoldenValues};
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
+    files::chain_text,
 };
 
 /// `cohort gpu ...`
@@ -73,22 +74,10 @@ fn read_golden(path: &Path, signer: Address, domain: &Eip712Domain) -> Outcome<G
     let bytes = std::fs::read(path).map_err(|error| Failure::read(path, &error))?;
     SignedGoldenValues::parse(&bytes).and_then(|signed| signed.verify(signer, domain)).map_err(|error| {
         Failure::refused(
-            format!("{}: {}", path.display(), causes(&error)),
+            format!("{}: {}", path.display(), chain_text(&error)),
             "use the list that the registry's owner signed, with the signer's address as you know it",
         )
     })
-}
-
-/// An error with what caused it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// Unix seconds.

@@ -7,11 +7,11 @@ use cohort_attestation::gpu::rim::{self, RimRoot};
 use cohort_attestation::gpu::{GoldenValues, Manifest, sign_golden_values};
 use cohort_protocol::eip712;
 
-use super::{causes, now};
+use super::now;
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
-    files::{self, KeyArg},
+    files::{self, KeyArg, chain_text},
 };
 
 /// `cohort gpu rim ...`
@@ -69,13 +69,13 @@ pub(super) fn import(settings: &Settings, args: &ImportArgs) -> Outcome {
         let bytes = std::fs::read(path).map_err(|error| Failure::read(path, &error))?;
         rim::read(&bytes, &root, now).map_err(|error| {
             Failure::refused(
-                format!("{}: {}", path.display(), causes(&error)),
+                format!("{}: {}", path.display(), chain_text(&error)),
                 "fetch the manifest again from NVIDIA's RIM service; a signer that has ended has a newer one",
             )
         })
     };
     let manifests = args.files.iter().map(read).collect::<Outcome<Vec<Manifest>>>()?;
-    let refused = |error| Failure::input(causes(&error), "give each driver and each VBIOS version once");
+    let refused = |error| Failure::input(chain_text(&error), "give each driver and each VBIOS version once");
     let golden = GoldenValues::new(manifests).map_err(refused)?;
     let hash = golden.hash().map_err(refused)?;
     let domain = eip712::kms_domain(args.chain_id, registry);
