@@ -14,5 +14,5 @@ export default defineConfig({
     // `COHORT_INDEXER_URL=http://127.0.0.1:8710 npm run dev` shows a running indexer's data.
     proxy: { "/v1": { target: process.env["COHORT_INDEXER_URL"] ?? "http://127.0.0.1:8710" } },
   },
-  test: { include: ["test/**/*.test.ts"] },
+  test: { include: ["test/**/*.test.ts"], testTimeout: 60_000 },
 } as Parameters<typeof defineConfig>[0]);

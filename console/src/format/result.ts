@@ -33,6 +33,10 @@ export interface ResultFile {
   binding: Binding;
   /** TDX quote, raw. */
   quote: Hex;
+  /** The guest agent's event log, JSON text. */
+  eventLog: string;
+  /** Whether there is evidence of GPUs as well. */
+  hasGpu: boolean;
   /** Exact text of the app-compose file, if the evidence has it. */
   appCompose: string | null;
   /** `{binding, evidence}` as they stand in the file: what the evidence hash is over. */
@@ -130,6 +134,8 @@ export function parseResult(source: string): ResultFile {
     }),
     binding: binding(file["binding"]),
     quote: hex(`0x${text(evidence["quote"], "quote")}`, "quote"),
+    eventLog: text(evidence["event_log"], "event_log"),
+    hasGpu: evidence["gpu"] !== undefined,
     appCompose: typeof appCompose === "string" ? appCompose : null,
     committed: { binding: file["binding"] as Json, evidence },
     position: {

@@ -10,6 +10,8 @@ import { parseCompose, type Compose } from "../format/recipe";
 import type { Binding, ResultFile } from "../format/result";
 import { proposalId } from "../format/terms";
 import { digest, recover, structHash } from "../format/typed";
+import { replay } from "./event-log";
+import { parseQuote, rootOf, type Quote } from "./quote";
 import type { Report } from "./report";
 
 export async function offline(result: ResultFile, report: Report): Promise<void> {
@@ -72,21 +74,43 @@ export function reportData(binding: Binding): string {
   return bytesToHex(sha512(concat(framed)));
 }
 
-/** Where the report data stands in a version 4 TDX quote. */
-const REPORT_DATA = { from: 568, to: 632 };
-
 function evidence(result: ResultFile, report: Report): void {
   const hash = canonicalHash(result.committed);
   report.check("evidence", hash === result.receipt.evidenceHash, hash);
+  try {
+    machine(result, parseQuote(hexToBytes(result.quote)), report);
+  } catch (error) {
+    report.check("tdx_quote", false, (error as Error).message);
+  }
+  report.skip("tcb", "Intel DCAP");
+  if (result.hasGpu) report.skip("gpu", "NVIDIA");
+}
+
+/** What the quote and the event log say of the machine, and who signed that. */
+function machine(result: ResultFile, quote: Quote, report: Report): void {
+  const root = rootOf(quote, Number(result.receipt.producedAt));
+  report.check("tdx_quote", root !== null, root === "intel" ? "Intel SGX Root CA" : "not Intel SGX Root CA");
+  report.check("claimed_platform", result.attestation === (root === "intel" ? "intel" : "development"), result.attestation);
   const { binding, place } = result;
   const named =
     binding.chainId === place.chainId &&
     binding.app === place.app &&
     binding.runId === result.receipt.runId &&
     binding.receiptKey === result.certificate.agent;
-  const data = result.quote.slice(2 + 2 * REPORT_DATA.from, 2 + 2 * REPORT_DATA.to);
-  report.check("quote_binding", named && data === reportData(binding), `0x${data}`);
-  report.skip("tdx_quote", result.attestation);
+  report.check("quote_binding", named && quote.reportData === reportData(binding), `0x${quote.reportData}`);
+  report.check("measurement", ...measurement(result, quote));
+}
+
+/** Whether the event log replays to the quote's registers and names this app and this code. */
+function measurement(result: ResultFile, quote: Quote): [holds: boolean, detail: string] {
+  try {
+    const log = replay(result.eventLog);
+    const same = log.registers.every((value, index) => value === null || value === quote.registers[index]);
+    const own = `0x${log.app}` === result.place.app && `0x${log.composeHash}` === result.terms.composeHash;
+    return [same && own, `RTMR3 ${quote.registers[3]}`];
+  } catch (error) {
+    return [false, (error as Error).message];
+  }
 }
 
 /** keccak256 of the dataset ids, joined in the order of the inputs. */
