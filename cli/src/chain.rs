@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use alloy::{
-    contract::{CallBuilder, CallDecoder},
+    contract::{CallBuilder, CallDecoder, RawCallBuilder},
     eips::BlockNumberOrTag,
-    network::EthereumWallet,
-    primitives::{Address, keccak256},
-    providers::{DynProvider, Provider, ProviderBuilder},
+    network::{Ethereum, EthereumWallet},
+    primitives::{Address, Bytes, keccak256},
+    providers::{DynProvider, PendingTransactionBuilder, Provider, ProviderBuilder},
     rpc::types::{Filter, TransactionReceipt},
-    signers::local::PrivateKeySigner,
     sol_types::SolEvent,
 };
 use cohort_protocol::{
@@ -42,6 +41,8 @@ pub struct Owner {
     pub index: u8,
     /// Its account.
     pub account: Address,
+    /// Its revocation key; zero where it has none.
+    pub revoker: Address,
 }
 
 impl App {
@@ -52,10 +53,19 @@ impl App {
     }
 
     /// With a key that pays for transactions.
-    pub async fn connect_with(settings: &Settings, key: PrivateKeySigner) -> Outcome<Self> {
-        let url = first_url(settings)?;
-        let provider = ProviderBuilder::new().wallet(EthereumWallet::from(key)).connect_http(url).erased();
-        Self::with(provider, settings.app()?).await
+    pub async fn connect_with(settings: &Settings, key: impl Into<EthereumWallet>) -> Outcome<Self> {
+        Self::with(paying(settings, key)?, settings.app()?).await
+    }
+
+    /// This connection, with a key that pays for transactions.
+    pub fn paid_by(self, settings: &Settings, key: impl Into<EthereumWallet>) -> Outcome<Self> {
+        let contract = IDstackApp::new(self.address(), paying(settings, key)?);
+        Ok(Self { contract, ..self })
+    }
+
+    /// A call of the contract by its encoded data.
+    pub fn raw(&self, data: Bytes) -> RawCallBuilder<DynProvider> {
+        RawCallBuilder::new_raw(self.contract.provider().clone(), data).to(self.address())
     }
 
     async fn with(provider: DynProvider, app: Address) -> Outcome<Self> {
@@ -79,7 +89,7 @@ impl App {
     pub async fn owner(&self, id: &OwnerId) -> Outcome<Owner> {
         let found = self.contract.ownerOf(id.word()).call().await.map_err(failure::contract)?;
         if found.listed {
-            return Ok(Owner { index: found.index, account: found.account });
+            return Ok(Owner { index: found.index, account: found.account, revoker: found.revoker });
         }
         Err(Failure::input(
             format!("{id} is not an owner of {}", self.address()),
@@ -141,6 +151,11 @@ impl App {
     }
 }
 
+fn paying(settings: &Settings, key: impl Into<EthereumWallet>) -> Outcome<DynProvider> {
+    let wallet: EthereumWallet = key.into();
+    Ok(ProviderBuilder::new().wallet(wallet).connect_http(first_url(settings)?).erased())
+}
+
 fn first_url(settings: &Settings) -> Outcome<reqwest::Url> {
     let urls = settings.rpc_urls()?;
     urls.first().cloned().ok_or_else(|| Failure::input("no RPC endpoint is given", "give --rpc-url"))
@@ -152,6 +167,11 @@ pub async fn transact<P: Provider, D: CallDecoder>(
     what: &str,
 ) -> Outcome<TransactionReceipt> {
     let pending = call.send().await.map_err(failure::contract)?;
+    mined(pending, what).await
+}
+
+/// Waits until a transaction is mined.
+pub async fn mined(pending: PendingTransactionBuilder<Ethereum>, what: &str) -> Outcome<TransactionReceipt> {
     let pending = pending.with_timeout(Some(TRANSACTION_WAIT));
     let hash = *pending.tx_hash();
     let receipt = pending.get_receipt().await.map_err(|e| {

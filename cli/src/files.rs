@@ -1,51 +1,11 @@
-//! Reading keys and JSON, writing results: whole or not at all.
+//! Reading JSON, writing results: whole or not at all.
 
-use std::{
-    fs,
-    io::Write,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
 
-use alloy::signers::local::PrivateKeySigner;
-use clap::Args;
 use cohort_protocol::json;
 use serde::{Serialize, de::DeserializeOwned};
-use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Outcome};
-
-/// Which key signs. Never picked silently, never on the command line itself.
-#[derive(Debug, Clone, Args)]
-pub struct KeyArg {
-    /// File with the private key (64 hex digits), readable by you alone (mode 0600).
-    #[arg(long, env = "COHORT_KEY_FILE")]
-    key_file: PathBuf,
-}
-
-impl KeyArg {
-    /// Reads the key.
-    pub fn signer(&self) -> Outcome<PrivateKeySigner> {
-        let path = &self.key_file;
-        let mode = fs::metadata(path).map_err(|e| Failure::read(path, &e))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(Failure::input(
-                format!("key file {} can be read by others (mode {:03o})", path.display(), mode & 0o777),
-                format!("chmod 600 {}", path.display()),
-            ));
-        }
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| Failure::read(path, &e))?);
-        let bad = || {
-            Failure::input(
-                format!("key file {} does not hold a private key", path.display()),
-                "it must hold 64 hex digits, with or without 0x, and nothing else",
-            )
-        };
-        let mut bytes = Zeroizing::new([0u8; 32]);
-        hex::decode_to_slice(text.trim().trim_start_matches("0x"), bytes.as_mut()).map_err(|_| bad())?;
-        PrivateKeySigner::from_slice(bytes.as_ref()).map_err(|_| bad())
-    }
-}
 
 /// Reads and parses a JSON file; `what` says in words what it should be.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {

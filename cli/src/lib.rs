@@ -10,6 +10,7 @@ pub mod failure;
 pub mod files;
 pub mod http;
 pub mod inspect;
+pub mod key;
 pub mod release_log;
 pub mod report;
 pub mod root;

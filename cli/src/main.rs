@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use cohort_cli::{
     command::{
-        approve, audit, completions, dataset, gpu, inspect, kms, recipe, reseal, result, run, seal, status,
+        audit, completions, dataset, gpu, inspect, kms, owner, recipe, reseal, result, run, seal, status,
         terms, verify,
     },
     config::{Global, Settings},
@@ -39,13 +39,13 @@ enum Command {
     /// Make the terms that owners are asked to approve.
     Terms(terms::TermsArgs),
     /// Approve terms as an owner: by transaction, or by a signature that somebody else relays.
-    Approve(approve::ApproveArgs),
+    Approve(owner::ApproveArgs),
     /// Submit owners' signatures.
-    Relay(approve::RelayArgs),
+    Relay(owner::RelayArgs),
     /// Record that an owner will not approve, with a reason.
-    Reject(approve::RejectArgs),
+    Reject(owner::RejectArgs),
     /// Stop a proposal, or all, for good: one owner, one transaction.
-    Revoke(approve::RevokeArgs),
+    Revoke(owner::RevokeArgs),
     /// Show a proposal: who signed, who is awaited, what is left.
     Status(status::StatusArgs),
     /// Ask for a run as an analyst and fetch its result.
@@ -114,10 +114,10 @@ async fn dispatch(cli: Cli) -> Outcome {
         Command::Dataset(command) => dataset::run(&settings, &command).await,
         Command::Recipe(command) => recipe::run(&settings, &command),
         Command::Terms(args) => terms::make(&settings, &args).await,
-        Command::Approve(args) => approve::approve(&settings, &args).await,
-        Command::Relay(args) => approve::relay(&settings, &args).await,
-        Command::Reject(args) => approve::reject(&settings, &args).await,
-        Command::Revoke(args) => approve::revoke(&settings, &args).await,
+        Command::Approve(args) => owner::approve(&settings, &args).await,
+        Command::Relay(args) => owner::relay(&settings, &args).await,
+        Command::Reject(args) => owner::reject(&settings, &args).await,
+        Command::Revoke(args) => owner::revoke(&settings, &args).await,
         Command::Status(args) => status::run(&settings, &args).await,
         Command::Run(args) => run::run(&settings, &args).await,
         Command::Verify(args) => verify::run(&settings, &args).await,

@@ -14,7 +14,8 @@ use crate::{
     chain::{self, App},
     config::Settings,
     failure::{Failure, Outcome},
-    files::{self, KeyArg},
+    files,
+    key::KeyArg,
 };
 
 /// `cohort dataset …`

@@ -1,6 +1,5 @@
 //! One module a command; each parses its arguments to plain data, then opens, then acts.
 
-pub mod approve;
 pub mod audit;
 pub mod completions;
 pub mod dataset;
@@ -8,6 +7,7 @@ pub mod gpu;
 pub mod inspect;
 pub mod kms;
 pub mod kms_log;
+pub mod owner;
 pub mod recipe;
 pub mod reseal;
 pub mod result;

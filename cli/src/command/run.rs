@@ -21,8 +21,9 @@ use crate::{
     chain::{self, App},
     config::Settings,
     failure::{Failure, Outcome},
-    files::{self, KeyArg},
+    files,
     http::{Answer, Service},
+    key::KeyArg,
 };
 
 /// Arguments of `cohort run`.

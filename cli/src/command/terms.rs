@@ -117,8 +117,15 @@ pub fn read_recipe(path: &Path) -> Outcome<(AppCompose, Recipe)> {
 
 /// Reads terms and, where an app-compose file is known, checks that they are for exactly it.
 pub fn read_terms(settings: &Settings, path: &Path) -> Outcome<(Terms, Option<Recipe>)> {
-    let terms: Terms = files::read_json(path, "a terms file of cohort terms")?;
-    let Ok(compose_path) = settings.compose() else { return Ok((terms, None)) };
+    match settings.compose() {
+        Ok(compose) => read_matching(path, compose).map(|(terms, recipe)| (terms, Some(recipe))),
+        Err(_) => Ok((read_file(path)?, None)),
+    }
+}
+
+/// Reads terms that are for exactly this app-compose file, whose bytes are hashed here.
+pub fn read_matching(path: &Path, compose_path: &Path) -> Outcome<(Terms, Recipe)> {
+    let terms = read_file(path)?;
     let (compose, recipe) = read_recipe(compose_path)?;
     if compose.compose_hash() != terms.compose_hash {
         return Err(Failure::refused(
@@ -137,7 +144,11 @@ pub fn read_terms(settings: &Settings, path: &Path) -> Outcome<(Terms, Option<Re
             "make the terms afresh: cohort terms",
         ));
     }
-    Ok((terms, Some(recipe)))
+    Ok((terms, recipe))
+}
+
+fn read_file(path: &Path) -> Outcome<Terms> {
+    files::read_json(path, "a terms file of cohort terms")
 }
 
 /// Unix seconds.

@@ -10,6 +10,7 @@ mod docs;
 mod gpu;
 mod kms;
 mod mistakes;
+mod owners;
 mod proof;
 mod proxy;
 mod reveal;

@@ -11,7 +11,8 @@ use super::now;
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
-    files::{self, KeyArg, chain_text},
+    files::{self, chain_text},
+    key::KeyArg,
 };
 
 /// `cohort gpu rim ...`

@@ -22,7 +22,8 @@ use crate::{
     command::terms,
     config::Settings,
     failure::{Failure, Outcome},
-    files::{self, KeyArg},
+    files,
+    key::KeyArg,
 };
 
 /// The format's name and version.
