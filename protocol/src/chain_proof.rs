@@ -224,7 +224,58 @@ pub fn receipt_key(index: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The nodes, receipt and header of a committed file.
+    fn seeds() -> Vec<Bytes> {
+        let file: serde_json::Value =
+            serde_json::from_str(include_str!("../../test/vectors/evidence/sound.json")).unwrap();
+        let chain: ChainProof = serde_json::from_value(file["chain"].clone()).unwrap();
+        let words = chain.storage.into_iter().flat_map(|entry| entry.proof);
+        let others = [chain.header, chain.account, chain.receipt.receipt];
+        chain.account_proof.into_iter().chain(words).chain(chain.receipt.proof).chain(others).collect()
+    }
+
+    /// `bytes` as every part of a section, under the roots that make each of them the first node of its proof.
+    fn read(bytes: &[u8]) {
+        let (node, root) = (Bytes::copy_from_slice(bytes), keccak256(bytes));
+        let _ = Header::decode(bytes);
+        let _ = logs(bytes);
+        let header = Header { hash: root, number: 0, timestamp: 0, state_root: root, receipts_root: root };
+        let word = StorageProof { slot: B256::ZERO, word: B256::ZERO, proof: vec![node.clone()] };
+        let proof = ChainProof {
+            header: node.clone(),
+            account: node.clone(),
+            account_proof: vec![node.clone()],
+            storage: vec![word],
+            receipt: ReceiptProof { index: 0, receipt: node.clone(), proof: vec![node] },
+        };
+        let _ = proof.account(&header, Address::ZERO);
+        let _ = proof.logs(&header);
+        let account = TrieAccount { storage_root: root, ..TrieAccount::default() };
+        let _ = proof.words(&account, &[B256::ZERO]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            read(&bytes);
+        }
+
+        #[test]
+        fn changed_nodes_are_refused_or_read(
+            seed in 0usize..1000, at in 0usize..1000, byte in any::<u8>(), cut in 0usize..1000
+        ) {
+            let seeds = seeds();
+            let mut bytes = seeds[seed % seeds.len()].to_vec();
+            let length = bytes.len();
+            bytes[at % length] = byte;
+            bytes.truncate(length - if cut < 500 { 0 } else { cut % length });
+            read(&bytes);
+        }
+    }
 
     #[test]
     fn a_header_is_read_by_place_whatever_follows() {

@@ -12,7 +12,7 @@ use std::{
     sync::LazyLock,
 };
 
-use alloy::primitives::{B256, keccak256};
+use alloy::primitives::{B256, Bytes, keccak256};
 use cohort_agent::run::RunResult;
 use cohort_attestation::{
     Policy, TrustedRoot,
@@ -20,6 +20,7 @@ use cohort_attestation::{
     gpu::{GpuPolicy, GpuRoot},
 };
 use cohort_cli::verify::{self, Known, Name, Report, Verdict};
+use cohort_protocol::chain_proof::ChainProof;
 use serde_json::{Value, json};
 
 /// Made once: quotes are signed in a debug build.
@@ -118,6 +119,62 @@ fn each_defect_is_found_at_its_check_and_nowhere_before() {
         let report = report(&result, &known(&result));
         let first = report.first_failure().map(|check| check.name);
         assert_eq!(first, case.fails_at, "{}: {:#?}", case.name, report.checks);
+    }
+}
+
+/// Nothing in the section is there for decoration: no byte of it can be another, no node more or fewer.
+#[test]
+fn every_byte_of_the_chain_counts() {
+    let result = read("sound");
+    let known = known(&result);
+    let refused = |change: &dyn Fn(&mut ChainProof)| {
+        let mut altered = result.clone();
+        change(altered.chain.as_mut().unwrap());
+        let mut report = Report::default();
+        verify::chain::check(&altered, altered.chain.as_ref().unwrap(), &known, &mut report);
+        report.first_failure().is_some()
+    };
+    assert!(!refused(&|_| ()));
+    let proof = result.chain.clone().unwrap();
+    let flip = |bytes: &mut Bytes, at: usize| {
+        let mut flipped = bytes.to_vec();
+        flipped[at] ^= 1;
+        *bytes = flipped.into();
+    };
+    // Every seventh byte: a debug build hashes slowly.
+    for at in (0..proof.header.len()).step_by(7) {
+        assert!(refused(&|chain| flip(&mut chain.header, at)), "header {at}");
+    }
+    for at in 0..proof.account.len() {
+        assert!(refused(&|chain| flip(&mut chain.account, at)), "account {at}");
+    }
+    for at in (0..proof.receipt.receipt.len()).step_by(7) {
+        assert!(refused(&|chain| flip(&mut chain.receipt.receipt, at)), "receipt {at}");
+    }
+    type Nodes = fn(&mut ChainProof, usize) -> &mut Vec<Bytes>;
+    let proofs: [(usize, Nodes); 3] = [
+        (1, |chain, _| &mut chain.account_proof),
+        (1, |chain, _| &mut chain.receipt.proof),
+        (proof.storage.len(), |chain, index| &mut chain.storage[index].proof),
+    ];
+    for (count, nodes) in proofs {
+        for index in 0..count {
+            let lengths: Vec<_> = nodes(&mut proof.clone(), index).iter().map(|node| node.len()).collect();
+            for (node, length) in lengths.into_iter().enumerate() {
+                for at in (0..length).step_by(61) {
+                    assert!(
+                        refused(&|chain| flip(&mut nodes(chain, index)[node], at)),
+                        "{index} {node} {at}"
+                    );
+                }
+                assert!(refused(&|chain| drop(nodes(chain, index).remove(node))), "{index}: {node} missing");
+            }
+            assert!(
+                refused(&|chain| nodes(chain, index).push(Bytes::from_static(b"\x80"))),
+                "{index}: one more"
+            );
+            assert!(refused(&|chain| nodes(chain, index).clear()), "{index}: none");
+        }
     }
 }
 
