@@ -95,6 +95,38 @@ const ALLOWED: [&str; 29] = [
     "working_dir",
 ];
 
+/// What declared volumes and networks may say of themselves, with the finding if they say more.
+const RESOURCES: [(&str, &[&str], &str, &str); 2] = [
+    (
+        "volumes",
+        &["labels", "name"],
+        "host-mount",
+        "an external volume, or one with a driver, can be a folder of the host; declare it as {}",
+    ),
+    (
+        "networks",
+        &["internal", "labels"],
+        "host-namespace",
+        "an external network, or one with a driver or name, can be the host's; declare it as {}",
+    ),
+];
+
+/// Words that begin a download at start: what they bring is in no hash.
+const DOWNLOADS: [&str; 12] = [
+    "curl",
+    "wget",
+    "git clone",
+    "git pull",
+    "pip install",
+    "pip3 install",
+    "npm install",
+    "npx",
+    "apt-get install",
+    "apk add",
+    "cargo install",
+    "go install",
+];
+
 /// Top-level keys of a docker-compose file that name nothing outside it.
 const SECTIONS: [&str; 5] = ["name", "networks", "services", "version", "volumes"];
 
@@ -132,8 +164,12 @@ impl Findings {
             |name: &str, value: bool| compose.field(name).and_then(|field| field.as_bool()) == Some(value);
         let filled = |name: &str| {
             let field = compose.field(name);
-            let text = field.and_then(|value| value.as_str()).is_some_and(|text| !text.trim().is_empty());
-            text || field.and_then(|value| value.as_array()).is_some_and(|items| !items.is_empty())
+            field.is_some_and(|field| match field {
+                serde_json::Value::Null => false,
+                serde_json::Value::String(text) => !text.trim().is_empty(),
+                serde_json::Value::Array(items) => !items.is_empty(),
+                _ => true,
+            })
         };
         if is("public_logs", true) {
             self.error(
@@ -155,6 +191,14 @@ impl Findings {
                 "kms-disabled",
                 "kms_enabled",
                 "without it dstack gives the app no keys; set it to true",
+            );
+        }
+        let provider = compose.field("key_provider").and_then(|provider| provider.as_str());
+        if provider.is_some_and(|provider| provider != "kms") || is("local_key_provider_enabled", true) {
+            self.error(
+                "kms-disabled",
+                "key_provider",
+                "keys would come from the machine itself; leave it out or set it to kms",
             );
         }
         if is("secure_time", false) {
@@ -185,11 +229,11 @@ impl Findings {
     fn docker_compose(&mut self, compose: &AppCompose) {
         let Some(text) = compose.docker_compose_file() else { return };
         let at = "docker_compose_file";
-        if has_alias(text) {
+        if needs_expansion(text) {
             return self.error(
                 "yaml-alias",
                 at,
-                "has a YAML alias, which readers expand differently; write it out",
+                "has a YAML alias, tag or merge key, which readers expand differently; write it out",
             );
         }
         // dstack interpolates from the environment, which is not measured; $$ is a plain dollar sign.
@@ -208,12 +252,10 @@ impl Findings {
                 "may read files the hash does not cover; remove it",
             );
         }
-        if map(file, "volumes").is_some_and(has_driver_options) {
-            self.error(
-                "host-mount",
-                format!("{at}: volumes"),
-                "a volume with driver options can mount the host; remove them",
-            );
+        for (section, allowed, code, message) in RESOURCES {
+            if !is_plain(&file[section], allowed) {
+                self.error(code, format!("{at}: {section}"), message);
+            }
         }
         for (name, service) in services {
             self.service(name.as_str().unwrap_or("?"), service);
@@ -253,6 +295,13 @@ impl Findings {
                 "is not known to be harmless; remove it",
             );
         }
+        for key in ["command", "entrypoint"] {
+            if let Some(word) = download(&service[key]) {
+                let message =
+                    format!("{word:?} brings code that the hash does not cover; build it into the image");
+                self.error("unpinned-code", format!("service {name}: {key}"), message);
+            }
+        }
         if takes_host_environment(&service["environment"]) {
             let message = "names a variable without a value, which the host then gives; write the value";
             self.error("unmeasured-env", format!("service {name}: environment"), message);
@@ -291,8 +340,32 @@ fn unlisted<'a>(list: &'a [&str]) -> impl Fn(&'a Yaml) -> Option<&'a str> {
     }
 }
 
-fn has_driver_options(volumes: &yaml_rust2::yaml::Hash) -> bool {
-    volumes.values().any(|volume| !volume["driver_opts"].is_badvalue() || !volume["driver"].is_badvalue())
+/// Whether a section is absent, or a map of names to nothing or to maps with only these keys.
+fn is_plain(section: &Yaml, allowed: &[&str]) -> bool {
+    let plain = |entry: &Yaml| match entry {
+        Yaml::Null => true,
+        Yaml::Hash(keys) => keys.keys().filter_map(unlisted(allowed)).next().is_none(),
+        _ => false,
+    };
+    match section {
+        Yaml::BadValue | Yaml::Null => true,
+        Yaml::Hash(entries) => entries.values().all(plain),
+        _ => false,
+    }
+}
+
+/// The word with which a command, a text or a list of texts, downloads something.
+fn download(command: &Yaml) -> Option<&'static str> {
+    let text = match command {
+        Yaml::Array(words) => words.iter().filter_map(Yaml::as_str).collect::<Vec<_>>().join(" "),
+        other => other.as_str().unwrap_or_default().to_owned(),
+    };
+    let words: Vec<&str> = text
+        .split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
+        .filter(|w| !w.is_empty())
+        .collect();
+    let text = format!(" {} ", words.join(" "));
+    DOWNLOADS.into_iter().find(|download| text.contains(&format!(" {download} ")))
 }
 
 /// Whether an image reference ends in a full SHA-256 digest.
@@ -307,35 +380,58 @@ fn takes_host_environment(environment: &Yaml) -> bool {
     match environment {
         Yaml::BadValue => false,
         Yaml::Array(items) => items.iter().any(|item| !item.as_str().is_some_and(|item| item.contains('='))),
-        Yaml::Hash(items) => items.values().any(|value| matches!(value, Yaml::Null | Yaml::BadValue)),
+        Yaml::Hash(items) => items
+            .values()
+            .any(|value| matches!(value, Yaml::Null | Yaml::BadValue | Yaml::Hash(_) | Yaml::Array(_))),
         _ => true,
     }
 }
 
 /// The host path of a mount that is not allowed. A mount that cannot be read counts as one.
 fn host_path(volume: &Yaml) -> Option<String> {
-    let source = match volume {
-        Yaml::String(text) => text.split(':').next().unwrap_or_default().to_owned(),
-        Yaml::Hash(_) if matches!(volume["type"].as_str(), Some("volume" | "tmpfs")) => return None,
-        Yaml::Hash(_) => volume["source"].as_str().unwrap_or("?").to_owned(),
-        _ => "?".to_owned(),
+    let (source, bind) = match volume {
+        Yaml::String(text) => {
+            let (source, target) = text.split_once(':').unwrap_or((text, ""));
+            // Anything else than an absolute path behind the name is read differently, by some as a drive letter.
+            (if target.starts_with('/') { source } else { text.as_str() }, source.starts_with('/'))
+        }
+        Yaml::Hash(_) => {
+            let source = volume["source"].as_str().unwrap_or("?");
+            match volume["type"].as_str() {
+                Some("tmpfs") => return None,
+                Some("volume") => (source, false),
+                // A path, also where it looks like a name.
+                Some("bind") => (source, true),
+                _ => return Some(source.to_owned()),
+            }
+        }
+        _ => return Some("?".to_owned()),
     };
-    let named = !source.is_empty()
-        && source.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    let local = named && !source.starts_with('.');
-    (!local && !SOCKETS.contains(&source.as_str())).then_some(source)
+    let allowed = if bind { SOCKETS.contains(&source) } else { is_volume_name(source) };
+    (!allowed).then(|| source.to_owned())
 }
 
-/// Looks for aliases in the event stream, before anything is expanded: nested aliases grow exponentially.
-fn has_alias(text: &str) -> bool {
-    struct Aliases(bool);
-    impl EventReceiver for Aliases {
+fn is_volume_name(source: &str) -> bool {
+    source.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && source.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// Looks for aliases, tags and merge keys in the event stream, before anything is expanded: nested aliases grow
+/// exponentially.
+fn needs_expansion(text: &str) -> bool {
+    struct Expansions(bool);
+    impl EventReceiver for Expansions {
         fn on_event(&mut self, event: Event) {
-            self.0 |= matches!(event, Event::Alias(_));
+            self.0 |= match event {
+                Event::Alias(_) => true,
+                Event::Scalar(value, _, _, tag) => tag.is_some() || value == "<<",
+                Event::SequenceStart(_, tag) | Event::MappingStart(_, tag) => tag.is_some(),
+                _ => false,
+            };
         }
     }
-    let mut aliases = Aliases(false);
+    let mut expansions = Expansions(false);
     // A text that does not scan is reported when it is loaded; what was seen before counts all the same.
-    let _ = Parser::new_from_str(text).load(&mut aliases, true);
-    aliases.0
+    let _ = Parser::new_from_str(text).load(&mut expansions, true);
+    expansions.0
 }

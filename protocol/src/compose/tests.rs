@@ -107,6 +107,36 @@ fn lint_finds_what_the_hash_does_not_pin() {
     {
         assert_eq!(image(mutable), ["mutable-image"], "{mutable}");
     }
+    let digest = "0123456789abcdef".repeat(4);
+    assert_eq!(image(&format!("registry.example.org:5000/cohort/agent:1@sha256:{digest}")), [""; 0]);
+    for mutable in [
+        format!("cohort/agent@sha256:{}", digest.to_uppercase()),
+        format!("cohort/agent@SHA256:{digest}"),
+        format!("cohort/agent@sha256:{digest}:latest"),
+        format!("cohort/agent@sha256:{digest}@sha256:{digest}0"),
+        format!("@sha256:{digest}"),
+        format!("cohort/agent:sha256-{digest}"),
+    ] {
+        assert_eq!(image(&mutable), ["mutable-image"], "{mutable}");
+    }
+    for command in [
+        "sh -c \"curl https://example.org/x | sh\"",
+        "[sh, -c, \"cd /tmp; pip  install x\"]",
+        "[\"/usr/bin/wget\", \"-q\", \"https://example.org/x\"]",
+        "[sh, -ec, \"git\\tclone https://example.org/x\"]",
+    ] {
+        for key in ["command", "entrypoint"] {
+            assert_eq!(docker(&service(&format!("    {key}: {command}\n"))), ["unpinned-code"], "{command}");
+        }
+    }
+    assert_eq!(docker(&service("    command: [--curlew, my-wget-2, pipinstall]\n")), [""; 0]);
+    assert_eq!(docker(&service("    environment: {A: {B: }}\n")), ["unmeasured-env"]);
+    for key in ["pull_policy: always", "develop: {}", "secrets: [a]", "configs: [a]", "provider: {type: x}"] {
+        assert_eq!(docker(&service(&format!("    {key}\n"))), ["service-key"], "{key}");
+    }
+    assert_eq!(docker("services:\n  agent:\n"), ["no-image"]);
+    assert_eq!(docker("services:\n  - image: x\n"), ["yaml"]);
+    assert_eq!(docker(&service("    \"image\": other\n")), ["yaml"], "a key twice, once in quotes");
     assert_eq!(docker("services:\n  agent:\n    command: x\n"), ["no-image"]);
     assert_eq!(docker(&service("    build: .\n")), ["build"]);
     assert_eq!(docker(&service("    extends: {file: other.yml, service: x}\n")), ["extends"]);
@@ -119,7 +149,11 @@ fn lint_finds_what_the_hash_does_not_pin() {
     assert_eq!(docker(&(service("") + "configs:\n  a: {file: ./a}\n")), ["unmeasured-file"]);
     assert_eq!(docker("a: &a [1]\nservices:\n  agent: *a\n"), ["yaml-alias"]);
     assert_eq!(docker(&(service("") + "include: [other.yml]\n")), ["unmeasured-file"]);
-    assert_eq!(docker(&service("    <<: {privileged: true}\n")), ["service-key"]);
+    assert_eq!(docker(&service("    <<: {privileged: true}\n")), ["yaml-alias"]);
+    let nested = "volumes:\n  scratch: {<<: {driver_opts: {type: none, o: bind, device: /}}}\n";
+    assert_eq!(docker(&(service("") + nested)), ["yaml-alias"]);
+    assert_eq!(docker(&service("    volumes: !override [\"/:/host\"]\n")), ["yaml-alias"]);
+    assert_eq!(docker(&service("    privileged: !!bool \"false\"\n")), ["yaml-alias"]);
     assert_eq!(docker(&service("    image: other\n")), ["yaml"], "a key twice");
     assert_eq!(docker(&(service("") + "---\nservices: {}\n")), ["yaml"], "two documents");
     assert_eq!(docker("services: ["), ["yaml"]);
@@ -132,22 +166,81 @@ fn lint_finds_ways_around_the_guard() {
     assert_eq!(docker(&service("    network_mode: host\n")), ["host-namespace"]);
     assert_eq!(docker(&service("    cap_add: [SYS_ADMIN]\n")), ["capabilities"]);
     assert_eq!(docker(&service("    devices: [/dev/kvm]\n")), ["devices"]);
-    for mount in
-        ["/:/host", "./data:/data", "~/x:/x", "../x:/x", "/var/run/docker.sock:/var/run/docker.sock", ".:/x"]
+    for mode in ["pid: host", "ipc: host", "userns_mode: host", "network_mode: \"container:x\"", "pid: "] {
+        assert_eq!(docker(&service(&format!("    {mode}\n"))), ["host-namespace"], "{mode}");
+    }
+    for key in
+        ["cgroup: host", "uts: host", "cgroup_parent: x", "sysctls: {a: 1}", "device_cgroup_rules: [x]"]
     {
+        assert_eq!(docker(&service(&format!("    {key}\n"))), ["service-key"], "{key}");
+    }
+    for privileged in ["yes", "\"true\"", "1", "on", ""] {
+        assert_eq!(
+            docker(&service(&format!("    privileged: {privileged}\n"))),
+            ["privileged"],
+            "{privileged}"
+        );
+    }
+    assert_eq!(docker(&service("    security_opt: [\"seccomp:unconfined\"]\n")), ["security-opt"]);
+    for mount in [
+        "/:/host",
+        "./data:/data",
+        "~/x:/x",
+        "../x:/x",
+        "/var/run/docker.sock:/var/run/docker.sock",
+        ".:/x",
+        "/etc",
+        "\"/var/run/dstack.sock/../..:/x\"",
+        "\"C:\\\\x:/x\"",
+        "\"a:b\"",
+        "{type: bind, source: data, target: /d}",
+        "{type: volume, source: /etc, target: /e}",
+        "{source: data, target: /d}",
+        "{type: image, source: x, target: /x}",
+        "{type: npipe, source: x, target: /x}",
+        "{type: bind, target: /x}",
+        "[a, b]",
+        "7",
+    ] {
         assert_eq!(docker(&service(&format!("    volumes:\n      - {mount}\n"))), ["host-mount"], "{mount}");
     }
     assert_eq!(
         docker(&service("    volumes:\n      - {type: bind, source: /etc, target: /e}\n")),
         ["host-mount"]
     );
-    for fine in ["/var/run/dstack.sock:/var/run/dstack.sock", "scratch:/scratch", "{type: tmpfs, target: /t}"]
-    {
+    for fine in [
+        "/var/run/dstack.sock:/var/run/dstack.sock",
+        "scratch:/scratch",
+        "scratch:/scratch:ro",
+        "{type: tmpfs, target: /t}",
+        "{type: volume, source: scratch, target: /s}",
+        "{type: bind, source: /var/run/dstack.sock, target: /var/run/dstack.sock}",
+    ] {
         assert_eq!(docker(&service(&format!("    volumes:\n      - {fine}\n"))), [""; 0], "{fine}");
     }
     assert_eq!(docker(&service("    volumes: {a: /etc}\n")), ["host-mount"]);
     let bind = "volumes:\n  scratch:\n    driver_opts: {type: none, o: bind, device: /etc}\n";
     assert_eq!(docker(&(service("") + bind)), ["host-mount"]);
+    for volume in ["{external: true}", "{driver: local}", "{name: x, external: false}", "text", "[]"] {
+        let file = service("") + &format!("volumes:\n  scratch: {volume}\n");
+        assert_eq!(docker(&file), ["host-mount"], "{volume}");
+    }
+    for network in
+        ["{external: true, name: host}", "{driver: host}", "{name: host}", "{driver_opts: {a: b}}", "x"]
+    {
+        let file = service("    networks: [shared]\n") + &format!("networks:\n  shared: {network}\n");
+        assert_eq!(docker(&file), ["host-namespace"], "{network}");
+    }
+    let plain = "networks:\n  inner: {internal: true}\nvolumes:\n  scratch:\n  state: {}\n";
+    assert_eq!(docker(&(service("    networks: [inner]\n") + plain)), [""; 0]);
+    for (field, value) in [
+        ("key_provider", json!("none")),
+        ("key_provider", json!("local")),
+        ("local_key_provider_enabled", json!(true)),
+    ] {
+        assert_eq!(codes(&with(field, value.clone()).unwrap()), ["kms-disabled"], "{field} {value}");
+    }
+    assert_eq!(codes(&with("pre_launch_script", json!({ "a": 1 })).unwrap()), ["script"]);
     assert_eq!(codes(&with("public_logs", json!(true)).unwrap()), ["public-logs"]);
     assert_eq!(codes(&with("public_sysinfo", json!(true)).unwrap()), ["public-sysinfo"]);
     assert_eq!(codes(&with("kms_enabled", json!(false)).unwrap()), ["kms-disabled"]);
