@@ -304,18 +304,4 @@ fn known(agent: &Agent, id: &str) -> Result<(RunId, RunState), Refused> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `COHORT_UPDATE=1` writes it anew.
-    #[test]
-    fn the_committed_document_is_what_the_code_says() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi/agent.json");
-        let text = format!("{}\n", serde_json::to_string_pretty(&openapi()).unwrap());
-        if std::env::var_os("COHORT_UPDATE").is_some() {
-            std::fs::write(&path, &text).unwrap();
-        }
-        let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(committed, text, "out of date: COHORT_UPDATE=1 cargo test -p cohort-agent --lib api");
-    }
-}
+mod tests;

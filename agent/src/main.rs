@@ -9,7 +9,7 @@ use cohort_agent::{
     api,
     chain::Chain,
     compute::Sandbox,
-    fetch::Sources,
+    fetch::{Access, Sources},
     guest::GuestAgent,
     kms::Kms,
     run::{Agent, Setup},
@@ -34,8 +34,8 @@ struct Args {
     /// Folder with the sealed datasets (ciphertext).
     #[arg(long, env = "COHORT_SEALED")]
     sealed: PathBuf,
-    /// Where sealed datasets are published, as https:// folders with OWNER.tar; repeat for more. Asked when the folder
-    /// has none of an owner.
+    /// Where else sealed datasets lie, as folders: file:///..., read in place; https://... and s3://BUCKET/..., asked for
+    /// OWNER.tar when no folder here has a dataset of that owner. Repeat for more.
     #[arg(long = "sealed-url", env = "COHORT_SEALED_URLS", value_delimiter = ',')]
     sealed_urls: Vec<reqwest::Url>,
     /// Folder for fetched ciphertext.
@@ -78,9 +78,6 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // No core dump holds keys or rows, and no process of the same user may trace this one.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .context("cannot forbid core dumps")?;
     // A panic's message may hold a value from a row (R15): only its place is printed.
     std::panic::set_hook(Box::new(|panic| match panic.location() {
         Some(place) => eprintln!("panic at {}:{}", place.file(), place.line()),
@@ -139,7 +136,12 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
         kms: Kms::new(args.kms_url.clone())?,
         guest,
         app_compose: identity.app_compose,
-        sealed: Sources::new(args.sealed.clone(), args.sealed_urls.clone(), args.fetched.clone())?,
+        sealed: Sources::new(
+            args.sealed.clone(),
+            args.sealed_urls.clone(),
+            args.fetched.clone(),
+            &Access::of(|name| std::env::var(name).ok()),
+        )?,
         sandbox,
         collateral,
         #[cfg(feature = "dev")]

@@ -16,7 +16,7 @@ use cohort_protocol::{
 use tokio::{sync::oneshot, task::JoinHandle};
 use tracing::{info, warn};
 
-use super::{Agent, Prepared, RunError, request};
+use super::{Agent, Prepared, RunError, error::request};
 use crate::kms::KmsError;
 
 /// Refusals that may end by themselves before the lease does. Every other one ends the run at once.
