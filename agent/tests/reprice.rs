@@ -76,6 +76,30 @@ fn request() -> (Terms, SignedRunRequest) {
     (terms, run)
 }
 
+async fn mine(provider: &impl Provider) {
+    provider.raw_request::<_, serde_json::Value>("anvil_mine".into(), (U256::from(1),)).await.unwrap();
+}
+
+/// Waits until the one transaction that waits to be mined offers at least this fee.
+async fn pooled_above(provider: &impl Provider, fee: u128) {
+    for _ in 0..600 {
+        let pool: serde_json::Value = provider.raw_request("txpool_content".into(), ()).await.unwrap();
+        let accounts = ["pending", "queued"].into_iter().filter_map(|part| pool[part].as_object());
+        let waiting =
+            accounts.flat_map(|accounts| accounts.values()).filter_map(|account| account.as_object());
+        let offers: Vec<u128> = waiting
+            .flat_map(|numbers| numbers.values())
+            .map(|transaction| transaction["maxFeePerGas"].as_str().unwrap().parse::<U256>().unwrap().to())
+            .collect();
+        assert!(offers.len() < 2, "replaced, not sent beside: {offers:?}");
+        if offers.first().is_some_and(|offer| *offer >= fee) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no transaction offers {fee}");
+}
+
 /// Anvil's first account.
 const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
@@ -95,9 +119,9 @@ async fn a_stuck_transaction_is_repriced_and_mined_once() {
 
     let (terms, run) = request();
     let opening = tokio::spawn(async move { chain.open_run(&terms, &run).await });
-    tokio::time::sleep(Duration::from_millis(3500)).await;
+    pooled_above(&provider, first * 5 / 4).await;
     assert!(!opening.is_finished(), "nothing is mined yet");
-    provider.raw_request::<_, serde_json::Value>("anvil_mine".into(), (U256::from(1),)).await.unwrap();
+    mine(&provider).await;
     opening.await.unwrap().unwrap();
 
     let block = provider.get_block(1.into()).full().await.unwrap().unwrap();
@@ -105,6 +129,32 @@ async fn a_stuck_transaction_is_repriced_and_mined_once() {
     assert_eq!(mined.len(), 1, "replaced, not sent beside");
     let fee = alloy::consensus::Transaction::max_fee_per_gas(mined[0]);
     assert!(fee >= first * 5 / 4, "{fee} is not above {first}");
+    assert_eq!(provider.get_transaction_count(account).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_of_the_base_fee_is_followed() {
+    let Some(anvil) = Anvil::start(&["--no-mining"]) else { return };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let gas: PrivateKeySigner = KEY.parse().unwrap();
+    let account = gas.address();
+    let chain =
+        Chain::connect(std::slice::from_ref(&anvil.url), Address::repeat_byte(9), gas, 0).await.unwrap();
+    let chain = chain.with_reprice_after(Duration::from_secs(1));
+    let provider = ProviderBuilder::new().connect_http(anvil.url.clone());
+    let (terms, run) = request();
+    let opening = tokio::spawn(async move { chain.open_run(&terms, &run).await });
+    pooled_above(&provider, 0).await;
+
+    // The next block costs more than what was offered, by more than a few raises of a quarter would make up for.
+    let base = provider.estimate_eip1559_fees().await.unwrap().max_fee_per_gas * 20;
+    let set = "anvil_setNextBlockBaseFeePerGas";
+    provider.raw_request::<_, serde_json::Value>(set.into(), (U256::from(base),)).await.unwrap();
+    mine(&provider).await;
+    assert_eq!(provider.get_transaction_count(account).await.unwrap(), 0, "it offered too little");
+    pooled_above(&provider, base).await;
+    mine(&provider).await;
+    opening.await.unwrap().unwrap();
     assert_eq!(provider.get_transaction_count(account).await.unwrap(), 1);
 }
 
