@@ -3,7 +3,10 @@
 //! JSON over HTTP on a Unix socket (dstack `guest-agent`, `/var/run/dstack.sock`): bytes are lower-case hex, some
 //! fields are JSON inside a string.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use cohort_attestation::gpu::GpuEvidence;
@@ -12,20 +15,25 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+};
 use zeroize::Zeroizing;
 
 /// Answers larger than this are refused.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// Longest time for one call; evidence of eight GPUs takes some seconds.
+const CALL_TIME: Duration = Duration::from_secs(60);
 
 /// The guest agent did not answer as dstack's does.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
     /// No socket, or nobody listens.
-    #[error("cannot reach dstack's guest agent at {path}; is the socket mounted into this container?")]
+    #[error("cannot reach dstack's guest agent at {place}; is the socket mounted into this container?")]
     Connect {
-        /// The socket.
-        path: PathBuf,
+        /// The socket, or the simulator's address.
+        place: String,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -69,13 +77,30 @@ pub struct Quote {
 /// The client.
 #[derive(Debug, Clone)]
 pub struct GuestAgent {
-    socket: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Socket(PathBuf),
+    #[cfg(feature = "dev")]
+    Simulator(String),
 }
 
 impl GuestAgent {
     /// For the socket at `path`; connects anew for each call.
     pub fn new(path: &Path) -> Self {
-        Self { socket: path.to_owned() }
+        Self { place: Place::Socket(path.to_owned()) }
+    }
+
+    /// For dstack's simulator as its SDKs name it: `http://HOST:PORT`, or the path of a socket. Whoever can read or
+    /// answer in its place learns or chooses this agent's keys.
+    #[cfg(feature = "dev")]
+    pub fn insecure_dev_simulator(endpoint: &str) -> Self {
+        match endpoint.strip_prefix("http://") {
+            Some(host) => Self { place: Place::Simulator(host.trim_end_matches('/').to_owned()) },
+            None => Self::new(Path::new(endpoint)),
+        }
     }
 
     /// `Info`: of the v1 API where the agent has it (dstack 0.6.0 and later), of v0 otherwise.
@@ -155,36 +180,60 @@ impl GuestAgent {
         method: &'static str,
         body: &serde_json::Value,
     ) -> Result<Option<T>, GuestError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| GuestError::Connect { path: self.socket.clone(), source })?;
-        let failed = |reason: String| GuestError::Call { method, reason };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| failed(e.to_string()))?;
-        let driver = tokio::spawn(connection);
-        let request = Request::post(format!("/{method}"))
-            .header(header::HOST, "dstack")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))
-            .map_err(|e| failed(e.to_string()))?;
-        let response = sender.send_request(request).await.map_err(|e| failed(e.to_string()))?;
-        let status = response.status();
-        let bytes = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
-            .collect()
-            .await
-            .map_err(|e| failed(e.to_string()))?
-            .to_bytes();
-        driver.abort();
-        if status == hyper::StatusCode::NOT_FOUND || is_unknown_call(status, &bytes) {
+        let unreachable = |place: String| move |source| GuestError::Connect { place, source };
+        let asked = async {
+            match &self.place {
+                Place::Socket(path) => {
+                    let connected = UnixStream::connect(path).await;
+                    exchange(connected.map_err(unreachable(path.display().to_string()))?, method, body).await
+                }
+                #[cfg(feature = "dev")]
+                Place::Simulator(host) => {
+                    let connected = tokio::net::TcpStream::connect(host).await;
+                    exchange(connected.map_err(unreachable(host.clone()))?, method, body).await
+                }
+            }
+        };
+        let late = |_| GuestError::Call { method, reason: format!("no answer in {} s", CALL_TIME.as_secs()) };
+        let Some(bytes) = tokio::time::timeout(CALL_TIME, asked).await.map_err(late)?? else {
             return Ok(None);
-        }
-        if !status.is_success() {
-            return Err(failed(format!("HTTP {status}")));
-        }
+        };
         let bad = |e: serde_json::Error| GuestError::Answer { method, reason: e.to_string() };
         serde_json::from_slice(&bytes).map(Some).map_err(bad)
     }
+}
+
+/// One call: the body of the answer, or `None` where the agent does not have it.
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: &'static str,
+    body: &serde_json::Value,
+) -> Result<Option<Bytes>, GuestError> {
+    let failed = |reason: String| GuestError::Call { method, reason };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| failed(e.to_string()))?;
+    let driver = tokio::spawn(connection);
+    let request = Request::post(format!("/{method}"))
+        .header(header::HOST, "dstack")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .map_err(|e| failed(e.to_string()))?;
+    let response = sender.send_request(request).await.map_err(|e| failed(e.to_string()))?;
+    let status = response.status();
+    let bytes = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+        .collect()
+        .await
+        .map_err(|e| failed(e.to_string()))?
+        .to_bytes();
+    driver.abort();
+    if status == hyper::StatusCode::NOT_FOUND || is_unknown_call(status, &bytes) {
+        return Ok(None);
+    }
+    if !status.is_success() {
+        return Err(failed(format!("HTTP {status}")));
+    }
+    Ok(Some(bytes))
 }
 
 /// How dstack's agent says that it lacks a call: 400 and `{"error": "Service not found: NAME"}`.
@@ -260,6 +309,59 @@ mod tests {
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
         (GuestAgent::new(&socket), folder)
+    }
+
+    /// dstack's simulator also listens on a port, which its SDKs find in DSTACK_SIMULATOR_ENDPOINT.
+    #[cfg(feature = "dev")]
+    #[tokio::test]
+    async fn a_simulator_is_asked_over_tcp_or_its_socket() {
+        let compose = "{}";
+        let info = serde_json::json!({
+            "app_id": "0x5bb4ff9a3837357f19dc176407a5709c62eb6c56",
+            "tcb_info": serde_json::json!({ "app_compose": compose }).to_string(),
+        });
+        let router = Router::new().fallback(move |uri: Uri| {
+            let info = info.to_string();
+            async move {
+                match uri.path() {
+                    "/Info" => (StatusCode::OK, info),
+                    _ => (StatusCode::NOT_FOUND, "<!DOCTYPE html>404".to_owned()),
+                }
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let identity = GuestAgent::insecure_dev_simulator(&endpoint).identity().await.unwrap();
+        assert_eq!(identity.app_compose, compose);
+        let nobody = GuestAgent::insecure_dev_simulator("/nonexistent/dstack.sock");
+        let error = nobody.identity().await.unwrap_err();
+        assert!(
+            matches!(&error, GuestError::Connect { place, .. } if place == "/nonexistent/dstack.sock"),
+            "{error}"
+        );
+    }
+
+    /// What the real agent refuses is an error with its status, and a page that is no JSON a missing call.
+    #[tokio::test]
+    async fn refusals_of_the_real_agent_are_errors() {
+        let (Some(bad), Some(long), Some(page)) =
+            (recorded("GetKey_bad.json"), recorded("GetQuote_long.json"), recorded("v1_Version.json"))
+        else {
+            return;
+        };
+        let refused = |body| (StatusCode::BAD_REQUEST, body);
+        let missing = (StatusCode::NOT_FOUND, page);
+        let answers = [
+            ("GetKey", refused(bad)),
+            ("GetQuote", refused(long)),
+            ("v1/Info", missing.clone()),
+            ("Info", missing),
+        ];
+        let (agent, _folder) = guest(answers.map(|(name, answer)| (name.to_owned(), answer)).into()).await;
+        assert!(matches!(agent.key("a", "b").await, Err(GuestError::Call { method: "GetKey", .. })));
+        assert!(matches!(agent.quote(&[0; 64]).await, Err(GuestError::Call { method: "GetQuote", .. })));
+        assert!(matches!(agent.identity().await, Err(GuestError::Call { method: "Info", .. })));
     }
 
     fn ok(body: impl ToString) -> (StatusCode, String) {

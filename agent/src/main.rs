@@ -25,6 +25,10 @@ struct Args {
     /// dstack's guest agent socket.
     #[arg(long, env = "COHORT_GUEST_AGENT", default_value = "/var/run/dstack.sock")]
     guest_agent: PathBuf,
+    /// dstack's simulator in place of the socket, as its SDKs name it: http://HOST:PORT or the path of a socket.
+    #[cfg(feature = "dev")]
+    #[arg(long, env = "DSTACK_SIMULATOR_ENDPOINT")]
+    insecure_dev_simulator: Option<String>,
     /// Ethereum JSON-RPC endpoint; repeat for more: a result is revealed only when all show its receipt.
     #[arg(long = "rpc-url", env = "COHORT_RPC_URL", value_delimiter = ',', required = true)]
     rpc_urls: Vec<reqwest::Url>,
@@ -114,7 +118,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn start(args: &Args) -> anyhow::Result<Agent> {
-    let guest = GuestAgent::new(&args.guest_agent);
+    let guest = guest(args);
     let identity = guest.identity().await?;
     let gas = guest.key("cohort/gas", "gas").await?;
     let gas =
@@ -147,6 +151,15 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
         #[cfg(feature = "dev")]
         insecure_dev_slow: std::time::Duration::from_secs(args.insecure_dev_slow_seconds),
     })?)
+}
+
+fn guest(args: &Args) -> GuestAgent {
+    #[cfg(feature = "dev")]
+    if let Some(endpoint) = &args.insecure_dev_simulator {
+        warn!(target: "cohort::agent", endpoint, "a simulator stands for the guest agent: no key of it is a secret");
+        return GuestAgent::insecure_dev_simulator(endpoint);
+    }
+    GuestAgent::new(&args.guest_agent)
 }
 
 /// Ctrl-C, SIGTERM, or the end of standard input where that was asked for.
