@@ -1,5 +1,5 @@
-//! The release decision over mirrored facts: the same facts, read once, decided at the head and at the confirmed
-//! block.
+//! The release decision over mirrored facts: the same facts, read once, decided at the head, at the confirmed and
+//! at the finalized block.
 
 use alloy::primitives::Address;
 use cohort_protocol::{
@@ -92,7 +92,7 @@ impl ReleaseRows {
         }
     }
 
-    /// The decision at both positions.
+    /// The decision at each position.
     pub fn decisions(&self, question: &Question, positions: &Positions) -> ReleaseDecisions {
         let at =
             |position: Position| DecisionAt { position, decision: decide(&self.facts(question, &position)) };
@@ -100,6 +100,7 @@ impl ReleaseRows {
             chain_id: positions.source.chain_id,
             head: at(positions.head),
             confirmed: at(positions.confirmed),
+            finalized: positions.finalized.map(at),
         }
     }
 }

@@ -121,6 +121,8 @@ pub struct ReleaseDecisions {
     head: DecisionAt,
     /// At the confirmed depth.
     confirmed: DecisionAt,
+    /// At the newest mirrored block that the chain calls finalized, if an endpoint tells; no release depends on it.
+    finalized: Option<DecisionAt>,
 }
 
 /// A refusal.

@@ -15,8 +15,7 @@ pub struct Position {
     pub timestamp: u64,
 }
 
-/// A release decision by the indexer, at the two positions that count: approvals must have aged to `confirmed`,
-/// revocations count at `head`.
+/// A release decision and the block it holds at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionAt {
@@ -26,7 +25,8 @@ pub struct DecisionAt {
     pub decision: crate::decision::Decision,
 }
 
-/// Answer of the indexer's `GET /v1/apps/{app}/release-decision`.
+/// Answer of the indexer's `GET /v1/apps/{app}/release-decision`. Two positions count: approvals must have aged to
+/// `confirmed`, revocations count at `head`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseDecisions {
@@ -36,4 +36,7 @@ pub struct ReleaseDecisions {
     pub head: DecisionAt,
     /// At the confirmed depth.
     pub confirmed: DecisionAt,
+    /// At the newest mirrored block that the chain calls finalized; `None` where no endpoint tells. For people: no
+    /// release depends on it.
+    pub finalized: Option<DecisionAt>,
 }

@@ -150,7 +150,7 @@ async fn always(
         let position = Position { number, hash: header.hash, timestamp: header.timestamp };
         decided.push(DecisionAt { position, decision: Decision::Allow });
     }
-    Ok(Json(ReleaseDecisions { chain_id: 31337, head: decided[0], confirmed: decided[1] }))
+    Ok(Json(ReleaseDecisions { chain_id: 31337, head: decided[0], confirmed: decided[1], finalized: None }))
 }
 
 async fn listen(router: Router) -> reqwest::Url {
