@@ -33,7 +33,8 @@ create table event (
   transaction_hash bytea not null,
   address bytea not null, -- the registry or an app
   kind text not null,     -- name of the event, snake_case
-  args text not null,     -- JSON of all its arguments
+  topics bytea not null,  -- its signature and indexed arguments, 32 bytes each
+  data bytea not null,    -- its other arguments, ABI-encoded
   -- Identifiers among the arguments, for the indexes below; null where the event has none of that sort.
   app bytea,              -- the app that a registry's event names
   proposal_id bytea,

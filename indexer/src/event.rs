@@ -1,4 +1,4 @@
-//! The contracts' events as rows and JSON carry them: exactly the arguments of `IDstackApp.sol` and
+//! The contracts' events as answers tell them: exactly the arguments of `IDstackApp.sol` and
 //! `IDstackKms.sol`, under the project's names.
 //!
 //! Identifiers are `0x` hex, labels are text (or `0x` hex where the word is no label), epsilon and delta are decimal
@@ -14,9 +14,7 @@ use cohort_protocol::{
     loss::Epsilon,
     terms::Terms,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-
+use serde::Serialize;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema, schema::OneOfBuilder},
@@ -34,8 +32,8 @@ macro_rules! events {
         $(#[$doc])*
         // Each variant is the Solidity event of that name, documented there.
         #[allow(missing_docs)]
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(tag = "kind", content = "args", deny_unknown_fields)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+        #[serde(tag = "kind", content = "args")]
         pub enum $name {
             $(#[serde(rename = $kind)] $variant { $($field: $type,)* },)*
             $(#[serde(rename = $other_kind)] $other { $($other_field: $other_type,)* },)*
@@ -48,21 +46,6 @@ macro_rules! events {
                     $(Self::$variant { .. } => $kind,)*
                     $(Self::$other { .. } => $other_kind,)*
                 }
-            }
-        }
-
-        impl $name {
-            /// JSON of the arguments, as a row holds it.
-            pub(crate) fn args_json(&self) -> Result<String, serde_json::Error> {
-                let text = serde_json::to_string(self)?;
-                let Tagged { args } = serde_json::from_str(&text)?;
-                Ok(args.get().to_owned())
-            }
-
-            /// Reads a row's `kind` and `args` back.
-            pub(crate) fn from_row(kind: &str, args: &str) -> Result<Self, serde_json::Error> {
-                let args: &RawValue = serde_json::from_str(args)?;
-                serde_json::from_str(&serde_json::to_string(&TaggedRef { kind, args })?)
             }
         }
 
@@ -212,21 +195,8 @@ events! {
     }
 }
 
-/// An event's JSON with its arguments left unread.
-#[derive(Deserialize)]
-struct Tagged<'a> {
-    #[serde(borrow)]
-    args: &'a RawValue,
-}
-
-#[derive(Serialize)]
-struct TaggedRef<'a> {
-    kind: &'a str,
-    args: &'a RawValue,
-}
-
 /// `DatasetInfo` of `IDstackApp.sol`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DatasetInfo {
     /// Commitment to envelope and ciphertext.
     #[schema(value_type = schema::Hash)]
@@ -264,7 +234,7 @@ impl From<&cohort_protocol::abi::DatasetInfo> for DatasetInfo {
 }
 
 /// `Receipt` of `IDstackApp.sol`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Receipt {
     /// The run it closes.
     #[schema(value_type = schema::Hash)]
@@ -301,6 +271,34 @@ impl From<&cohort_protocol::abi::Receipt> for Receipt {
             delta: Delta(receipt.delta),
             privacy_proof: receipt.privacyProof,
             produced_at: receipt.producedAt,
+        }
+    }
+}
+
+/// An event of either contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ChainEvent {
+    /// By the registry.
+    Registry(RegistryEvent),
+    /// By an app.
+    App(Box<AppEvent>),
+}
+
+impl ChainEvent {
+    /// The row's `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Registry(event) => event.kind(),
+            Self::App(event) => event.kind(),
+        }
+    }
+
+    /// The identifiers that its row is looked up by.
+    pub fn keys(&self) -> Keys {
+        match self {
+            Self::Registry(event) => event.keys(),
+            Self::App(event) => event.keys(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod heads;
 mod range;
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use alloy::primitives::Address;
 use tokio::sync::{Notify, watch};
 
 pub use self::check::Contradiction;
-use self::range::{FetchError, Fetched, LogReader, Plan};
+use self::range::{Ahead, FetchError, Fetched, LogReader, Plan};
 use crate::{
     config::{Config, HEADER_WINDOW},
     event::UnknownRegistryEvent,
@@ -26,6 +27,8 @@ use crate::{
     store::{Batch, Source, Store, StoreError},
 };
 
+/// Ranges that are fetched while one is written.
+const RANGES_AHEAD: usize = 2;
 /// Blocks applied at once near the head, where every header is read.
 const RECENT_BLOCKS: u64 = 64;
 /// How long an endpoint may show an older chain than the mirror before the mirror believes that blocks are gone.
@@ -118,7 +121,9 @@ pub struct Follower {
     wake: Arc<Notify>,
     reader: LogReader,
     /// Registered apps; `None`: read them again.
-    apps: Option<Vec<Address>>,
+    apps: Option<Arc<Vec<Address>>>,
+    /// Ranges that are being fetched, each following the one before it.
+    ahead: VecDeque<Ahead>,
     /// The head that another replica was last seen to have written.
     seen: Option<Header>,
     /// When, and at which height, the finalized block was last asked for.
@@ -155,6 +160,7 @@ impl Follower {
             wake: Arc::default(),
             reader: LogReader::default(),
             apps: None,
+            ahead: VecDeque::new(),
             seen: None,
             finalized_at: None,
             shorter_since: None,
@@ -213,8 +219,14 @@ impl Follower {
 
     fn next_endpoint(&mut self) {
         self.verified = false;
-        self.apps = None;
+        self.forget();
         self.current = (self.current + 1) % self.endpoints.len().max(1);
+    }
+
+    /// What is known of the mirror, and what was asked for because of it, holds no more.
+    fn forget(&mut self) {
+        self.apps = None;
+        self.ahead.clear();
     }
 
     async fn step(&mut self) -> Result<Progress, StepError> {
@@ -249,7 +261,7 @@ impl Follower {
 
     /// Another replica follows into the same database. This one looks whether it keeps up.
     async fn stand_by(&mut self, tip: Header) -> Result<Progress, StepError> {
-        self.apps = None;
+        self.forget();
         let head = self.store.head().await?;
         if self.seen != head {
             self.seen = head;
@@ -341,36 +353,25 @@ impl Follower {
         tip: Header,
     ) -> Result<Progress, StepError> {
         let next = head.map_or(self.start, |head| head.number.saturating_add(1));
-        let window_start = tip.number.saturating_sub(HEADER_WINDOW);
-        let recent = next >= window_start;
-        let last = match recent {
-            true => tip.number.min(next.saturating_add(RECENT_BLOCKS - 1)),
-            false => window_start.min(next.saturating_add(self.reader.size() - 1)),
-        };
-        let apps = match self.apps.take() {
-            Some(apps) => apps,
-            None => {
-                let at = head.map_or(0, |head| head.number);
-                self.store.snapshot().await?.registered_apps(self.registry, at).await?
+        self.ask_ahead(endpoint, next, tip).await?;
+        let Some(ahead) = self.ahead.pop_front() else { return Ok(Progress::Waiting) };
+        let last = *ahead.range.end();
+        let fetched = ahead.fetched(endpoint).await.and_then(|fetched| match head {
+            Some(head) if fetched.parent != Some(head.hash) => {
+                Err(Contradiction::Parent { number: next }.into())
             }
-        };
-        let plan = Plan {
-            registry: self.registry,
-            apps: &apps,
-            start: self.start,
-            after: head,
-            range: next..=last,
-            recent,
-        };
-        let fetched = range::fetch(endpoint, &mut self.reader, &plan).await;
+            _ => Ok(fetched),
+        });
         match fetched {
-            Ok(Fetched { headers, events, newcomers, reread }) => {
+            Ok(Fetched { headers, events, newcomers, reread, .. }) => {
+                if !newcomers.is_empty() {
+                    self.forget();
+                }
                 let count = events.len() as u64;
                 self.store.apply(&Batch { after: head, headers, events }).await?;
                 Counters::add(&self.counters.events_applied, count);
                 Counters::add(&self.counters.blocks_applied, (last - next).saturating_add(1));
                 Counters::add(&self.counters.blocks_reread, reread);
-                self.apps = newcomers.is_empty().then_some(apps);
                 tracing::debug!(target: "indexer::follow", from = next, to = last, "applied");
                 if last < tip.number {
                     return Ok(Progress::Moved);
@@ -392,10 +393,45 @@ impl Follower {
         }
     }
 
+    /// Begins to fetch the ranges from `next` on: one at the head, several while far behind it.
+    async fn ask_ahead(&mut self, endpoint: &Endpoint, next: u64, tip: Header) -> Result<(), StepError> {
+        if self.ahead.front().is_some_and(|ahead| *ahead.range.start() != next) {
+            self.forget();
+        }
+        let apps = match &self.apps {
+            Some(apps) => apps.clone(),
+            None => {
+                let mut snapshot = self.store.snapshot().await?;
+                Arc::new(snapshot.registered_apps(self.registry, next.saturating_sub(1)).await?)
+            }
+        };
+        self.apps = Some(apps.clone());
+        let window_start = tip.number.saturating_sub(HEADER_WINDOW);
+        let mut next = self.ahead.back().map_or(next, |ahead| ahead.range.end().saturating_add(1));
+        while self.ahead.len() <= RANGES_AHEAD {
+            let recent = next >= window_start;
+            if recent && !self.ahead.is_empty() {
+                break;
+            }
+            let last = match recent {
+                true => tip.number.min(next.saturating_add(RECENT_BLOCKS - 1)),
+                false => window_start.min(next.saturating_add(self.reader.size() - 1)),
+            };
+            let (registry, start, apps) = (self.registry, self.start, apps.clone());
+            let plan = Plan { registry, apps, start, range: next..=last, recent };
+            self.ahead.push_back(Ahead::begin(endpoint, &self.reader, plan));
+            if recent {
+                break;
+            }
+            next = last.saturating_add(1);
+        }
+        Ok(())
+    }
+
     /// Takes back the blocks that are not the endpoint's any more. The head is known to be one of them. Blocks of one
     /// chain match up to some height and differ above it, so doubling steps and halving find that height.
     async fn rewind(&mut self, endpoint: &Endpoint, tip: Header) -> Result<Progress, StepError> {
-        self.apps = None;
+        self.forget();
         let count = self.store.snapshot().await?.block_count().await?;
         let (mut differs, mut step) = (0u64, 1u64);
         let mut matches = loop {

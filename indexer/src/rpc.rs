@@ -2,12 +2,16 @@
 //!
 //! An endpoint's URL may hold an access key: it never appears in an error or a log, only its place in the list.
 
-use std::{ops::RangeInclusive, time::Duration};
-
-use alloy::{
-    primitives::{Address, B256, Bloom, U64},
-    rpc::types::Log,
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
+
+use alloy::primitives::{Address, B256, Bloom, Bytes, U64};
 use reqwest::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
@@ -16,6 +20,8 @@ use serde_json::{Value, json, value::RawValue};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The method that gives headers.
 const HEADER: &str = "eth_getBlockByNumber";
+/// Requests of the first batches.
+const FIRST_BATCH: usize = 100;
 /// An answer larger than this is refused; ranges of logs are then halved.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -31,6 +37,16 @@ pub enum RpcError {
         method: &'static str,
         /// Without the URL.
         reason: String,
+    },
+    /// The HTTP server in front of the endpoint refused.
+    #[error("RPC endpoint {endpoint}: {method} failed: HTTP status {}", status.as_u16())]
+    Status {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// Called method.
+        method: &'static str,
+        /// HTTP status code.
+        status: StatusCode,
     },
     /// The endpoint answered with a JSON-RPC error.
     #[error("RPC endpoint {endpoint}: {method} refused: {message} (code {code})")]
@@ -65,9 +81,21 @@ pub enum RpcError {
 }
 
 impl RpcError {
-    /// Whether a smaller range of logs may succeed: refusals and oversized or late answers.
+    /// Whether a smaller range of logs may succeed: refusals and oversized or late answers. One that says "too many
+    /// requests" must be left alone for a while instead.
     pub fn may_be_too_much(&self) -> bool {
-        !matches!(self, Self::Malformed { .. })
+        !matches!(self, Self::Malformed { .. } | Self::Status { status: StatusCode::TOO_MANY_REQUESTS, .. })
+    }
+
+    /// Whether a smaller batch of requests may succeed, or none at all: the endpoint is there and does not like it.
+    fn may_be_the_batch(&self) -> bool {
+        let refused =
+            |status: &StatusCode| status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS;
+        match self {
+            Self::Transport { .. } => false,
+            Self::Status { status, .. } => refused(status),
+            Self::Refused { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => true,
+        }
     }
 }
 
@@ -91,6 +119,29 @@ pub struct BloomedHeader {
     pub header: Header,
     /// Bloom filter over addresses and topics of all logs of the block (Yellow Paper, section 4.3.1).
     pub bloom: Bloom,
+}
+
+/// A log as an endpoint tells it. What a log in a block must have may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Log {
+    /// The contract.
+    pub address: Address,
+    /// Signature of the event and its indexed arguments.
+    pub topics: Vec<B256>,
+    /// The other arguments.
+    pub data: Bytes,
+    /// Number of its block.
+    pub block_number: Option<U64>,
+    /// Hash of its block.
+    pub block_hash: Option<B256>,
+    /// Its transaction.
+    pub transaction_hash: Option<B256>,
+    /// Its place in the block.
+    pub log_index: Option<U64>,
+    /// A reorganisation took it back.
+    #[serde(default)]
+    pub removed: bool,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +197,8 @@ pub struct Endpoint {
     place: usize,
     url: reqwest::Url,
     client: reqwest::Client,
+    /// Most requests of one batch; halved for good when the endpoint refuses one. 1: no batches.
+    batch: Arc<AtomicUsize>,
 }
 
 impl Endpoint {
@@ -159,7 +212,7 @@ impl Endpoint {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| RpcError::Transport { endpoint: place, method: "connect", reason: plain(e) })?;
-        Ok(Self { place, url, client })
+        Ok(Self { place, url, client, batch: Arc::new(AtomicUsize::new(FIRST_BATCH)) })
     }
 
     /// Place in the configured list, from 1.
@@ -176,25 +229,51 @@ impl Endpoint {
     /// The newest header (`eth_getBlockByNumber`).
     pub async fn newest(&self) -> Result<Header, RpcError> {
         let newest = self.header_of(json!("latest")).await?;
-        newest.ok_or_else(|| self.malformed(HEADER, "no newest block"))
+        newest.map(|found| found.header).ok_or_else(|| self.malformed(HEADER, "no newest block"))
     }
 
     /// The newest finalized header, `None` where the chain has none (`eth_getBlockByNumber`).
     pub async fn finalized(&self) -> Result<Option<Header>, RpcError> {
-        self.header_of(json!("finalized")).await
+        Ok(self.header_of(json!("finalized")).await?.map(|found| found.header))
     }
 
     /// The header at a height, `None` where the chain is shorter (`eth_getBlockByNumber`).
     pub async fn header(&self, number: u64) -> Result<Option<Header>, RpcError> {
-        let header = self.header_of(json!(U64::from(number))).await?;
-        if header.is_some_and(|header| header.number != number) {
-            return Err(self.malformed(HEADER, "a block of another height"));
-        }
-        Ok(header)
+        Ok(self.bloomed(number).await?.map(|found| found.header))
     }
 
-    /// Headers at several heights in one request (JSON-RPC 2.0, section 6), in the order asked for.
+    async fn bloomed(&self, number: u64) -> Result<Option<BloomedHeader>, RpcError> {
+        let found = self.header_of(json!(U64::from(number))).await?;
+        if found.as_ref().is_some_and(|found| found.header.number != number) {
+            return Err(self.malformed(HEADER, "a block of another height"));
+        }
+        Ok(found)
+    }
+
+    /// Headers at several heights, in the order asked for: in batches (JSON-RPC 2.0, section 6) as large as the
+    /// endpoint takes, which may be none.
     pub async fn headers(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
+        let mut headers = Vec::with_capacity(numbers.len());
+        while let Some(rest) = numbers.get(headers.len()..).filter(|rest| !rest.is_empty()) {
+            let size = self.batch.load(Relaxed);
+            let asked = match rest {
+                [first, ..] if size == 1 => self.bloomed(*first).await.map(|header| vec![header]),
+                rest => self.header_batch(rest.get(..size).unwrap_or(rest)).await,
+            };
+            match asked {
+                Ok(found) => headers.extend(found),
+                Err(error) if size > 1 && error.may_be_the_batch() => {
+                    tracing::debug!(target: "indexer::follow", %error, size = size / 2, "smaller batches");
+                    // Another batch may have found the same out meanwhile.
+                    self.batch.fetch_min(size / 2, Relaxed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(headers)
+    }
+
+    async fn header_batch(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
         let requests = numbers.iter().enumerate().map(|(id, number)| {
             json!({ "jsonrpc": "2.0", "id": id, "method": HEADER, "params": [U64::from(*number), false] })
         });
@@ -243,9 +322,9 @@ impl Endpoint {
         self.call("eth_getLogs", json!([filter])).await
     }
 
-    async fn header_of(&self, block: Value) -> Result<Option<Header>, RpcError> {
+    async fn header_of(&self, block: Value) -> Result<Option<BloomedHeader>, RpcError> {
         let raw: Option<RawHeader> = self.call(HEADER, json!([block, false])).await?;
-        Ok(raw.map(|raw| BloomedHeader::from(raw).header))
+        Ok(raw.map(BloomedHeader::from))
     }
 
     async fn call<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, RpcError> {
@@ -276,10 +355,7 @@ impl Endpoint {
     ) -> Result<T, RpcError> {
         match serde_json::from_slice::<RawAnswer>(answer) {
             Ok(answer) if status.is_success() || answer.error.is_some() => self.result(method, answer),
-            _ if !status.is_success() => {
-                let reason = format!("HTTP status {}", status.as_u16());
-                Err(RpcError::Transport { endpoint: self.place, method, reason })
-            }
+            _ if !status.is_success() => Err(RpcError::Status { endpoint: self.place, method, status }),
             Ok(_) => Err(self.malformed(method, "neither result nor error")),
             Err(error) => Err(self.malformed(method, error)),
         }
@@ -296,6 +372,11 @@ impl Endpoint {
         }
         let text = answer.result.map_or("null", RawValue::get);
         serde_json::from_str(text).map_err(|e| self.malformed(method, e))
+    }
+
+    /// A task that asked was lost: the runtime is shutting down.
+    pub(crate) fn lost(&self, task: tokio::task::JoinError) -> RpcError {
+        RpcError::Transport { endpoint: self.place, method: "task", reason: task.to_string() }
     }
 
     fn malformed(&self, method: &'static str, reason: impl ToString) -> RpcError {

@@ -25,7 +25,7 @@ pub use self::{
     feed::{Fed, Feed, Page, Place, Within},
     place::{Database, ServerUrl},
     read::{By, Cursor, Kinds, Recorded, Select, Snapshot, Stamp, Stored},
-    write::{Batch, ChainEvent, NewEvent},
+    write::{Batch, NewEvent},
 };
 use crate::rpc::Header;
 

@@ -20,9 +20,10 @@ use utoipa::ToSchema;
 
 use super::{Api, ApiError};
 use crate::{
+    event::ChainEvent,
     metrics::Counters,
     schema as s,
-    store::{ChainEvent, Fed, Feed, Place, Recorded},
+    store::{Fed, Feed, Place, Recorded},
     view::Positions,
 };
 

@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use alloy::{
-    primitives::{Address, B256, Bloom, BloomInput, Bytes},
-    rpc::types::Log,
-};
+use alloy::primitives::{Address, B256, Bloom, BloomInput, Bytes};
 
-use crate::rpc::Header;
+use crate::rpc::{Header, Log};
 
 /// Answers that cannot all be true of one chain. The range is discarded and asked for again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,13 +119,13 @@ fn place(log: Log) -> Result<PlacedLog, Contradiction> {
     match (log.removed, log.block_number, log.block_hash, log.log_index, log.transaction_hash) {
         (false, Some(block_number), Some(block_hash), Some(log_index), Some(transaction_hash)) => {
             Ok(PlacedLog {
-                block_number,
+                block_number: block_number.to(),
                 block_hash,
-                log_index,
+                log_index: log_index.to(),
                 transaction_hash,
-                address: log.inner.address,
-                topics: log.inner.data.topics().to_vec(),
-                data: log.inner.data.data,
+                address: log.address,
+                topics: log.topics,
+                data: log.data,
             })
         }
         _ => Err(Contradiction::Unplaced),
@@ -178,6 +175,8 @@ pub(super) fn bloomed(
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::U64;
+
     use super::*;
 
     fn header(number: u64, hash: u8, parent: u8) -> Header {
@@ -186,9 +185,9 @@ mod tests {
 
     fn log(block: u64, index: u64, hash: u8) -> Log {
         Log {
-            block_number: Some(block),
+            block_number: Some(U64::from(block)),
             block_hash: Some(B256::repeat_byte(hash)),
-            log_index: Some(index),
+            log_index: Some(U64::from(index)),
             transaction_hash: Some(B256::ZERO),
             ..Log::default()
         }

@@ -3,23 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use alloy::{
-    primitives::{Address, Bloom},
-    rpc::types::Log,
-};
-use tokio::task::JoinSet;
+use alloy::primitives::{Address, B256, Bloom};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::check::{self, Contradiction, PlacedLog};
 use crate::{
-    event::{AppEvent, RegistryEvent, UnknownRegistryEvent},
-    rpc::{BloomedHeader, Endpoint, Header, LogFilter, RpcError},
-    store::{ChainEvent, NewEvent},
+    event::{AppEvent, ChainEvent, RegistryEvent, UnknownRegistryEvent},
+    rpc::{BloomedHeader, Endpoint, Header, Log, LogFilter, RpcError},
+    store::NewEvent,
 };
 
 /// Blocks of the first `eth_getLogs`; doubled after each success, halved after each refusal.
-const FIRST_SIZE: u64 = 500;
+const FIRST_SIZE: u64 = 100;
 /// Most blocks of one `eth_getLogs`.
 const MAX_SIZE: u64 = 10_000;
 /// Most addresses of one `eth_getLogs`.
@@ -38,21 +39,47 @@ const BY_HASH_BLOCKS: u64 = 4;
 
 /// What to fetch.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     pub(super) registry: Address,
-    pub(super) apps: &'a [Address],
+    pub(super) apps: Arc<Vec<Address>>,
     /// First block of the mirror: where the logs of newly registered apps are read from.
     pub(super) start: u64,
-    /// The mirrored head, which the range must follow.
-    pub(super) after: Option<Header>,
     pub(super) range: RangeInclusive<u64>,
     /// Keep every header of the range, not only those with events.
     pub(super) recent: bool,
 }
 
-/// A fetched and checked range.
+/// A range that is being fetched; dropping it ends that.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    pub(super) range: RangeInclusive<u64>,
+    task: JoinHandle<Result<Fetched, FetchError>>,
+}
+
+impl Ahead {
+    /// Begins to fetch a range.
+    pub(super) fn begin(endpoint: &Endpoint, reader: &LogReader, plan: Plan) -> Self {
+        let (endpoint, reader, range) = (endpoint.clone(), reader.clone(), plan.range.clone());
+        Self { range, task: tokio::spawn(async move { fetch(&endpoint, &reader, &plan).await }) }
+    }
+
+    /// Waits for it.
+    pub(super) async fn fetched(mut self, endpoint: &Endpoint) -> Result<Fetched, FetchError> {
+        (&mut self.task).await.map_err(|lost| endpoint.lost(lost))?
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A fetched range, of which every part fits every other.
 #[derive(Debug)]
 pub(super) struct Fetched {
+    /// Hash of the block that it follows.
+    pub(super) parent: Option<B256>,
     /// Ascending; the last is the range's end.
     pub(super) headers: Vec<Header>,
     pub(super) events: Vec<NewEvent>,
@@ -80,25 +107,21 @@ struct Blocks {
 }
 
 /// Fetches and checks a range.
-pub(super) async fn fetch(
-    endpoint: &Endpoint,
-    reader: &mut LogReader,
-    plan: &Plan<'_>,
-) -> Result<Fetched, FetchError> {
+async fn fetch(endpoint: &Endpoint, reader: &LogReader, plan: &Plan) -> Result<Fetched, FetchError> {
     let last = *plan.range.end();
     let mut addresses = vec![plan.registry];
-    addresses.extend_from_slice(plan.apps);
+    addresses.extend_from_slice(&plan.apps);
     let few = plan.range.end().saturating_sub(*plan.range.start()) < BY_HASH_BLOCKS;
     let mut blocks = Blocks::default();
     let logs = if plan.recent && few {
         add_headers(endpoint, &mut blocks, plan.range.clone()).await?;
-        check::linked(plan.after.as_ref(), blocks.headers.values())?;
+        check::linked(None, blocks.headers.values())?;
         reader.of_blocks(endpoint, blocks.headers.values().copied(), &addresses).await?
     } else {
         let headers = add_headers(endpoint, &mut blocks, plan.range.clone());
         let logs = async { Ok(reader.of_range(endpoint, &plan.range, &addresses).await?) };
         let ((), logs) = tokio::try_join!(headers, logs)?;
-        check::linked(plan.after.as_ref(), blocks.headers.values())?;
+        check::linked(None, blocks.headers.values())?;
         logs
     };
     let mut logs = check::placed(logs, &plan.range, &addresses)?;
@@ -112,12 +135,13 @@ pub(super) async fn fetch(
     }
     still_there(endpoint, blocks.headers.get(&last), last).await?;
 
-    let events = decode(plan.registry, &logs)?;
+    let parent = blocks.headers.get(plan.range.start()).map(|first| first.parent_hash);
+    let events = decode(plan.registry, logs)?;
     if !plan.recent {
         let with_events: BTreeSet<u64> = events.iter().map(|event| event.block_number).collect();
         blocks.headers.retain(|number, _| *number == last || with_events.contains(number));
     }
-    Ok(Fetched { headers: blocks.headers.into_values().collect(), events, newcomers, reread })
+    Ok(Fetched { parent, headers: blocks.headers.into_values().collect(), events, newcomers, reread })
 }
 
 /// Reads the logs of those blocks again, by hash, whose bloom filter promises more than the range gave: nodes cut long
@@ -159,8 +183,8 @@ fn bloom_of(blocks: &Blocks, number: u64) -> Bloom {
 /// What apps did before they were registered, checked like everything else.
 async fn before_registration(
     endpoint: &Endpoint,
-    reader: &mut LogReader,
-    plan: &Plan<'_>,
+    reader: &LogReader,
+    plan: &Plan,
     newcomers: &[Address],
     blocks: &mut Blocks,
 ) -> Result<Vec<PlacedLog>, FetchError> {
@@ -216,11 +240,7 @@ async fn add_headers(
         }
         let Some(answer) = asked.join_next().await else { break };
         // A task is lost only if the runtime is shutting down.
-        let (numbers, headers) = answer.map_err(|lost| RpcError::Transport {
-            endpoint: endpoint.place(),
-            method: "eth_getBlockByNumber",
-            reason: lost.to_string(),
-        })?;
+        let (numbers, headers) = answer.map_err(|lost| endpoint.lost(lost))?;
         let headers = headers?;
         for (number, found) in numbers.iter().zip(headers) {
             let BloomedHeader { header, bloom } = found.ok_or(Contradiction::Changed { number: *number })?;
@@ -232,7 +252,7 @@ async fn add_headers(
 }
 
 /// Apps that the registry's logs register and that are not followed yet. The registry itself is no app.
-fn newcomers(plan: &Plan<'_>, logs: &[PlacedLog]) -> Result<Vec<Address>, FetchError> {
+fn newcomers(plan: &Plan, logs: &[PlacedLog]) -> Result<Vec<Address>, FetchError> {
     let mut newcomers = BTreeSet::new();
     for log in logs.iter().filter(|log| log.address == plan.registry) {
         if let RegistryEvent::AppRegistered { app } = registry_event(log)?
@@ -253,11 +273,12 @@ fn registry_event(log: &PlacedLog) -> Result<RegistryEvent, FetchError> {
     })
 }
 
-fn decode(registry: Address, logs: &[PlacedLog]) -> Result<Vec<NewEvent>, FetchError> {
+/// What is stored of the logs: those that are events of ours.
+fn decode(registry: Address, logs: Vec<PlacedLog>) -> Result<Vec<NewEvent>, FetchError> {
     let mut events = Vec::with_capacity(logs.len());
     for log in logs {
         let event = if log.address == registry {
-            Some(ChainEvent::Registry(registry_event(log)?))
+            Some(ChainEvent::Registry(registry_event(&log)?))
         } else {
             AppEvent::decode(&log.topics, &log.data).map(|event| ChainEvent::App(Box::new(event)))
         };
@@ -266,32 +287,35 @@ fn decode(registry: Address, logs: &[PlacedLog]) -> Result<Vec<NewEvent>, FetchE
             log_index: log.log_index,
             transaction_hash: log.transaction_hash,
             address: log.address,
-            event,
+            topics: log.topics,
+            data: log.data,
+            kind: event.kind(),
+            keys: event.keys(),
         }));
     }
     Ok(events)
 }
 
-/// Reads logs in pieces as large as the endpoint allows.
-#[derive(Debug)]
+/// Reads logs in pieces as large as the endpoint allows. Clones share what they learn of that.
+#[derive(Debug, Clone)]
 pub(super) struct LogReader {
-    size: u64,
+    size: Arc<AtomicU64>,
 }
 
 impl Default for LogReader {
     fn default() -> Self {
-        Self { size: FIRST_SIZE }
+        Self { size: Arc::new(AtomicU64::new(FIRST_SIZE)) }
     }
 }
 
 impl LogReader {
     /// Blocks that the next piece has; at least 1.
     pub(super) fn size(&self) -> u64 {
-        self.size
+        self.size.load(Relaxed)
     }
 
     async fn of_range(
-        &mut self,
+        &self,
         endpoint: &Endpoint,
         range: &RangeInclusive<u64>,
         addresses: &[Address],
@@ -300,20 +324,25 @@ impl LogReader {
         for some in addresses.chunks(MAX_ADDRESSES) {
             let mut next = *range.start();
             while next <= *range.end() {
-                let last = next.saturating_add(self.size - 1).min(*range.end());
+                let size = self.size();
+                let last = next.saturating_add(size - 1).min(*range.end());
+                let asked = (last - next).saturating_add(1);
                 match endpoint.logs(&LogFilter::Range(next..=last), some).await {
                     Ok(piece) => {
-                        self.size = match piece.len() {
-                            many if many > ENOUGH_LOGS => (self.size / 2).max(1),
-                            some if some > ENOUGH_LOGS / 2 => self.size,
-                            _ => self.size.saturating_mul(2).min(MAX_SIZE),
+                        let better = match piece.len() {
+                            many if many > ENOUGH_LOGS => (asked / 2).max(1),
+                            some if some > ENOUGH_LOGS / 2 => size,
+                            // Of several that are read at once, each may find so.
+                            _ => asked.saturating_mul(2).clamp(size, MAX_SIZE),
                         };
+                        self.size.store(better, Relaxed);
                         logs.extend(piece);
                         next = last.saturating_add(1);
                     }
                     Err(error) if last > next && error.may_be_too_much() => {
-                        self.size = ((last - next).saturating_add(1) / 2).max(1);
-                        tracing::debug!(target: "indexer::follow", %error, blocks = self.size, "smaller range");
+                        let smaller = (asked / 2).max(1);
+                        self.size.store(smaller, Relaxed);
+                        tracing::debug!(target: "indexer::follow", %error, blocks = smaller, "smaller range");
                     }
                     Err(error) => return Err(error),
                 }

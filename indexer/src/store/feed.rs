@@ -11,8 +11,8 @@ use utoipa::{
     },
 };
 
-use super::{ChainEvent, Cursor, Recorded, Snapshot, StoreError};
-use crate::event::RegistryEvent;
+use super::{Cursor, Recorded, Snapshot, StoreError};
+use crate::event::{ChainEvent, RegistryEvent};
 
 /// Rows read at once.
 const PAGE_ROWS: u32 = 500;

@@ -8,11 +8,11 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{
-    ChainEvent, Source, StoreError, header, integer,
+    Source, StoreError, header, integer,
     sql::{Row, Sql, Tx, Value},
 };
 use crate::{
-    event::{AppEvent, RegistryEvent},
+    event::{AppEvent, ChainEvent, RegistryEvent},
     rpc::Header,
     schema as s,
 };
@@ -52,19 +52,19 @@ impl Serialize for Cursor {
 
 /// An event that rows can hold.
 pub trait Stored: Sized {
-    /// Reads a row's `kind` and `args`.
-    fn read(kind: &str, args: &str) -> Result<Self, serde_json::Error>;
+    /// Decodes a row's `topics` and `data`; `Err`: what is wrong with them.
+    fn read(topics: &[B256], data: &[u8]) -> Result<Self, String>;
 }
 
 impl Stored for AppEvent {
-    fn read(kind: &str, args: &str) -> Result<Self, serde_json::Error> {
-        Self::from_row(kind, args)
+    fn read(topics: &[B256], data: &[u8]) -> Result<Self, String> {
+        Self::decode(topics, data).ok_or_else(|| "no event of this version".to_owned())
     }
 }
 
 impl Stored for RegistryEvent {
-    fn read(kind: &str, args: &str) -> Result<Self, serde_json::Error> {
-        Self::from_row(kind, args)
+    fn read(topics: &[B256], data: &[u8]) -> Result<Self, String> {
+        Self::decode(topics, data).map_err(|unknown| unknown.to_string())
     }
 }
 
@@ -223,12 +223,12 @@ pub(super) mod text {
          order by block_number, log_index";
     pub(crate) const TAKEN_BACK: &str = "select kept_number, kept_hash from orphan where hash = $1";
     pub(crate) const ALL_EVENTS: &str =
-        "select e.address, e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, b.timestamp
+        "select e.address, e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, b.timestamp
          from event e join block b on b.number = e.block_number
          where (e.block_number, e.log_index) > ($1, $2) and e.block_number <= $3
          order by e.block_number, e.log_index limit $4";
     /// Goes on with what [`super::Select`] asks for.
-    pub(crate) const EVENTS: &str = "select e.block_number, e.log_index, e.transaction_hash, e.kind, e.args, b.hash, \
+    pub(crate) const EVENTS: &str = "select e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, \
          b.timestamp from event e";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] =
@@ -373,10 +373,12 @@ fn cursor(row: &Row) -> Result<Cursor, StoreError> {
 
 fn recorded<E: Stored>(row: &Row) -> Result<Recorded<E>, StoreError> {
     let cursor = cursor(row)?;
-    let event = E::read(row.text("kind")?, row.text("args")?).map_err(|e| StoreError::Unreadable {
+    let topics: Vec<B256> =
+        row.bytes("topics")?.chunks_exact(B256::len_bytes()).map(B256::from_slice).collect();
+    let event = E::read(&topics, row.bytes("data")?).map_err(|reason| StoreError::Unreadable {
         block_number: cursor.block_number,
         log_index: cursor.log_index,
-        reason: e.to_string(),
+        reason,
     })?;
     let block = Position {
         number: cursor.block_number,

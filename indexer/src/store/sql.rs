@@ -46,9 +46,9 @@ impl From<Option<Address>> for Value {
     }
 }
 
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Text(text)
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
     }
 }
 
@@ -218,7 +218,7 @@ impl Row {
         })
     }
 
-    pub(super) fn text(&self, column: &'static str) -> Result<&str, StoreError> {
+    pub(super) fn bytes(&self, column: &'static str) -> Result<&[u8], StoreError> {
         self.get(column)
     }
 

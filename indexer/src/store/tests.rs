@@ -15,7 +15,7 @@ fn statements(sqlite: bool) -> Vec<String> {
     let fixed = [read::text::ALL, write::text::ALL].concat();
     let mut texts: Vec<String> = fixed.into_iter().map(str::to_owned).collect();
     texts.push(format!("{} ($1, $2, $3, $4)", write::text::INSERT_BLOCKS));
-    let columns: Vec<String> = (1..=12).map(|place| format!("${place}")).collect();
+    let columns: Vec<String> = (1..=13).map(|place| format!("${place}")).collect();
     texts.push(format!("{} ({})", write::text::INSERT_EVENTS, columns.join(", ")));
     let (word, app) = (B256::ZERO, Address::ZERO);
     for by in [

@@ -2,55 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::{Address, B256};
-use serde::Serialize;
+use alloy::primitives::{Address, B256, Bytes};
 
 use super::{
     Store, StoreError, header, integer,
     read::text as read,
     sql::{Sql, Tx},
 };
-use crate::{
-    config::HEADER_WINDOW,
-    event::{AppEvent, Keys, RegistryEvent},
-    rpc::Header,
-};
+use crate::{config::HEADER_WINDOW, event::Keys, rpc::Header};
 
-/// Rows of one insert statement; 12 columns each stay far below the 32,766 parameters of SQLite and the 65,535 of PostgreSQL.
+/// Rows of one insert statement; 13 columns each stay far below the 32,766 parameters of SQLite and the 65,535 of PostgreSQL.
 const ROWS_PER_INSERT: usize = 500;
-
-/// A decoded event of the registry or of an app.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum ChainEvent {
-    /// By the registry.
-    Registry(RegistryEvent),
-    /// By an app.
-    App(Box<AppEvent>),
-}
-
-impl ChainEvent {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Registry(event) => event.kind(),
-            Self::App(event) => event.kind(),
-        }
-    }
-
-    fn args_json(&self) -> Result<String, serde_json::Error> {
-        match self {
-            Self::Registry(event) => event.args_json(),
-            Self::App(event) => event.args_json(),
-        }
-    }
-
-    fn keys(&self) -> Keys {
-        match self {
-            Self::Registry(event) => event.keys(),
-            Self::App(event) => event.keys(),
-        }
-    }
-}
 
 /// An event to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +25,14 @@ pub struct NewEvent {
     pub transaction_hash: B256,
     /// Contract that emitted it.
     pub address: Address,
-    /// What it says.
-    pub event: ChainEvent,
+    /// Signature of the event and its indexed arguments.
+    pub topics: Vec<B256>,
+    /// The other arguments, ABI-encoded.
+    pub data: Bytes,
+    /// Name of the event, snake_case.
+    pub kind: &'static str,
+    /// What it is looked up by.
+    pub keys: Keys,
 }
 
 /// A range of blocks, fetched and checked.
@@ -100,7 +68,7 @@ pub(super) mod text {
     pub(crate) const INSERT_BLOCKS: &str = "insert into block (number, hash, parent_hash, timestamp) values ";
     /// Goes on with rows.
     pub(crate) const INSERT_EVENTS: &str = "insert into event (block_number, log_index, transaction_hash, address, \
-         kind, args, app, proposal_id, compose_hash, run_id, dataset_id, superseded_id) values ";
+         kind, topics, data, app, proposal_id, compose_hash, run_id, dataset_id, superseded_id) values ";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
         CLAIM,
@@ -196,18 +164,13 @@ async fn insert_events(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreErro
     for chunk in events.chunks(ROWS_PER_INSERT) {
         let mut sql = Sql::new(text::INSERT_EVENTS);
         for (place, event) in chunk.iter().enumerate() {
-            let unreadable = |e: serde_json::Error| StoreError::Unreadable {
-                block_number: event.block_number,
-                log_index: event.log_index,
-                reason: e.to_string(),
-            };
-            let keys = event.event.keys();
+            let keys = event.keys;
             sql.push(if place == 0 { "(" } else { ", (" });
             sql.value(integer("block number", event.block_number)?);
             sql.push(", ").value(integer("log index", event.log_index)?);
             sql.push(", ").value(event.transaction_hash).push(", ").value(event.address);
-            sql.push(", ").value(event.event.kind());
-            sql.push(", ").value(event.event.args_json().map_err(unreadable)?);
+            sql.push(", ").value(event.kind);
+            sql.push(", ").value(event.topics.concat()).push(", ").value(event.data.to_vec());
             sql.push(", ").value(keys.app);
             for id in [keys.proposal_id, keys.compose_hash, keys.run_id, keys.dataset_id, keys.superseded_id]
             {
