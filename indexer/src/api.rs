@@ -158,6 +158,7 @@ pub fn router(api: Api) -> Router {
     let (router, _) = documented().split_for_parts();
     router
         .route("/", get(route::index))
+        .route("/plain", get(route::plain))
         .fallback(route::asset)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(middleware::from_fn(unchanged))

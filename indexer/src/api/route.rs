@@ -327,7 +327,7 @@ pub(super) async fn timeline(
     Ok(view.answer(Timeline { events: rows, next }))
 }
 
-/// Whether a dataset key may be released, at both positions that count. The KMS repeats the decision on the chain.
+/// Whether a dataset key may be released, at each position. The KMS repeats the decision on the chain.
 #[utoipa::path(get, path = "/v1/apps/{app}/release-decision", params(("app" = s::Address, Path), ReleaseQuestion), responses(
     (status = 200, description = "The answer.", body = s::ReleaseDecisions),
 ))]
@@ -388,6 +388,11 @@ pub(super) async fn index(State(api): Shared) -> Result<Response, ApiError> {
         Some(console) => Ok(console),
         None => page::plain(&api).await,
     }
+}
+
+/// The plain page, also where a console was built in: it needs no scripts.
+pub(super) async fn plain(State(api): Shared) -> Result<Response, ApiError> {
+    page::plain(&api).await
 }
 
 /// A file of the console.

@@ -1,13 +1,17 @@
-//! The program: its first line, its end, kill -9, and bad values.
+//! The program: its first line, its end, kill -9, a full disk, and bad values.
 
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use alloy::primitives::{B256, U256};
+use serde_json::{Value, json};
+
 use crate::{
-    chain::Node,
+    chain::{Node, Random},
+    postgres::Server,
     running::{dumped, rebuilt},
     study::*,
 };
@@ -18,18 +22,12 @@ fn program() -> Command {
     command
 }
 
-fn start(node: &Node, database: &std::path::Path) -> (Child, String) {
-    let mut child = program()
-        .args([
-            "--rpc-url",
-            node.url.as_str(),
-            "--registry",
-            &REGISTRY.to_string(),
-            "--listen",
-            "127.0.0.1:0",
-        ])
-        .args(["--poll-ms", "10", "--exit-with-stdin", "--database"])
-        .arg(database)
+/// Gives its address as well. `program` may be one that starts it.
+fn start(mut program: Command, node: &Node, database: &str) -> (Child, String) {
+    let mut child = program
+        .args(["--rpc-url", node.url.as_str(), "--registry", &REGISTRY.to_string()])
+        .args(["--listen", "127.0.0.1:0", "--poll-ms", "10", "--exit-with-stdin"])
+        .env("COHORT_INDEXER_DATABASE", database)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -41,58 +39,127 @@ fn start(node: &Node, database: &std::path::Path) -> (Child, String) {
     (child, url)
 }
 
-async fn reaches(url: &str, number: u64) {
-    for _ in 0..1_000 {
-        if let Ok(response) = reqwest::get(format!("{url}/v1/status")).await {
-            let status: serde_json::Value = response.json().await.unwrap();
-            if status["head"]["number"] == number {
-                return;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+/// An answer, `null` while nobody answers.
+async fn answer(url: &str, path: &str) -> Value {
+    match reqwest::get(format!("{url}{path}")).await {
+        Ok(response) => response.json().await.unwrap(),
+        Err(_) => Value::Null,
     }
-    panic!("{url} does not reach block {number}");
 }
 
-/// Killed again and again while it backfills, it ends with the same bytes as one that never was.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_it_resumes() {
-    let node = Node::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let database = dir.path().join("mirror.sqlite");
-    {
-        let mut chain = node.chain();
-        chain.max_range = Some(20);
-        for logs in until_open_run() {
-            chain.mine(logs);
-        }
-        for run in 0..400u64 {
-            chain.mine(vec![run_opened(
-                alloy::primitives::B256::from(alloy::primitives::U256::from(run)),
-                3,
-                run,
-            )]);
-        }
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(120), "it does not come to that");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    for pause in [5, 20, 40, 80] {
-        let (mut child, _) = start(&node, &database);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+}
+
+async fn reaches_tip(url: &str, node: &Node) {
+    let (number, hash) = node.chain().tip();
+    let head = json!({ "number": number, "hash": hash });
+    until(async || {
+        let status = answer(url, "/v1/status").await;
+        status["head"]["number"] == head["number"] && status["head"]["hash"] == head["hash"]
+    })
+    .await;
+}
+
+/// Killed again and again while it backfills and rewinds, it ends with the same bytes as one that never was.
+async fn survives_kills(database: &str) {
+    let node = Node::start().await;
+    let mut random = Random(11);
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    node.chain().max_range = Some(20);
+    let runs = |node: &Node, from: u64, blocks: u64| {
+        for run in from..from + blocks {
+            node.chain().mine(vec![run_opened(B256::from(U256::from(run)), 3, run)]);
+        }
+    };
+    runs(&node, 0, 400);
+    for round in 1..=12u64 {
+        let (mut child, _) = start(program(), &node, database);
+        tokio::time::sleep(Duration::from_millis(random.below(120))).await;
         child.kill().unwrap(); // SIGKILL
         child.wait().unwrap();
+        if round % 3 == 0 {
+            // Caught up, so that the next one begins with a rewind.
+            let (mut child, url) = start(program(), &node, database);
+            reaches_tip(&url, &node).await;
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let depth = 1 + random.below(300) as usize;
+            node.chain().drop_blocks(depth);
+            runs(&node, 1_000 * round, random.below(300));
+        }
     }
-    let (mut child, url) = start(&node, &database);
-    let tip = node.chain().tip().0;
-    reaches(&url, tip).await;
+    let (mut child, url) = start(program(), &node, database);
+    reaches_tip(&url, &node).await;
     drop(child.stdin.take()); // the program that started it is gone
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
 
-    let dump = program().arg("dump").arg("--database").arg(&database).output().unwrap();
+    let dump = program().args(["dump", "--database", database]).output().unwrap();
     assert!(dump.status.success());
     let dump = String::from_utf8(dump.stdout).unwrap();
-    assert_eq!(dump, dumped(&database.clone().into()).await);
+    assert_eq!(dump, dumped(&database.parse().unwrap()).await);
     node.chain().max_range = None;
     assert_eq!(dump, rebuilt(&node).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_it_resumes() {
+    let dir = tempfile::tempdir().unwrap();
+    survives_kills(dir.path().join("mirror.sqlite").to_str().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_it_resumes_on_postgresql() {
+    let Some(server) = Server::start() else { return };
+    survives_kills(&server.url()).await;
+}
+
+/// A limit on the size of files is what a full disk is: writing fails. It tells so, goes on showing what it has, decides
+/// nothing any more, and recovers when there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_stops_it_with_a_reason() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mirror.sqlite");
+    let database = file.to_str().unwrap();
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    node.chain().mine_empty(3);
+    // Units of 512 bytes; without the trap, the signal would end it.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$0\" \"$@\""]);
+    limited.arg(env!("CARGO_BIN_EXE_cohort-indexer")).env("COHORT_INDEXER_MAX_LAG", "1");
+    let (mut child, url) = start(limited, &node, database);
+    reaches_tip(&url, &node).await;
+    assert_eq!(answer(&url, &question()).await["head"]["decision"], "allow");
+
+    let runs: Vec<_> = (0..4_000u64).map(|run| run_opened(B256::from(U256::from(run)), 3, run)).collect();
+    node.chain().mine(vec![revoked(0, 2)]);
+    for logs in runs.chunks(100) {
+        node.chain().mine(logs.to_vec());
+    }
+    until(async || answer(&url, "/readyz").await["last_error"].to_string().contains("database")).await;
+    until(async || answer(&url, &question()).await["code"] == "not_synced").await;
+    let head = answer(&url, "/v1/status").await["head"].clone();
+    let number = head["number"].as_u64().unwrap();
+    assert_eq!(head["hash"], json!(node.chain().blocks[number as usize].hash));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let (mut child, url) = start(program(), &node, database);
+    reaches_tip(&url, &node).await;
+    assert_eq!(answer(&url, &question()).await["head"]["decision"], "proposal_revoked");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(dumped(&database.parse().unwrap()).await, rebuilt(&node).await);
 }
 
 #[test]

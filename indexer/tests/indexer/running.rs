@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{chain::Node, study::REGISTRY};
 
 /// No test waits longer than this for the mirror to catch up.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn config(nodes: &[&Node], database: impl Into<Database>) -> Config {
     Config {
@@ -111,6 +111,15 @@ impl Running {
             }
             let readiness = self.get("/readyz").await;
             assert!(begun.elapsed() < PATIENCE, "not at {number}: {status} {readiness:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until new heads are noticed in this way.
+    pub(crate) async fn follows_by(&self, way: &str) {
+        let begun = Instant::now();
+        while self.get("/readyz").await.1["heads_by"] != way {
+            assert!(begun.elapsed() < PATIENCE, "not by {way}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

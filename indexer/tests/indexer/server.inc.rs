@@ -1,12 +1,12 @@
 /// A PostgreSQL server of its own in a temporary folder, from Debian's package or any other on the path. `None`, with a
 /// line that says why: none is installed.
-struct Server {
+pub(crate) struct Server {
     child: std::process::Child,
     dir: tempfile::TempDir,
 }
 
 impl Server {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let started = Self::try_start();
         if let Err(why) = &started {
             eprintln!("skipped: no PostgreSQL server: {why}; Debian: apt-get install postgresql");
@@ -73,7 +73,7 @@ impl Server {
         Err("it does not start".to_owned())
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://cohort@localhost/postgres?host={}", self.dir.path().display())
     }
 }

@@ -1,0 +1,239 @@
+//! A real node behind a proxy that refuses, forgets, repeats, lags and lies: the mirror ends as it does without.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    chain::Random,
+    contracts::Consortium,
+    running::{config, rebuilt_from},
+};
+
+/// What is wrong with the endpoint. Lies are told now and then: an endpoint that only ever lies is never believed.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    None,
+    /// Answers to a batch with one error.
+    RefusesBatches,
+    /// Answers to a batch with an HTTP error.
+    ForbidsBatches,
+    /// Answers to a batch as if its first request had been all.
+    KnowsNoBatches,
+    /// Takes batches of a few.
+    SmallBatches(usize),
+    /// Says that there were too many requests.
+    TooMany,
+    /// Refuses ranges of more blocks.
+    SmallRanges(u64),
+    /// Leaves out of a range what is beyond so many logs, without a word.
+    Truncates(usize),
+    /// Tells logs twice, and backwards.
+    Repeats,
+    /// Is, for a moment, a node that is blocks behind.
+    Lags(u64),
+    /// Gives logs the hash of another block.
+    OtherBlock,
+    /// Gives logs as taken back.
+    Removed,
+    /// Makes a log up.
+    Invents,
+    /// Gives headers that follow no block.
+    OtherParent,
+    /// Gives headers under another hash.
+    OtherHash,
+}
+
+struct Proxy {
+    fault: Fault,
+    node: reqwest::Url,
+    client: reqwest::Client,
+    random: Mutex<Random>,
+}
+
+impl Proxy {
+    async fn start(fault: Fault, node: reqwest::Url) -> reqwest::Url {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (client, random) = (reqwest::Client::new(), Mutex::new(Random(1)));
+        let state = Arc::new(Self { fault, node, client, random });
+        let app = Router::new().route("/", post(forward)).with_state(state);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        url
+    }
+
+    /// Now and then.
+    fn sometimes(&self) -> bool {
+        self.random.lock().unwrap().below(5) == 0
+    }
+
+    /// Some hundreds of headers are read before anything is believed.
+    fn seldom(&self) -> bool {
+        self.random.lock().unwrap().below(400) == 0
+    }
+
+    async fn ask(&self, body: &Value) -> Value {
+        self.client.post(self.node.clone()).json(body).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Of a node that is blocks behind: it does not know the newest ones.
+    async fn behind(&self, mut request: Value, blocks: u64) -> Value {
+        let tip =
+            self.ask(&json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": [] })).await;
+        let known = number(&tip["result"]) - blocks;
+        let missing = json!({ "jsonrpc": "2.0", "id": request["id"], "result": null });
+        match request["method"].as_str() {
+            Some("eth_getBlockByNumber") => match request["params"][0].as_str() {
+                Some("latest") => request["params"][0] = json!(format!("{known:#x}")),
+                Some(hex) if hex.starts_with("0x") && number(&json!(hex)) > known => return missing,
+                _ => {}
+            },
+            Some("eth_getLogs") if request["params"][0]["toBlock"].is_string() => {
+                let last = number(&request["params"][0]["toBlock"]).min(known);
+                if number(&request["params"][0]["fromBlock"]) > last {
+                    return json!({ "jsonrpc": "2.0", "id": request["id"], "result": [] });
+                }
+                request["params"][0]["toBlock"] = json!(format!("{last:#x}"));
+            }
+            _ => {}
+        }
+        self.ask(&request).await
+    }
+
+    async fn one(&self, request: Value) -> Value {
+        if let Fault::Lags(blocks) = self.fault
+            && self.sometimes()
+        {
+            return self.behind(request, blocks).await;
+        }
+        let filter = &request["params"][0];
+        if let Fault::SmallRanges(most) = self.fault
+            && filter["fromBlock"].is_string()
+            && number(&filter["toBlock"]) - number(&filter["fromBlock"]) >= most
+        {
+            let error = json!({ "code": -32005, "message": "block range is too wide" });
+            return json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
+        }
+        let mut answer = self.ask(&request).await;
+        match &mut answer["result"] {
+            Value::Array(logs) => self.spoil_logs(logs, filter["fromBlock"].is_string()),
+            header @ Value::Object(_) if self.seldom() => self.spoil_header(header),
+            _ => {}
+        }
+        answer
+    }
+
+    fn spoil_logs(&self, logs: &mut Vec<Value>, range: bool) {
+        let lie = !logs.is_empty() && self.sometimes();
+        match self.fault {
+            Fault::Truncates(most) if range => logs.truncate(most),
+            Fault::Repeats => {
+                logs.extend(logs.clone());
+                logs.reverse();
+            }
+            Fault::OtherBlock if lie => logs[0]["blockHash"] = json!(format!("0x{}", "ee".repeat(32))),
+            Fault::Removed if lie => logs[0]["removed"] = json!(true),
+            Fault::Invents if lie => {
+                let mut log = logs[0].clone();
+                log["topics"][0] = json!(format!("0x{}", "ab".repeat(32)));
+                log["logIndex"] = json!("0xff");
+                logs.push(log);
+            }
+            _ => {}
+        }
+    }
+
+    fn spoil_header(&self, header: &mut Value) {
+        let other = json!(format!("0x{}", "ee".repeat(32)));
+        match self.fault {
+            Fault::OtherParent => header["parentHash"] = other,
+            Fault::OtherHash => header["hash"] = other,
+            _ => {}
+        }
+    }
+}
+
+fn number(hex: &Value) -> u64 {
+    u64::from_str_radix(hex.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+async fn forward(State(proxy): State<Arc<Proxy>>, Json(request): Json<Value>) -> Response {
+    if matches!(proxy.fault, Fault::TooMany) && proxy.sometimes() {
+        return (StatusCode::TOO_MANY_REQUESTS, "slow down").into_response();
+    }
+    let requests = match request {
+        Value::Array(requests) => requests,
+        request => return Json(proxy.one(request).await).into_response(),
+    };
+    let refused = json!({ "code": -32600, "message": "batches are not supported" });
+    match proxy.fault {
+        Fault::RefusesBatches => {
+            Json(json!({ "jsonrpc": "2.0", "id": null, "error": refused })).into_response()
+        }
+        Fault::SmallBatches(most) if requests.len() > most => {
+            Json(json!([{ "jsonrpc": "2.0", "id": null, "error": refused }])).into_response()
+        }
+        Fault::ForbidsBatches => (StatusCode::BAD_REQUEST, "one request, please").into_response(),
+        Fault::KnowsNoBatches => Json(proxy.one(requests[0].clone()).await).into_response(),
+        _ => {
+            let mut answers = Vec::new();
+            for request in requests {
+                answers.push(proxy.one(request).await);
+            }
+            Json(answers).into_response()
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_faulty_endpoint_costs_time_and_changes_nothing() {
+    let Some(study) = Consortium::start().await else { return };
+    for owner in 0..4 {
+        study.register_dataset(owner).await;
+        study.approve(usize::from(owner)).await;
+    }
+    study.open_run().await;
+    study.anvil.call("anvil_mine", json!(["0x140"])).await;
+    study.register().await;
+    study.supersede_datasets().await;
+    study.anvil.call("anvil_mine", json!(["0x2"])).await;
+    let tip = study.anvil.tip().await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&[], dir.path().join("unused.sqlite"));
+    config.registry = study.registry;
+    let mut dumps = Vec::new();
+    for fault in [
+        Fault::None,
+        Fault::RefusesBatches,
+        Fault::ForbidsBatches,
+        Fault::KnowsNoBatches,
+        Fault::SmallBatches(7),
+        Fault::TooMany,
+        Fault::SmallRanges(9),
+        Fault::Truncates(3),
+        Fault::Truncates(0),
+        Fault::Repeats,
+        Fault::Lags(3),
+        Fault::OtherBlock,
+        Fault::Removed,
+        Fault::Invents,
+        Fault::OtherParent,
+        Fault::OtherHash,
+    ] {
+        config.rpc_urls = vec![Proxy::start(fault, study.anvil.url.clone()).await];
+        dumps.push((fault, rebuilt_from(&config, tip).await));
+    }
+    let (_, honest) = &dumps[0];
+    assert!(honest.lines().count() > 40, "{honest}");
+    for (fault, dump) in &dumps {
+        assert!(dump == honest, "{fault:?}");
+    }
+}
