@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench-gas bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench-indexer bench-gas bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -95,7 +95,7 @@ slither: contracts
 	script/slither
 
 ## All benchmarks there are.
-bench: bench-seal bench-gas
+bench: bench-seal bench-gas bench-indexer
 
 ## Sealing and opening 1 GiB against cat and age (Debian: apt-get install age), and memory on 8 GiB; for a quiet machine.
 bench-seal:
@@ -105,6 +105,12 @@ bench-seal:
 ## Gas of approvals and of a revocation beside a Safe's, in the same run; fetches the Safe's bytecode from npm.
 bench-gas: contracts
 	@script/bench-gas
+
+## The indexer beside Ponder (from npm) and beside a bare download, on 800,000 events; some ten minutes on a quiet machine.
+## BENCH_SCALE=0.05 takes a twentieth of the blocks. Needs PostgreSQL (Debian: apt-get install postgresql).
+bench-indexer: contracts
+	@FOUNDRY_PROFILE=bench $(FORGE) build
+	@cargo bench --locked -p cohort-indexer --bench indexer
 
 ## 1,000 revocations racing releases on anvil, with slow endpoints, a stopped indexer and reorganisations; some ten minutes.
 bench-races: contracts

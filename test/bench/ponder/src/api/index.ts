@@ -1,0 +1,4 @@
+// Ponder asks for one.
+import { Hono } from "hono";
+
+export default new Hono();
