@@ -234,6 +234,7 @@ fn views(roots: &Roots, items: usize) -> Views {
         indexer_block: Some(position(980).hash),
     };
     let decided = |number| DecisionAt { position: position(number), decision: Decision::Allow };
-    let indexed = ReleaseDecisions { chain_id: CHAIN_ID, head: decided(989), confirmed: decided(980), finalized: None };
+    let indexed =
+        ReleaseDecisions { chain_id: CHAIN_ID, head: decided(989), confirmed: decided(980), finalized: None };
     Views { indexer: vec![Ok(indexed); items], endpoints: vec![Ok(endpoint(990)), Ok(endpoint(991))] }
 }

@@ -262,7 +262,10 @@ async fn index(State(index): State<Index>, Query(query): Query<BTreeMap<String, 
         IndexerMode::NotJson => "<html>".into_response(),
         IndexerMode::ServerError => axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         IndexerMode::Endless => "[".repeat(10 << 20).into_response(),
-        _ => Json(ReleaseDecisions { chain_id, head: at(HEAD - 1), confirmed: at(HEAD - 5), finalized: None }).into_response(),
+        _ => {
+            Json(ReleaseDecisions { chain_id, head: at(HEAD - 1), confirmed: at(HEAD - 5), finalized: None })
+                .into_response()
+        }
     }
 }
 
