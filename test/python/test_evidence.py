@@ -8,8 +8,9 @@ import pytest
 import chain_proof
 import result
 import typed_data
-from conftest import VECTORS
+from conftest import ROOT, VECTORS
 
+RESULT = ROOT / "target" / "python" / "result.json"
 FOLDER = VECTORS / "evidence"
 INDEX: Any = json.loads((FOLDER / "cases.json").read_text())
 ABOUT_THE_CHAIN = (
@@ -63,3 +64,10 @@ def test_the_file(case: Any) -> None:
 
 def test_a_sound_file() -> None:
     result.verify(read("sound.json"))
+
+
+@pytest.mark.skipif(not RESULT.exists(), reason=f"skipped: no {RESULT.relative_to(ROOT)}")
+def test_the_chain_of_a_run() -> None:
+    """What the end-to-end test leaves behind: proofs of a real node."""
+    file = json.loads(RESULT.read_text())
+    chain_proof.check(file, digest(file))
