@@ -112,10 +112,20 @@ pub fn verify(
     now: u64,
 ) -> Result<VerifiedKms, KmsRefusal> {
     statement.verify().map_err(KmsRefusal::Statement)?;
+    let td = verify_about(evidence, collateral, policy, &statement.report_data(), now)?;
+    Ok(VerifiedKms { td, statement: statement.clone() })
+}
+
+fn verify_about(
+    evidence: &KmsEvidence,
+    collateral: Option<&Collateral>,
+    policy: &Policy,
+    report_data: &[u8; 64],
+    now: u64,
+) -> Result<VerifiedTd, KmsRefusal> {
     let collateral = collateral.or(evidence.collateral.as_ref()).ok_or(KmsRefusal::CollateralMissing)?;
     let evidence = evidence.guest().with_collateral(collateral.clone());
-    let td = tdx::verify(&evidence, policy, &statement.report_data(), now)?;
-    Ok(VerifiedKms { td, statement: statement.clone() })
+    Ok(tdx::verify(&evidence, policy, report_data, now)?)
 }
 
 impl KmsEvidence {
@@ -123,6 +133,20 @@ impl KmsEvidence {
     pub fn of_guest(guest: GuestEvidence) -> Option<Self> {
         let GuestEvidence { quote, event_log, app_compose, gpu: _ } = guest;
         Some(Self { quote, event_log, app_compose: app_compose?, collateral: None })
+    }
+
+    /// Verifies it about something else than a root statement: these 64 bytes, at `now` (Unix seconds), with the
+    /// collateral that it brings.
+    ///
+    /// # Errors
+    /// The first reason found.
+    pub fn verify(
+        &self,
+        report_data: &[u8; 64],
+        policy: &Policy,
+        now: u64,
+    ) -> Result<VerifiedTd, KmsRefusal> {
+        verify_about(self, None, policy, report_data, now)
     }
 
     fn guest(&self) -> GuestEvidence {

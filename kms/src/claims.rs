@@ -19,11 +19,14 @@ pub struct Claims {
     pub(crate) mr_aggregated: B256,
     pub(crate) report_data: [u8; 64],
     pub(crate) tcb_status: TcbStatus,
+    /// `listHash` of the golden values that its GPUs were compared with, where it has any.
+    pub(crate) gpu_golden_values: Option<B256>,
 }
 
 impl Claims {
-    /// What the virtual machine and its GPUs prove. One development root makes all of it development.
-    pub fn new(td: &VerifiedTd, gpus: &[VerifiedGpu]) -> Self {
+    /// What the virtual machine and its GPUs prove; the latter were compared with the golden values of this `listHash`.
+    /// One development root makes all of it development.
+    pub fn new(td: &VerifiedTd, gpus: &[VerifiedGpu], gpu_golden_values: Option<B256>) -> Self {
         let is_development = gpus.iter().any(|gpu| gpu.platform() == GpuPlatform::Development);
         Self {
             platform: if is_development { Platform::Development } else { td.platform() },
@@ -36,6 +39,7 @@ impl Claims {
             mr_aggregated: B256::from(td.mr_aggregated().0),
             report_data: *td.report_data(),
             tcb_status: td.tcb_status(),
+            gpu_golden_values,
         }
     }
 }

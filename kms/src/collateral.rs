@@ -11,7 +11,7 @@ use std::{
 };
 
 use cohort_attestation::{
-    Collateral,
+    Collateral, Refusal,
     collateral::{self, Family, Window},
 };
 use serde::Deserialize;
@@ -53,6 +53,9 @@ pub enum CollateralError {
         /// What went wrong.
         reason: String,
     },
+    /// The quote does not say of which family it is.
+    #[error("the quote names no platform family")]
+    Quote(#[source] Refusal),
     /// A file cannot be imported.
     #[error("the collateral file {path} cannot be used: {reason}")]
     File {
@@ -136,6 +139,11 @@ impl CollateralCache {
             Some((_, window)) => Err(CollateralError::OutsideWindow { family, window, now }),
             None => Err(CollateralError::Unknown(family)),
         }
+    }
+
+    /// The collateral for a quote, valid at `now` (Unix seconds).
+    pub async fn of_quote(&self, quote: &[u8], now: u64) -> Result<Collateral, CollateralError> {
+        self.of(collateral::family_of_quote(quote).map_err(CollateralError::Quote)?, now).await
     }
 
     async fn known(&self, family: Family) -> Known {

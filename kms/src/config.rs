@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,16 +13,26 @@ use cohort_attestation::{
     self as attestation, TcbStatus,
     gpu::{self, GpuPolicy},
 };
-use cohort_protocol::{eip712, hpke::SecretBytes, root::RootError, terms::id_list_hash};
+use cohort_protocol::{
+    eip712,
+    hpke::SecretBytes,
+    root::{RootError, replica_key},
+    terms::id_list_hash,
+};
 
 use crate::{
     chain::Chain,
     collateral::CollateralCache,
     guest::{self, GuestAgent, GuestError, KeyApi},
     indexer::Indexer,
+    onboard::{OnboardError, onboard},
     own_evidence::OwnEvidence,
     policy::{CHAIN_ID_MAX, Policy},
     release_log::{LogError, ReleaseLog},
+    replicas::{
+        Peer, ReplicaSet, Replicas,
+        votes::{Ballot, VotesError},
+    },
     roots::{RootFileError, Roots, read_root_file},
     service::{Kms, Parts},
 };
@@ -133,6 +144,25 @@ pub struct Serve {
     /// Where the root secret is.
     #[command(flatten)]
     pub root: RootSource,
+    /// A replica that serves this root, to have the secret from instead: it hands it to a machine that is what its own is
+    /// and that the registry allows.
+    #[arg(long, env = "COHORT_KMS_ONBOARD_FROM", value_name = "URL", conflicts_with = "insecure_root_file")]
+    pub onboard_from: Option<reqwest::Url>,
+    /// Hands the root to new replicas: machines that are what this one is and that the registry allows.
+    #[arg(long, env = "COHORT_KMS_SERVE_ONBOARDING", conflicts_with = "insecure_root_file")]
+    pub serve_onboarding: bool,
+    /// This process's name among the replicas of this root. All of them must have the same names.
+    #[arg(long, env = "COHORT_KMS_REPLICA", value_name = "NAME", requires_all = ["replica_peer", "replica_votes"])]
+    pub replica: Option<String>,
+    /// Name and address of another replica.
+    #[arg(long, env = "COHORT_KMS_REPLICA_PEER", value_delimiter = ',', value_name = "NAME=URL", value_parser = peer, requires = "replica")]
+    pub replica_peer: Vec<Peer>,
+    /// What this replica has voted for; made if absent.
+    #[arg(long, env = "COHORT_KMS_REPLICA_VOTES", value_name = "FILE", requires = "replica")]
+    pub replica_votes: Option<PathBuf>,
+    /// This set of replicas has never released anything: with no votes on disk there are none to be learnt from the others.
+    #[arg(long, requires = "replica")]
+    pub replica_first_start: bool,
     /// Collateral for this KMS's own quote, as JSON (QuoteCollateralV3): read again when what it has is about to expire.
     #[arg(long, env = "COHORT_KMS_COLLATERAL_FILE", value_delimiter = ',', value_name = "FILE")]
     pub collateral_file: Vec<PathBuf>,
@@ -207,6 +237,13 @@ fn id_list(text: &str) -> Result<IdList, String> {
     Ok(IdList(ids))
 }
 
+fn peer(text: &str) -> Result<Peer, String> {
+    let (name, url) = text.split_once('=').ok_or("a replica is NAME=URL")?;
+    let url: reqwest::Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    let url = base_url(url, "--replica-peer").map_err(|error| error.to_string())?;
+    Ok(Peer { name: name.to_owned(), url })
+}
+
 /// What may be accepted beside `UpToDate`. `Revoked` is refused whatever a policy says.
 const ACCEPTABLE: [TcbStatus; 7] = [
     TcbStatus::SWHardeningNeeded,
@@ -238,6 +275,15 @@ pub enum ConfigError {
     /// The root secret's guest agent.
     #[error("dstack's guest agent gives no root secret")]
     Guest(#[source] GuestError),
+    /// The root secret of another replica.
+    #[error("--onboard-from gives no root secret")]
+    Onboard(#[source] OnboardError),
+    /// The replica's votes.
+    #[error("--replica-votes cannot be used")]
+    Votes(#[source] VotesError),
+    /// A set of replicas that cannot be.
+    #[error("--replica and --replica-peer: {0}")]
+    Replicas(&'static str),
     /// The root secret gives no keys.
     #[error("the root secret gives no keys")]
     Derive(#[source] RootFileError),
@@ -295,11 +341,14 @@ impl Serve {
     pub async fn open(self) -> Result<(Kms, u64), ConfigError> {
         let evidence_policy = self.evidence_policy()?;
         let gpu_policy = self.gpu_policy()?;
-        let (secret, guest) = self.root.secret().await?;
+        let limit = Duration::from_secs(self.ask_seconds);
+        let pccs_url = self.pccs_url.clone().map(|url| base_url(url, "--pccs-url")).transpose()?;
+        let files = self.collateral_file.clone();
+        let collateral = CollateralCache::new(files, pccs_url).map_err(ConfigError::Client)?;
+        let (secret, guest) = self.secret(&collateral).await?;
         let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Derive)?;
-        drop(secret);
-        let pccs_url = self.pccs_url.map(|url| base_url(url, "--pccs-url")).transpose()?;
-        let collateral = CollateralCache::new(self.collateral_file, pccs_url).map_err(ConfigError::Client)?;
+        let replicas = self.replicas(&secret, limit)?;
+        let onboarding = self.serve_onboarding.then_some(secret);
         let own_evidence = guest.map(|guest| OwnEvidence::new(guest, collateral, evidence_policy.clone()));
         let policy = Policy {
             chain_id: self.chain_id,
@@ -313,10 +362,10 @@ impl Serve {
             device_lists: self.device_list.into_iter().map(|list| list.0).collect(),
             system_lists: self.system_list.into_iter().map(|list| list.0).collect(),
         };
-        let limit = Duration::from_secs(self.ask_seconds);
         let rpc_urls = self.rpc_url.into_iter().map(|url| base_url(url, "--rpc-url"));
         let rpc_urls = rpc_urls.collect::<Result<_, _>>()?;
-        let chain = Chain::new(rpc_urls, self.registry, limit).map_err(ConfigError::Client)?;
+        let chain =
+            Chain::new(rpc_urls, self.registry, self.confirmations, limit).map_err(ConfigError::Client)?;
         let mut indexer_url = base_url(self.indexer_url, "--indexer-url")?;
         if !indexer_url.path().ends_with('/') {
             let path = format!("{}/", indexer_url.path());
@@ -324,8 +373,43 @@ impl Serve {
         }
         let indexer = Indexer::new(indexer_url, limit).map_err(ConfigError::Client)?;
         let (log, torn_bytes) = ReleaseLog::open(&self.log).map_err(ConfigError::Log)?;
-        let parts = Parts { policy, evidence_policy, gpu_policy, roots, chain, indexer, log, own_evidence };
+        let parts = Parts {
+            policy,
+            evidence_policy,
+            gpu_policy,
+            roots,
+            chain,
+            indexer,
+            log,
+            own_evidence,
+            replicas,
+            onboarding,
+        };
         Ok((Kms::new(parts).map_err(ConfigError::Random)?, torn_bytes))
+    }
+
+    /// The root secret, from where the options say, and the guest agent that makes this KMS's own quotes.
+    async fn secret(
+        &self,
+        collateral: &CollateralCache,
+    ) -> Result<(SecretBytes, Option<GuestAgent>), ConfigError> {
+        let Some(url) = self.onboard_from.clone() else { return self.root.secret().await };
+        let url = base_url(url, "--onboard-from")?;
+        let guest = GuestAgent::new(&self.root.guest_agent);
+        let secret = onboard(&url, &guest, collateral, (self.chain_id, self.registry)).await;
+        Ok((secret.map_err(ConfigError::Onboard)?, Some(guest)))
+    }
+
+    fn replicas(&self, secret: &SecretBytes, limit: Duration) -> Result<Option<Arc<Replicas>>, ConfigError> {
+        let Some((own, votes)) = self.replica.clone().zip(self.replica_votes.as_ref()) else {
+            return Ok(None);
+        };
+        let set = ReplicaSet { own, peers: self.replica_peer.clone() };
+        set.check().map_err(ConfigError::Replicas)?;
+        let ballot = Ballot::open(votes, self.replica_first_start).map_err(ConfigError::Votes)?;
+        let registry = (self.chain_id, self.registry);
+        let replicas = Replicas::new(set, &replica_key(secret), registry, ballot, limit);
+        replicas.map(|replicas| Some(Arc::new(replicas))).map_err(ConfigError::Client)
     }
 
     fn evidence_policy(&self) -> Result<attestation::Policy, ConfigError> {

@@ -174,6 +174,12 @@ fn allow_at(view: &PositionView, question: &Question, policy: &Policy) -> Result
     if !view.os_image_allowed.ok_or_else(no_registry)? {
         return Err(Denial::OsImageNotAllowed { os_image_hash });
     }
+    if let Some(own) = question.claims.gpu_golden_values {
+        let announced = view.gpu_golden_values.ok_or_else(no_registry)?;
+        if !announced.is_zero() && announced != own {
+            return Err(Denial::GpuGoldenNotInForce { own, announced });
+        }
+    }
     app_allows_the_machine(view, question)?;
     if view.decisions.len() != question.items.len() {
         return Err(Denial::Internal);

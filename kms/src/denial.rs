@@ -36,6 +36,9 @@ pub enum Denial {
         /// Which part, and what is wrong with it.
         what: String,
     },
+    /// The body is longer than it may be.
+    #[error("the body is longer than this route takes")]
+    TooLarge,
     /// The challenge is no good.
     #[error("{0}")]
     Challenge(ChallengeError),
@@ -315,6 +318,40 @@ pub enum Denial {
         /// The CVM's.
         attested: B256,
     },
+    /// The GPUs were compared with another list of golden values than the registry announces.
+    #[error("this KMS's GPU golden values are {own}, the registry announces {announced}")]
+    GpuGoldenNotInForce {
+        /// `listHash` of this KMS's list.
+        own: B256,
+        /// `DstackKms.gpuGoldenValues`.
+        announced: B256,
+    },
+    /// Too few replicas answer to know that the run's keys went to no other agent.
+    #[error("{have} of the replicas give their vote, {need} are needed")]
+    ReplicasUnreachable {
+        /// Votes there are.
+        have: usize,
+        /// A majority.
+        need: usize,
+    },
+    /// This replica has lost its votes and has not learnt those of enough others yet.
+    #[error("this replica does not know yet what it voted for")]
+    ReplicaNotReady,
+    /// A message that only replicas send each other.
+    #[error("not a message of a replica of this set")]
+    NotAReplica,
+    /// This KMS does not hand its root to others.
+    #[error("this KMS does not onboard replicas")]
+    OnboardingOff,
+    /// A machine that asks for the root is not what this KMS's own is.
+    #[error("the machine that asks has another {field} than this KMS's own")]
+    MachineDiffers {
+        /// What differs.
+        field: &'static str,
+    },
+    /// The registry does not allow the machine that asks for the root to be a KMS.
+    #[error("the registry does not allow the machine that asks to be a KMS")]
+    CandidateNotAllowed,
     /// The registry does not allow the machine that this KMS runs in to be a KMS.
     #[error("the registry does not allow this KMS's own machine")]
     KmsNotAllowed,
@@ -356,6 +393,19 @@ impl From<attestation::Refusal> for Denial {
     }
 }
 
+impl From<attestation::KmsRefusal> for Denial {
+    fn from(refusal: attestation::KmsRefusal) -> Self {
+        match refusal {
+            attestation::KmsRefusal::Evidence(refusal) => refusal.into(),
+            other => Self::Evidence {
+                code: format!("evidence_{}", other.code()).into(),
+                message: chain_of(&other),
+                about_collateral: matches!(other, attestation::KmsRefusal::CollateralMissing),
+            },
+        }
+    }
+}
+
 impl From<attestation::gpu::GpuRefusal> for Denial {
     fn from(refusal: attestation::gpu::GpuRefusal) -> Self {
         let code = format!("evidence_{}", refusal.code()).into();
@@ -378,7 +428,7 @@ impl Denial {
     /// Stable, snake_case.
     pub fn code(&self) -> &str {
         match self {
-            Self::Malformed { .. } => "malformed",
+            Self::Malformed { .. } | Self::TooLarge => "malformed",
             Self::Challenge(ChallengeError::Unknown) => "challenge_unknown",
             Self::Challenge(ChallengeError::Expired) => "challenge_expired",
             Self::Challenge(ChallengeError::Used) => "challenge_used",
@@ -426,6 +476,13 @@ impl Denial {
             Self::OsImageNotAllowed { .. } => "os_image_not_allowed",
             Self::TcbNotUpToDate { .. } => "tcb_not_up_to_date",
             Self::DeviceNotListed { .. } => "device_not_listed",
+            Self::GpuGoldenNotInForce { .. } => "gpu_golden_not_in_force",
+            Self::ReplicasUnreachable { .. } => "replicas_unreachable",
+            Self::ReplicaNotReady => "replica_not_ready",
+            Self::NotAReplica => "not_a_replica",
+            Self::OnboardingOff => "onboarding_off",
+            Self::MachineDiffers { .. } => "machine_differs",
+            Self::CandidateNotAllowed => "candidate_not_allowed",
             Self::KmsNotAllowed => "kms_not_allowed",
             Self::OwnEvidence => "own_evidence_refused",
             Self::Timeout { .. } => "timeout",
@@ -436,7 +493,7 @@ impl Denial {
     /// Who must act.
     pub fn class(&self) -> Class {
         match self {
-            Self::Malformed { .. } => Class::Malformed,
+            Self::Malformed { .. } | Self::TooLarge => Class::Malformed,
             Self::Challenge(ChallengeError::Busy)
             | Self::IndexerUnreachable
             | Self::IndexerFork
@@ -449,6 +506,8 @@ impl Denial {
             | Self::LogUnavailable
             | Self::GuestUnavailable
             | Self::OwnEvidence
+            | Self::ReplicasUnreachable { .. }
+            | Self::ReplicaNotReady
             | Self::Busy
             | Self::Timeout { .. } => Class::Unavailable,
             Self::RateLimited => Class::Limited,
@@ -457,10 +516,20 @@ impl Denial {
         }
     }
 
+    /// After how many seconds the same may be asked again, where it may succeed without anybody's doing.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Challenge(ChallengeError::Busy) | Self::Busy => Some(1),
+            Self::RateLimited => Some(2),
+            _ if self.class() == Class::Unavailable => Some(5),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Malformed { .. } => "send the body that docs/spec/release.md describes",
+            Self::Malformed { .. } | Self::TooLarge => "send the body that docs/spec/release.md describes",
             Self::Challenge(ChallengeError::Busy) | Self::Busy => "wait a second and ask again",
             Self::Challenge(_) => {
                 "ask POST /v1/challenge of this KMS and send the release request within a minute"
@@ -521,6 +590,20 @@ impl Denial {
                 "bring the platform up to date, or owners decide: DstackApp.setRequireTcbUpToDate"
             }
             Self::DeviceNotListed { .. } => "run on a listed device, or owners list it: DstackApp.addDevice",
+            Self::ReplicasUnreachable { .. } | Self::ReplicaNotReady => {
+                "the KMS operator starts the other replicas; ask again"
+            }
+            Self::NotAReplica => "the KMS operator gives all replicas one root, registry and list of names",
+            Self::OnboardingOff => {
+                "the KMS operator starts it with --serve-onboarding, from dstack's guest agent"
+            }
+            Self::MachineDiffers { .. } => "run exactly this KMS's image, app and app-compose file",
+            Self::CandidateNotAllowed => {
+                "the registry's owner allows it: DstackKms.addKmsAggregatedMr, addKmsDevice, addOsImageHash"
+            }
+            Self::GpuGoldenNotInForce { .. } => {
+                "give the KMS the announced list, or the registry's owner announces this one: DstackKms.setGpuGoldenValues"
+            }
             Self::KmsNotAllowed => {
                 "the registry's owner allows it: DstackKms.addKmsAggregatedMr, addKmsDevice, addOsImageHash"
             }
@@ -597,6 +680,13 @@ pub(crate) mod tests {
             Denial::OsImageNotAllowed { os_image_hash: word },
             Denial::TcbNotUpToDate { status: String::new() },
             Denial::DeviceNotListed { attested: word },
+            Denial::GpuGoldenNotInForce { own: word, announced: word },
+            Denial::ReplicasUnreachable { have: 1, need: 2 },
+            Denial::ReplicaNotReady,
+            Denial::NotAReplica,
+            Denial::OnboardingOff,
+            Denial::MachineDiffers { field: "app id" },
+            Denial::CandidateNotAllowed,
             Denial::KmsNotAllowed,
             Denial::OwnEvidence,
             Denial::Busy,

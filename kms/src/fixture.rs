@@ -128,6 +128,7 @@ impl Case {
             mr_aggregated: B256::repeat_byte(0x56),
             report_data: request.binding.report_data(),
             tcb_status: TcbStatus::UpToDate,
+            gpu_golden_values: None,
         };
         let views = views(&roots, sealed.len());
         Self { roots, agent, sealed, request, challenge: None, claims, views, policy, now: NOW }
@@ -224,6 +225,7 @@ fn views(roots: &Roots, items: usize) -> Views {
         tcb_must_be_up_to_date: Some(true),
         any_device: Some(true),
         device_listed: Some(false),
+        gpu_golden_values: Some(B256::ZERO),
         kms_allowed: Some(true),
         roots: roots.identities().into_iter().map(listing).collect::<BTreeMap<_, _>>(),
     };

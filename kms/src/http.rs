@@ -16,7 +16,7 @@ use axum::{
     routing::{get, post},
 };
 use cohort_protocol::release::{LeaseRequest, ReceiptQuestion};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
 
 /// Longest request body in bytes.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
+/// Longest message of a replica in bytes.
+pub const REPLICA_BYTES_MAX: usize = 4 << 10;
 /// Longest time for one request, its body's arrival included. Seconds.
 pub const REQUEST_SECONDS: u64 = 25;
 /// Release requests in work at once: bounds memory to this many bodies.
@@ -38,13 +40,18 @@ pub const REQUESTS_AT_ONCE: usize = 256;
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
         let status = match self.class() {
+            _ if self == Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Class::Malformed => StatusCode::BAD_REQUEST,
             Class::Denied => StatusCode::FORBIDDEN,
             Class::Limited => StatusCode::TOO_MANY_REQUESTS,
             Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(self.refusal())).into_response()
+        let mut response = (status, Json(self.refusal())).into_response();
+        if let Some(seconds) = self.retry_after_seconds() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
@@ -59,6 +66,8 @@ pub fn router(kms: Arc<Kms>, limits: Limits) -> Router {
     };
     let releases = Router::new()
         .route("/v1/release", post(release))
+        .route("/v1/certify", post(certify))
+        .route("/v1/onboard", post(onboard))
         .layer(middleware::from_fn_with_state(gate(RELEASES_AT_ONCE, RELEASE_COST), limit));
     let others = Router::new()
         .route("/v1/root", get(root))
@@ -69,10 +78,18 @@ pub fn router(kms: Arc<Kms>, limits: Limits) -> Router {
         .route("/v1/log/head", get(log_head))
         .route("/readyz", get(ready))
         .layer(middleware::from_fn_with_state(gate(REQUESTS_AT_ONCE, REQUEST_COST), limit));
+    // Their messages are authenticated and small, and each release of a replica makes some.
+    let unlimited = Gate { limits: Arc::new(Limits::new(None)), ..gate(REQUESTS_AT_ONCE, REQUEST_COST) };
+    let replicas = Router::new()
+        .route("/v1/replica/vote", post(replica_vote))
+        .route("/v1/replica/votes", post(replica_votes))
+        .layer(DefaultBodyLimit::max(REPLICA_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(unlimited, limit));
     Router::new()
         .route("/healthz", get(health))
         .merge(releases)
         .merge(others)
+        .merge(replicas)
         .fallback(async || not_here(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || not_here(StatusCode::METHOD_NOT_ALLOWED))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -160,34 +177,73 @@ pub(crate) async fn ready(State(kms): State<Arc<Kms>>) -> Response {
     (status = 200, description = "Released.", body = s::ReleaseAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Response {
-    let body = match Bytes::from_request(request, &()).await {
-        Ok(body) => body,
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let what = format!("the body is longer than {BODY_BYTES_MAX} bytes");
-            return (StatusCode::PAYLOAD_TOO_LARGE, Json(Denial::Malformed { what }.refusal()))
-                .into_response();
-        }
-        Err(_) => {
-            return Denial::Malformed { what: "the body did not arrive whole".to_owned() }.into_response();
-        }
-    };
-    match answer(&kms, &body).await {
-        Ok(response) => response,
-        Err(denial) => {
-            tracing::info!(target: "kms", code = denial.code(), "release denied");
-            denial.into_response()
-        }
-    }
+pub(crate) async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
+    let request = body_of(request, "release request").await?;
+    let answer = kms.release(request).await.inspect_err(|denial| told("release denied", denial))?;
+    tracing::info!(target: "kms", log_index = answer.log_index, "released");
+    Ok(not_stored(answer))
 }
 
-async fn answer(kms: &Arc<Kms>, body: &[u8]) -> Result<Response, Denial> {
-    let request = serde_json::from_slice(body)
-        .map_err(|error| Denial::Malformed { what: format!("the body is no release request: {error}") })?;
-    let answer = kms.release(request).await?;
-    tracing::info!(target: "kms", log_index = answer.log_index, "released");
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((no_store, Json(answer)).into_response())
+/// Decides on the same request, and certifies its receipt key without handing out keys.
+#[utoipa::path(post, path = "/v1/certify", request_body = s::ReleaseRequest, responses(
+    (status = 200, description = "Certified.", body = s::CertifyAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn certify(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
+    let request = body_of(request, "release request").await?;
+    let answer = kms.certify(request).await.inspect_err(|denial| told("certificate denied", denial))?;
+    tracing::info!(target: "kms", log_index = answer.log_index, "certified");
+    Ok(not_stored(answer))
+}
+
+/// Hands the root to a new replica on a machine like this one's.
+#[utoipa::path(post, path = "/v1/onboard", request_body = s::OnboardRequest, responses(
+    (status = 200, description = "Handed over.", body = s::OnboardAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn onboard(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
+    let request = body_of(request, "onboarding request").await?;
+    let answer = kms.onboard(request).await.inspect_err(|denial| told("onboarding denied", denial))?;
+    tracing::warn!(target: "kms", "the root went to a new replica");
+    Ok(not_stored(answer))
+}
+
+/// Another replica asks for this one's vote.
+#[utoipa::path(post, path = "/v1/replica/vote", request_body = s::VoteRequest, responses(
+    (status = 200, description = "The vote.", body = s::VoteAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn replica_vote(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
+    let request = body_of(request, "message of a replica").await?;
+    Ok(not_stored(kms.replicas()?.answer_vote(request).await?))
+}
+
+/// Another replica that has lost its votes asks for this one's.
+#[utoipa::path(post, path = "/v1/replica/votes", request_body = s::VotesRequest, responses(
+    (status = 200, description = "Some of them.", body = s::VotesAnswer),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn replica_votes(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
+    let request = body_of(request, "message of a replica").await?;
+    Ok(not_stored(kms.replicas()?.answer_votes(&request)?))
+}
+
+/// The body as JSON of this kind.
+async fn body_of<T: DeserializeOwned>(request: Request, what: &str) -> Result<T, Denial> {
+    let body = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Denial::TooLarge,
+        _ => Denial::Malformed { what: "the body did not arrive whole".to_owned() },
+    })?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Denial::Malformed { what: format!("the body is no {what}: {error}") })
+}
+
+fn not_stored(answer: impl Serialize) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+}
+
+fn told(what: &str, denial: &Denial) {
+    tracing::info!(target: "kms", code = denial.code(), "{what}");
 }
 
 /// Whether the KMS's own endpoints show a run's receipt.

@@ -3,7 +3,7 @@
 use alloy::primitives::Bytes;
 use cohort_protocol::{
     eip712,
-    release::{Certificate, ReleaseAnswer, WrapKey, WrapKeys},
+    release::{Certificate, CertifyAnswer, ReleaseAnswer, WrapKey, WrapKeys},
     sealed::wrap_key_from_root,
 };
 
@@ -43,6 +43,13 @@ impl Roots {
             platform: release.platform.as_str().to_owned(),
             log_index: logged.index(),
         })
+    }
+
+    /// The certificate alone.
+    pub fn certify(&self, release: &Release, logged: &Logged) -> Result<CertifyAnswer, KeyError> {
+        let certificate = self.certificate(release)?;
+        let platform = release.platform.as_str().to_owned();
+        Ok(CertifyAnswer { certificate, platform, log_index: logged.index() })
     }
 
     fn wrap_key(&self, item: &Item) -> Result<WrapKey, KeyError> {

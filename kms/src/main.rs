@@ -108,6 +108,7 @@ async fn run(options: Serve) -> anyhow::Result<()> {
     let rate = f64::from(options.requests_per_second);
     let log = options.log.clone();
     let (kms, torn_bytes) = options.open().await?;
+    let kms = Arc::new(kms);
     if torn_bytes > 0 {
         eprintln!(
             "cohort-kms: cut {torn_bytes} bytes of an unfinished entry off {}: a crash while writing; its answer never left",
@@ -118,7 +119,13 @@ async fn run(options: Serve) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
     let end = end_of(with_stdin)?;
     writeln!(std::io::stdout(), "listening http://{address}").context("cannot write to standard output")?;
-    server::serve(listener, http::router(Arc::new(kms), Limits::new(Some(rate))), end).await;
+    // Beside the service: the other replicas of a set may have to learn from each other.
+    let recovery = tokio::spawn({
+        let kms = kms.clone();
+        async move { kms.recover_votes().await }
+    });
+    server::serve(listener, http::router(kms, Limits::new(Some(rate))), end).await;
+    recovery.abort();
     Ok(())
 }
 

@@ -23,6 +23,10 @@ pub fn document() -> utoipa::openapi::OpenApi {
         crate::http::root,
         crate::http::challenge,
         crate::http::release,
+        crate::http::certify,
+        crate::http::onboard,
+        crate::http::replica_vote,
+        crate::http::replica_votes,
         crate::http::lease,
         crate::http::receipt,
         crate::http::log,
@@ -45,7 +49,16 @@ pub fn document() -> utoipa::openapi::OpenApi {
         Binding,
         DatasetRequest,
         Evidence,
+        GpuEvidence,
         ReleaseAnswer,
+        CertifyAnswer,
+        OnboardRequest,
+        OnboardAnswer,
+        Vote,
+        VoteRequest,
+        VoteAnswer,
+        VotesRequest,
+        VotesAnswer,
         Certificate,
         LeaseRequest,
         LeaseAnswer,
@@ -183,6 +196,8 @@ pub(crate) struct Binding {
     run_id: Hash,
     encryption_key_hash: Hash,
     receipt_key: Address,
+    /// If there is GPU evidence.
+    gpu_evidence_hash: Option<Hash>,
 }
 
 /// One dataset whose key is asked for.
@@ -200,9 +215,87 @@ pub(crate) struct Evidence {
     quote: Digits,
     event_log: String,
     app_compose: Option<String>,
+    /// Where the recipe requires GPUs.
+    gpu: Option<Vec<GpuEvidence>>,
     /// dcap-qvl's `QuoteCollateralV3`.
     #[schema(value_type = Object)]
     collateral: serde_json::Value,
+}
+
+/// `docs/spec/gpu-evidence.md`.
+#[derive(ToSchema)]
+pub(crate) struct GpuEvidence {
+    architecture: String,
+    report: Digits,
+    certificates: Vec<Digits>,
+}
+
+/// A certificate of the receipt key.
+#[derive(ToSchema)]
+pub(crate) struct CertifyAnswer {
+    certificate: Certificate,
+    /// `intel` or `development`.
+    platform: String,
+    log_index: u64,
+}
+
+/// A new replica asks for the root: `docs/spec/replicas.md`.
+#[derive(ToSchema)]
+pub(crate) struct OnboardRequest {
+    challenge: Hash,
+    /// X-Wing public key.
+    encryption_key: Hex,
+    evidence: KmsEvidence,
+}
+
+/// The root secret, encrypted to it.
+#[derive(ToSchema)]
+pub(crate) struct OnboardAnswer {
+    enc: Hex,
+    ciphertext: Hex,
+}
+
+/// For whom a run's keys are.
+#[derive(ToSchema)]
+pub(crate) struct Vote {
+    run_id: Hash,
+    app: Address,
+    kms_root: Address,
+    receipt_key: Address,
+}
+
+/// A replica asks another for its vote.
+#[derive(ToSchema)]
+pub(crate) struct VoteRequest {
+    set: Hash,
+    from: String,
+    challenge: Hash,
+    vote: Vote,
+    mac: Hash,
+}
+
+/// Its vote.
+#[derive(ToSchema)]
+pub(crate) struct VoteAnswer {
+    granted: bool,
+    mac: Hash,
+}
+
+/// A replica that has lost its votes asks another for its own.
+#[derive(ToSchema)]
+pub(crate) struct VotesRequest {
+    set: Hash,
+    from: String,
+    nonce: Hash,
+    after: Option<Hash>,
+    mac: Hash,
+}
+
+/// Up to 1,024 of them.
+#[derive(ToSchema)]
+pub(crate) struct VotesAnswer {
+    votes: Vec<Vote>,
+    mac: Hash,
 }
 
 /// Keys, encrypted to the agent, and a certificate of its receipt key.

@@ -49,6 +49,16 @@ impl OwnEvidence {
         self.own(statement).await?.machine.ok_or(Denial::OwnEvidence)
     }
 
+    /// Collateral for a quote, if there is any valid one.
+    pub async fn collateral(&self, quote: &[u8], now: u64) -> Option<attestation::Collateral> {
+        let found = self.collateral.of_quote(quote, now).await;
+        found
+            .inspect_err(|error| {
+                tracing::warn!(target: "kms", error = error as &dyn std::error::Error, "no collateral");
+            })
+            .ok()
+    }
+
     async fn own(&self, statement: &RootStatement) -> Result<Own, Denial> {
         let mut remembered = self.remembered.lock().await;
         if let Some(own) = remembered.get(&statement.epoch)
@@ -60,8 +70,10 @@ impl OwnEvidence {
             tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "no quote of this KMS");
             Denial::GuestUnavailable
         })?;
-        evidence.collateral = self.collateral_of(&evidence.quote).await;
-        let verified = attestation::kms::verify(statement, &evidence, None, &self.policy, unix_now()?);
+        let now = unix_now()?;
+        // Collateral helps whoever verifies; its absence is no reason to show no quote.
+        evidence.collateral = self.collateral(&evidence.quote, now).await;
+        let verified = attestation::kms::verify(statement, &evidence, None, &self.policy, now);
         let machine = verified
             .inspect_err(|error| {
                 tracing::warn!(target: "kms", error = error as &dyn std::error::Error, "own evidence refused");
@@ -71,20 +83,5 @@ impl OwnEvidence {
         let own = Own { made: Instant::now(), evidence, machine };
         remembered.insert(statement.epoch, own.clone());
         Ok(own)
-    }
-
-    /// Collateral helps whoever verifies; its absence is no reason to show no quote.
-    async fn collateral_of(&self, quote: &[u8]) -> Option<attestation::Collateral> {
-        let family = attestation::collateral::family_of_quote(quote)
-            .inspect_err(
-                |error| tracing::warn!(target: "kms", error = error as &dyn std::error::Error, "own quote"),
-            )
-            .ok()?;
-        let found = self.collateral.of(family, unix_now().ok()?).await;
-        found
-            .inspect_err(|error| {
-                tracing::warn!(target: "kms", error = error as &dyn std::error::Error, "no collateral");
-            })
-            .ok()
     }
 }

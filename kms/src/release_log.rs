@@ -1,6 +1,9 @@
 //! The release log: one line of canonical JSON an entry, each naming the hash of the one before, flushed to disk
 //! before an answer leaves. Format: `docs/spec/release.md`.
 //!
+//! Entries that arrive while others are being flushed share the next write and flush, so that many requests at once cost
+//! few flushes.
+//!
 //! A crash can leave one unfinished line at the end; no answer left for it, so it is cut off, visibly. Anything
 //! else that does not verify is damage, and the service refuses to start on it.
 
@@ -10,7 +13,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use alloy::primitives::Address;
@@ -150,15 +153,35 @@ struct Inner {
     path: PathBuf,
     file: File,
     state: Mutex<State>,
+    /// A write has ended.
+    written: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
+    /// The end of what is on disk.
     head: Head,
+    /// The end of it and of `pending`.
+    next: Head,
     runs: Runs,
     offsets: Vec<u64>,
     end: u64,
+    /// Lines that nobody writes yet.
+    pending: Vec<Vec<u8>>,
+    is_writing: bool,
     poisoned: bool,
+}
+
+impl State {
+    fn of(scan: Scan) -> Self {
+        let Scan { head, runs, offsets, end, .. } = scan;
+        Self { head, next: head, runs, offsets, end, pending: Vec::new(), is_writing: false, poisoned: false }
+    }
+
+    /// A write that is under way has not failed yet.
+    fn is_writable(&self) -> bool {
+        self.is_writing || !self.poisoned
+    }
 }
 
 /// Proof that a record is on disk: keys are derived for nothing less. Only [`ReleaseLog::append`] makes one.
@@ -196,10 +219,10 @@ impl ReleaseLog {
         if scan.torn_bytes > 0 {
             file.set_len(scan.end).and_then(|()| file.sync_all()).map_err(io_error("cut", path))?;
         }
-        let Scan { head, runs, offsets, end, .. } = scan;
-        let state = State { head, runs, offsets, end, poisoned: false };
-        let inner = Inner { path: path.to_owned(), file, state: Mutex::new(state) };
-        Ok((Self(Arc::new(inner)), scan.torn_bytes))
+        let torn_bytes = scan.torn_bytes;
+        let state = Mutex::new(State::of(scan));
+        let inner = Inner { path: path.to_owned(), file, state, written: Condvar::new() };
+        Ok((Self(Arc::new(inner)), torn_bytes))
     }
 
     /// Appends a record and returns once it is on disk. A run is released to one agent only: every other would draw
@@ -207,26 +230,53 @@ impl ReleaseLog {
     /// is on disk is found out by the next start.
     pub fn append(&self, time: u64, record: Record) -> Result<Logged, LogError> {
         let mut state = self.state();
-        if state.poisoned {
+        if !state.is_writable() {
             return Err(LogError::Poisoned);
         }
         if !enter(&mut state.runs, &record) {
             return Err(LogError::ReleasedToAnother(record.run_id));
         }
-        let (index, previous) = (state.head.entries, state.head.hash);
+        let (index, previous) = (state.next.entries, state.next.hash);
         let entry = Entry { index, previous, record, time };
         let hash = json::canonical_hash(&entry).map_err(LogError::Encode)?;
         let mut line = json::canonical(&Line { entry, hash }).map_err(LogError::Encode)?;
         line.push(b'\n');
-        state.poisoned = true; // until it is known to be on disk
+        state.next = Head { entries: index + 1, hash };
+        state.pending.push(line);
+        loop {
+            if state.head.entries > index {
+                return Ok(Logged(index));
+            }
+            if !state.is_writable() {
+                return Err(LogError::Poisoned);
+            }
+            state = if state.is_writing {
+                self.0.written.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.write(state)?
+            };
+        }
+    }
+
+    /// Writes and flushes all that is pending, for everybody who waits.
+    fn write<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>, LogError> {
+        let (lines, next) = (std::mem::take(&mut state.pending), state.next);
+        (state.is_writing, state.poisoned) = (true, true); // poisoned until it is known to be on disk
+        drop(state);
         let mut file = &self.0.file;
-        file.write_all(&line).and_then(|()| file.sync_data()).map_err(io_error("write", &self.0.path))?;
+        let done = file.write_all(&lines.concat()).and_then(|()| file.sync_data());
+        let mut state = self.state();
+        state.is_writing = false;
+        self.0.written.notify_all();
+        done.map_err(io_error("write", &self.0.path))?;
         state.poisoned = false;
-        let offset = state.end;
-        state.offsets.push(offset);
-        state.end += line.len() as u64;
-        state.head = Head { entries: index + 1, hash };
-        Ok(Logged(index))
+        for line in &lines {
+            let offset = state.end;
+            state.offsets.push(offset);
+            state.end += line.len() as u64;
+        }
+        state.head = next;
+        Ok(state)
     }
 
     /// The log's end.
@@ -241,7 +291,7 @@ impl ReleaseLog {
 
     /// Would it take another entry?
     pub fn is_writable(&self) -> bool {
-        !self.state().poisoned
+        self.state().is_writable()
     }
 
     /// The entries from `from` on.
@@ -263,7 +313,7 @@ impl ReleaseLog {
         Ok(Page { entries, head })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // A panic in `append` leaves `poisoned` set, which is what counts.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -446,19 +496,40 @@ mod tests {
         assert!(matches!(ReleaseLog::open(&path), Err(LogError::InUse { .. })));
     }
 
+    /// From many threads: every entry once, in one chain, and no index twice.
+    #[test]
+    fn entries_from_many_threads_are_one_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (log, _) = ReleaseLog::open(&path).unwrap();
+        let append = |thread: u64| {
+            let log = log.clone();
+            move || {
+                (0..50).map(|n| log.append(n, record(&format!("{thread}_{n}"))).unwrap().index()).collect()
+            }
+        };
+        let threads: Vec<_> = (0..8).map(|thread| std::thread::spawn(append(thread))).collect();
+        let mut indexes: Vec<u64> = Vec::new();
+        for thread in threads {
+            let own: Vec<u64> = thread.join().unwrap();
+            assert!(own.is_sorted(), "an entry came before an earlier one of its own thread");
+            indexes.extend(own);
+        }
+        indexes.sort_unstable();
+        assert_eq!(indexes, (0..400).collect::<Vec<_>>());
+        assert_eq!(verify(&path).unwrap(), (log.head(), 0));
+        assert_eq!(log.page(390).unwrap().entries.len(), 10);
+    }
+
     /// A write that fails, as on a full disk, must not be followed by another: what is on disk is not known.
     #[test]
     fn after_a_failed_write_it_takes_no_more() {
         let (_dir, path, _) = five();
         let (log, _) = ReleaseLog::open(&path).unwrap();
-        let state = Mutex::new(State {
-            head: log.head(),
-            runs: Runs::new(),
-            offsets: Vec::new(),
-            end: 0,
-            poisoned: false,
-        });
-        let inner = Inner { path: path.clone(), file: File::open(&path).unwrap(), state };
+        let scan = scan(File::open(&path).unwrap(), &path).unwrap();
+        let (file, state) = (File::open(&path).unwrap(), Mutex::new(State::of(scan)));
+        let inner = Inner { path: path.clone(), file, state, written: Condvar::new() };
+        drop(log);
         let unwritable = ReleaseLog(Arc::new(inner));
         assert!(unwritable.is_writable());
         assert!(matches!(unwritable.append(0, record("lost")), Err(LogError::Io { action: "write", .. })));

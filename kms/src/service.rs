@@ -7,15 +7,18 @@ use std::{
 
 use alloy::primitives::{Address, B256};
 use cohort_attestation::{
-    self as attestation,
+    self as attestation, VerifiedTd,
     gpu::{self, GpuPolicy},
 };
 use cohort_protocol::{
     abi::boot::AppBootInfo,
     eip712,
+    hpke::{PublicKey, SecretBytes},
+    ids::{ProposalId, RunId},
+    json,
     release::{
-        CHALLENGE_SECONDS, Challenge, LeaseAnswer, LeaseRequest, ReceiptAnswer, ReceiptQuestion,
-        ReleaseAnswer, ReleaseRequest,
+        Binding, CHALLENGE_SECONDS, CertifyAnswer, Challenge, LeaseAnswer, LeaseRequest, ReceiptAnswer,
+        ReceiptQuestion, ReleaseAnswer, ReleaseRequest,
     },
     root::RootAnswer,
     sign_rpc::evidence_hash,
@@ -29,11 +32,14 @@ use crate::{
     decide::{Release, ReleaseInputs, decide},
     denial::{Class, Denial},
     indexer::Indexer,
+    keys::KeyError,
     leases::{Held, Leases},
+    onboard::{self, OnboardAnswer, OnboardRequest},
     own_evidence::OwnEvidence,
     policy::Policy,
     question::{Checked, Question},
-    release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog, SignedHead},
+    release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog, Released, SignedHead},
+    replicas::{Replicas, message::Vote},
     roots::Roots,
     views::Views,
 };
@@ -62,6 +68,10 @@ pub struct Parts {
     pub log: ReleaseLog,
     /// What shows where the root's keys are; `None` for a root from a file.
     pub own_evidence: Option<OwnEvidence>,
+    /// The other processes with this root, if there are any.
+    pub replicas: Option<Arc<Replicas>>,
+    /// The root secret, where it may be handed to new replicas.
+    pub onboarding: Option<SecretBytes>,
 }
 
 /// The key service.
@@ -122,6 +132,9 @@ impl Kms {
         if !self.parts.log.is_writable() {
             return Err(Denial::LogUnavailable);
         }
+        if self.parts.replicas.as_ref().is_some_and(|replicas| !replicas.is_ready()) {
+            return Err(Denial::ReplicaNotReady);
+        }
         self.current_epoch().await?;
         if !self.parts.indexer.is_up().await {
             return Err(Denial::IndexerUnreachable);
@@ -134,16 +147,35 @@ impl Kms {
     /// Order: the challenge is consumed, whatever follows; the request is checked; the evidence is verified; indexer
     /// and then chain are asked; the decision is logged; only then are keys derived.
     pub async fn release(self: &Arc<Self>, request: Request) -> Result<ReleaseAnswer, Denial> {
+        let (release, logged) = self.permit(request).await?;
+        let kms = self.clone();
+        blocking(move || kms.parts.roots.answer(&release, &logged)).await?.map_err(|error| no_answer(&error))
+    }
+
+    /// Certifies the receipt key, for a request that [`Self::release`] would answer with keys: the same checks, the same
+    /// entry in the log, and no keys.
+    pub async fn certify(self: &Arc<Self>, request: Request) -> Result<CertifyAnswer, Denial> {
+        let (release, logged) = self.permit(request).await?;
+        self.parts.roots.certify(&release, &logged).map_err(|error| no_answer(&error))
+    }
+
+    /// Everything that comes before keys or certificate.
+    async fn permit(self: &Arc<Self>, request: Request) -> Result<(Release, Logged), Denial> {
         let challenge = self.challenges.take(request.binding.challenge, self.started.elapsed())?;
         let (checked, evidence) = Checked::new(request, &challenge, &self.parts.policy)?;
         let checked = Arc::new(checked);
         let (claims, evidence_hash) = self.verify(&checked, evidence).await?;
         // From here on a genuine CVM asks: every outcome goes into the log.
         let question = checked.attest(&claims, &self.parts.policy).map(Arc::new);
-        let outcome = match &question {
+        let mut outcome = match &question {
             Ok(question) => self.decide(question).await,
             Err(denial) => Err(denial.clone()),
         };
+        if outcome.is_ok()
+            && let Err(denial) = self.elect(checked.binding()).await
+        {
+            outcome = Err(denial);
+        }
         let record_of = |outcome| record(&checked, &claims, evidence_hash, outcome);
         let entry = record_of(&outcome);
         let logged = match self.append(entry.clone()).await {
@@ -157,7 +189,75 @@ impl Kms {
         let (release, question) = (outcome?, question?);
         let held = Held { question, record: entry };
         self.leases.start(checked.binding().run_id, held, self.started.elapsed());
-        self.answer(release, logged).await
+        Ok((release, logged))
+    }
+
+    /// Has a majority of the replicas vote for this receipt key, unless the run's keys went to it from here before.
+    async fn elect(&self, binding: &Binding) -> Result<(), Denial> {
+        let Some(replicas) = &self.parts.replicas else { return Ok(()) };
+        let Binding { app, kms_root, receipt_key, run_id, challenge, .. } = *binding;
+        if self.parts.log.released(run_id) == Some(Released { app, kms_root, receipt_key }) {
+            return Ok(());
+        }
+        replicas.elect(Vote { run_id, app, kms_root, receipt_key }, challenge).await
+    }
+
+    /// To whom the keys of a run went, from here or, as this replica voted, from another one.
+    fn released(&self, run: RunId) -> Option<Released> {
+        self.parts.log.released(run).or_else(|| {
+            let Vote { app, kms_root, receipt_key, .. } = self.parts.replicas.as_ref()?.vote(run)?;
+            Some(Released { app, kms_root, receipt_key })
+        })
+    }
+
+    /// Learns from the other replicas what this one voted for, where its votes are lost.
+    pub async fn recover_votes(&self) {
+        if let Some(replicas) = &self.parts.replicas {
+            replicas.recover().await;
+        }
+    }
+
+    /// The other replicas, as they ask.
+    pub fn replicas(&self) -> Result<&Replicas, Denial> {
+        self.parts.replicas.as_deref().ok_or(Denial::NotAReplica)
+    }
+
+    /// Hands the root to a new replica: a machine that is what this KMS's own is, attested for this challenge and key,
+    /// and allowed by the registry at every endpoint. It is logged as a release of the root.
+    pub async fn onboard(self: &Arc<Self>, request: OnboardRequest) -> Result<OnboardAnswer, Denial> {
+        let Parts { policy, chain, onboarding, own_evidence, evidence_policy, .. } = &self.parts;
+        let (secret, own) = onboarding.as_ref().zip(own_evidence.as_ref()).ok_or(Denial::OnboardingOff)?;
+        let OnboardRequest { challenge, encryption_key, mut evidence } = request;
+        let challenge = self.challenges.take(challenge, self.started.elapsed())?.value();
+        let key = PublicKey::from_bytes(&encryption_key)
+            .map_err(|error| Denial::Malformed { what: format!("encryption_key: {error}") })?;
+        let (now, epoch) = (unix_now()?, self.current_epoch().await?);
+        let kms_root = self.parts.roots.epoch(epoch).ok_or(Denial::Internal)?.address();
+        let data =
+            onboard::report_data((policy.chain_id, policy.registry), kms_root, challenge, &encryption_key);
+        if evidence.collateral.is_none() {
+            evidence.collateral = own.collateral(&evidence.quote, now).await;
+        }
+        let _permit = self.verifiers.acquire().await.map_err(|_| Denial::Internal)?;
+        let evidence_policy = evidence_policy.clone();
+        let (td, evidence_hash) = blocking(move || {
+            let td = evidence.verify(&data, &evidence_policy, now)?;
+            Ok::<_, Denial>((td, json::canonical_hash(&evidence).map_err(|_| Denial::Internal)?))
+        })
+        .await??;
+        let candidate = td.boot_info();
+        let own = self.own_machine(kms_root).await?.ok_or(Denial::OwnEvidence)?;
+        onboard::same_machine(&own, &candidate)?;
+        for (index, allowed) in chain.kms_allowed(&candidate).await.into_iter().enumerate() {
+            let (endpoint, fault) = (index + 1, "no proper answer");
+            match allowed.map_err(|_| Denial::RpcUnreachable { endpoint, fault })? {
+                [Some(true), Some(true)] => (),
+                _ => return Err(Denial::CandidateNotAllowed),
+            }
+        }
+        self.append(root_record(policy.chain_id, kms_root, challenge, &encryption_key, &td, evidence_hash))
+            .await?;
+        onboard::seal(secret, &key, &data).map_err(|_| Denial::Internal)
     }
 
     /// Lets a run go on if everything still allows it: the whole decision again, but for the quote. A denial ends the
@@ -193,9 +293,9 @@ impl Kms {
     /// reveals nothing without it: the endpoints that it is given itself are its host's.
     pub async fn receipt(&self, question: &ReceiptQuestion) -> Result<ReceiptAnswer, Denial> {
         let run = question.run_id;
-        let released = self.parts.log.released(run).ok_or(Denial::RunNotReleased { run })?;
-        let Policy { chain_id, confirmations, max_head_age_seconds, .. } = self.parts.policy;
-        let views = self.parts.chain.receipts(released.app, run, confirmations).await;
+        let released = self.released(run).ok_or(Denial::RunNotReleased { run })?;
+        let Policy { chain_id, max_head_age_seconds, .. } = self.parts.policy;
+        let views = self.parts.chain.receipts(released.app, run).await;
         for (index, view) in views.iter().enumerate() {
             let endpoint = index + 1;
             let fault = "no proper answer";
@@ -239,7 +339,9 @@ impl Kms {
             let nonce = binding.gpu_nonce();
             let gpus = gpu::appraise_evidence(&evidence, &td, committed, &nonce, &kms.parts.gpu_policy, now)?;
             let hash = evidence_hash(binding, &evidence).map_err(|_| Denial::Internal)?;
-            Ok((Claims::new(&td, &gpus), hash))
+            let golden = kms.parts.gpu_policy.golden().filter(|_| !gpus.is_empty());
+            let golden = golden.map(gpu::GoldenValues::hash).transpose().map_err(|_| Denial::Internal)?;
+            Ok((Claims::new(&td, &gpus, golden), hash))
         })
         .await?
     }
@@ -249,7 +351,7 @@ impl Kms {
         let indexer = indexer.ask(question).await;
         let indexer_block = indexer.iter().flatten().map(|answer| answer.confirmed.position.number).next();
         let own_machine = self.own_machine(question.kms_root()).await?;
-        let endpoints = chain.read(question, policy.confirmations, indexer_block, own_machine.as_ref()).await;
+        let endpoints = chain.read(question, indexer_block, own_machine.as_ref()).await;
         let views = Views { indexer, endpoints };
         decide(&ReleaseInputs { question, views: &views, policy, now: unix_now()? })
     }
@@ -274,14 +376,6 @@ impl Kms {
             }
             tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "release log failed");
             Denial::LogUnavailable
-        })
-    }
-
-    async fn answer(self: &Arc<Self>, release: Release, logged: Logged) -> Result<ReleaseAnswer, Denial> {
-        let kms = self.clone();
-        blocking(move || kms.parts.roots.answer(&release, &logged)).await?.map_err(|error| {
-            tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "no answer");
-            Denial::Internal
         })
     }
 
@@ -328,6 +422,48 @@ pub(crate) fn unix_now() -> Result<u64, Denial> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Denial> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Denial::Internal)
+}
+
+fn no_answer(error: &KeyError) -> Denial {
+    tracing::error!(target: "kms", error = error as &dyn std::error::Error, "no answer");
+    Denial::Internal
+}
+
+/// That the root itself went to a new replica. It is about no run: the challenge stands for one.
+fn root_record(
+    chain_id: u64,
+    kms_root: Address,
+    challenge: B256,
+    encryption_key: &[u8],
+    td: &VerifiedTd,
+    evidence_hash: B256,
+) -> Record {
+    let machine = td.boot_info();
+    Record {
+        outcome: Outcome::Released,
+        code: "onboarded".to_owned(),
+        reason: None,
+        chain_id,
+        app: machine.appId,
+        kms_root,
+        challenge,
+        proposal_id: ProposalId(B256::ZERO),
+        run_id: RunId(challenge),
+        compose_hash: td.compose_hash(),
+        receipt_key: Address::ZERO,
+        encryption_key_hash: json::sha256(encryption_key),
+        evidence_hash,
+        platform: td.platform().as_str().to_owned(),
+        tcb_status: td.tcb_status().to_string(),
+        device_id: machine.deviceId,
+        instance_id: td.instance_id().map(|_| machine.instanceId),
+        mr_system: machine.mrSystem,
+        mr_aggregated: machine.mrAggregated,
+        datasets: Vec::new(),
+        heads: Vec::new(),
+        confirmed: None,
+        not_after: None,
+    }
 }
 
 /// The same request, denied later: what its release said of the chain is gone.

@@ -20,6 +20,8 @@ pub struct PositionView {
     pub system_allowed: Option<bool>,
     /// `DstackKms.allowedOsImages(os_image_hash)`.
     pub os_image_allowed: Option<bool>,
+    /// `DstackKms.gpuGoldenValues`: `listHash` of the list in force; zero where none is announced.
+    pub gpu_golden_values: Option<B256>,
     /// `DstackApp.requireTcbUpToDate`.
     pub tcb_must_be_up_to_date: Option<bool>,
     /// `DstackApp.allowAnyDevice`.

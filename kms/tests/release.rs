@@ -1,6 +1,7 @@
 //! Release requests over HTTP, with quotes of the development platform, against dependencies that fail in every way
 //! this test could think of: no key goes out, the reason is the right one, and the log tells.
 
+mod support;
 mod world;
 
 use alloy::{
@@ -18,7 +19,8 @@ use cohort_protocol::{
     sealed,
     sign_rpc::evidence_hash,
 };
-use world::{CHAIN_ID, Endpoint, IndexerMode, Options, PLAINTEXT, World, unix_now};
+use support::{CHAIN_ID, PLAINTEXT, unix_now};
+use world::{Endpoint, IndexerMode, Options, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attested_agent_gets_the_key_once_and_the_log_says_so() {

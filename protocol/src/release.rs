@@ -183,6 +183,18 @@ pub struct ReleaseAnswer {
     pub log_index: u64,
 }
 
+/// Answer of `POST /v1/certify`: that of a release, without keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertifyAnswer {
+    /// For the agent's receipt key.
+    pub certificate: Certificate,
+    /// What the evidence was verified under: `intel` or `development`.
+    pub platform: String,
+    /// Entry of the release log that records the decision.
+    pub log_index: u64,
+}
+
 /// The secret part of the answer.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]

@@ -87,6 +87,11 @@ impl std::fmt::Debug for RootKeys {
     }
 }
 
+/// The key under which the replicas of a root authenticate what they say to each other (`docs/spec/replicas.md`).
+pub fn replica_key(secret: &SecretBytes) -> SecretBytes {
+    expand(secret, b"replicas", 0)
+}
+
 fn expand(secret: &SecretBytes, purpose: &[u8], epoch: u32) -> SecretBytes {
     let mut info = purpose.to_vec();
     info.extend_from_slice(&epoch.to_be_bytes());

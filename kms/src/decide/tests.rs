@@ -360,3 +360,29 @@ fn the_specification_lists_every_code() {
         assert!(text.contains(&format!("| `{}` | 403 |", decision.code())), "{decision}");
     }
 }
+
+/// The list that GPUs were compared with is the one in force, where the registry announces one.
+#[test]
+fn gpu_golden_values_must_be_the_announced_ones() {
+    const OWN: B256 = B256::repeat_byte(0x90);
+    check(&[
+        ("allow", |c| c.claims.gpu_golden_values = Some(OWN)),
+        ("allow", |c| {
+            c.claims.gpu_golden_values = Some(OWN);
+            c.everywhere(|view| view.gpu_golden_values = Some(OWN));
+        }),
+        ("allow", |c| c.everywhere(|view| view.gpu_golden_values = Some(B256::repeat_byte(0x91)))),
+        ("gpu_golden_not_in_force", |c| {
+            c.claims.gpu_golden_values = Some(OWN);
+            c.endpoint(1).head.gpu_golden_values = Some(B256::repeat_byte(0x91));
+        }),
+        ("not_confirmed", |c| {
+            c.claims.gpu_golden_values = Some(OWN);
+            c.endpoint(0).confirmed.gpu_golden_values = Some(B256::repeat_byte(0x91));
+        }),
+        ("contract_missing", |c| {
+            c.claims.gpu_golden_values = Some(OWN);
+            c.everywhere(|view| view.gpu_golden_values = None);
+        }),
+    ]);
+}

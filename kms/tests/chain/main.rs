@@ -4,28 +4,25 @@
 //! Needs anvil and the compiled contracts; skips visibly without them.
 
 mod proxy;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
-    io::{BufRead as _, BufReader, Cursor},
-    ops::ControlFlow,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use alloy::{
-    primitives::{Address, B256, Bytes, FixedBytes},
+    primitives::{B256, Bytes},
     providers::{Provider as _, RootProvider},
-    rpc::types::TransactionReceipt,
-    signers::{SignerSync as _, local::PrivateKeySigner},
-    sol_types::{SolCall, SolValue},
+    sol_types::SolCall as _,
 };
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use cohort_attestation::{self as attestation, AppId, TrustedRoot, dev};
+use cohort_attestation as attestation;
 use cohort_kms::{
     chain::Chain,
     http,
@@ -33,107 +30,28 @@ use cohort_kms::{
     limits::Limits,
     policy::Policy,
     release_log::{self, Outcome, ReleaseLog},
-    roots::Roots,
-    server,
     service::{Kms, Parts, Request},
 };
 use cohort_protocol::{
-    abi::{self, IDstackApp, IDstackKms},
+    abi::{IDstackApp, IDstackKms},
     chain::{DecisionAt, Position, ReleaseDecisions},
     decision::Decision,
-    eip712,
     hpke::{KeyPair, SecretBytes},
-    ids::{ComposeHash, OutputSchemaHash, OwnerId, RecipeHash},
-    json::sha256,
-    loss::Epsilon,
-    release::{Binding, Challenge, DatasetRequest, Refusal, ReleaseAnswer, ReleaseRequest, WrapKeys},
-    sealed::{self, CHUNK_BYTES_MIN, ContentKind, SealParams},
+    release::{Challenge, Refusal, ReleaseAnswer, WrapKeys},
+    sealed,
     terms::{SignedRunRequest, Terms},
 };
 use proxy::{Fault, Proxy};
-use serde_json::{Value, json};
+use serde_json::Value;
+use support::{
+    CHAIN_ID, PLAINTEXT,
+    consortium::{CONFIRMATIONS, Consortium, GOVERNANCE_DELAY, os_image, roots},
+    listen,
+};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
-const CONFIRMATIONS: u64 = 2;
-const EPOCHS: [u32; 2] = [0, 1];
-const APP_COMPOSE: &str = r#"{"cohort":{},"name":"test"}"#;
-const PLAINTEXT: &[u8] = b"age,sex\n63,1\n";
-const OWNERS: [&str; 3] = ["hospital-A", "hospital-B", "hospital-C"];
 /// Races in the usual test run; `make bench-races` sets COHORT_RACES to 1,000.
 const RACES: u32 = 30;
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn root_path(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(relative)
-}
-
-/// A chain of its own for one test; ends with it.
-struct Anvil {
-    child: Child,
-    provider: RootProvider,
-    url: reqwest::Url,
-    accounts: Vec<Address>,
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Anvil {
-    async fn start() -> Option<Self> {
-        let anvil = root_path("script/anvil");
-        if !anvil.exists() || !root_path("out/DstackApp.sol/DstackApp.json").exists() {
-            println!("skipped: needs script/anvil and the contracts that forge build compiles");
-            return None;
-        }
-        let mut command = Command::new(anvil);
-        command.args(["--port", "0"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let Some(address) = lines.find_map(|line| Some(line.ok()?.strip_prefix("Listening on ")?.to_owned()))
-        else {
-            let _ = child.wait();
-            println!("skipped: anvil does not start; run: npm ci");
-            return None;
-        };
-        std::thread::spawn(move || lines.for_each(drop)); // or its pipe fills up
-        let url: reqwest::Url = format!("http://{address}").parse().unwrap();
-        let provider = RootProvider::new_http(url.clone());
-        let accounts = provider.raw_request("eth_accounts".into(), ()).await.unwrap();
-        Some(Self { child, provider, url, accounts })
-    }
-
-    async fn send(&self, from: usize, to: Option<Address>, data: Vec<u8>) -> TransactionReceipt {
-        let transaction = json!([{ "from": self.accounts[from], "to": to, "data": Bytes::from(data) }]);
-        let hash: B256 = self.provider.raw_request("eth_sendTransaction".into(), transaction).await.unwrap();
-        let receipt = loop {
-            if let Some(receipt) = self.provider.get_transaction_receipt(hash).await.unwrap() {
-                break receipt;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        assert!(receipt.status());
-        receipt
-    }
-
-    async fn deploy(&self, name: &str, arguments: Vec<u8>) -> Address {
-        let artifact = root_path(&format!("out/{name}.sol/{name}.json"));
-        let artifact: Value = serde_json::from_slice(&std::fs::read(artifact).unwrap()).unwrap();
-        let code = hex::decode(&artifact["bytecode"]["object"].as_str().unwrap()[2..]).unwrap();
-        self.send(0, None, [code, arguments].concat()).await.contract_address.unwrap()
-    }
-
-    async fn mine(&self, blocks: u64) {
-        let _: Value = self.provider.raw_request("anvil_mine".into(), json!([blocks])).await.unwrap();
-    }
-}
 
 /// The indexer that says allow to everything, at blocks that exist.
 async fn always(
@@ -150,90 +68,52 @@ async fn always(
         let position = Position { number, hash: header.hash, timestamp: header.timestamp };
         decided.push(DecisionAt { position, decision: Decision::Allow });
     }
-    Ok(Json(ReleaseDecisions { chain_id: 31337, head: decided[0], confirmed: decided[1], finalized: None }))
+    let decisions =
+        ReleaseDecisions { chain_id: CHAIN_ID, head: decided[0], confirmed: decided[1], finalized: None };
+    Ok(Json(decisions))
 }
 
-async fn listen(router: Router) -> reqwest::Url {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    tokio::spawn(server::serve(listener, router, std::future::pending()));
-    url
-}
-
-/// Three hospitals (quorum 2), their contracts on anvil, a KMS, and a guest that runs their recipe.
+/// A consortium and a KMS in front of its chain.
 struct Study {
-    anvil: Anvil,
+    on: Consortium,
     /// The KMS's two endpoints.
     endpoints: [Proxy; 2],
     indexer: Arc<AtomicBool>,
-    registry: Address,
-    app: Address,
-    analyst: PrivateKeySigner,
-    guest: dev::DevGuest,
     url: reqwest::Url,
     http: reqwest::Client,
     log: PathBuf,
-    sealed: Vec<u8>,
-    dataset: DatasetRequest,
     _dir: TempDir,
 }
 
-fn founders(accounts: &[Address]) -> Vec<abi::OwnerInfo> {
-    let owner = |(name, account): (&&str, &Address)| abi::OwnerInfo {
-        ownerId: name.parse::<OwnerId>().unwrap().word(),
-        account: *account,
-        revoker: Address::ZERO,
-        jurisdiction: FixedBytes(*b"CH"),
-        grades: 2,
-        epsilonCap: u64::MAX,
-        deltaCap: u64::MAX,
-    };
-    OWNERS.iter().zip(&accounts[1..]).map(owner).collect()
+impl std::ops::Deref for Study {
+    type Target = Consortium;
+
+    fn deref(&self) -> &Consortium {
+        &self.on
+    }
 }
 
 impl Study {
     async fn new() -> Option<Self> {
-        Self::pinned(0).await
-    }
-
-    /// A consortium that pins the root of this epoch; its data is sealed to epoch 0.
-    async fn pinned(epoch: u32) -> Option<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let anvil = Anvil::start().await?;
-        let roots = Roots::derive(&SecretBytes::new([7; 32]), &EPOCHS).unwrap();
-        let root = roots.epoch(epoch).unwrap().address();
-        let analyst = PrivateKeySigner::from_slice(&[6; 32]).unwrap();
-        let registry = anvil.deploy("DstackKms", anvil.accounts[0].abi_encode()).await;
-        let label = |text: &str| text.parse::<OwnerId>().unwrap().word();
-        let arguments = (
-            label("study"),
-            label("health"),
-            founders(&anvil.accounts),
-            2u16,
-            root,
-            vec![analyst.address()],
-            3600u64,
-        );
-        let app = anvil.deploy("DstackApp", arguments.abi_encode_params()).await;
-        let platform = dev::DevPlatform::from_seed([3; 32]).unwrap();
-        let root_der = platform.root_certificate_der().unwrap();
-        let guest = dev::DevGuest::new(platform, AppId(app.into_array()), APP_COMPOSE, &[5; 32]).unwrap();
-        let (sealed, dataset) = seal(&roots, app);
+        let on = Consortium::deploy().await?;
+        let roots = roots();
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("release.log");
         let limit = Duration::from_secs(2);
         let answers = Arc::new(AtomicBool::new(true));
         let indexer = Router::new()
             .route("/v1/apps/{app}/release-decision", get(always))
-            .with_state((anvil.provider.clone(), answers.clone()));
-        let endpoints = [(); 2].map(|()| Proxy::new(anvil.url.clone()));
+            .with_state((on.anvil.provider.clone(), answers.clone()));
+        let endpoints = [(); 2].map(|()| Proxy::new(on.anvil.url.clone()));
         let mut urls = Vec::new();
         for endpoint in &endpoints {
             urls.push(listen(endpoint.router()).await);
         }
+        let registry = on.registry;
         let parts = Parts {
             policy: Policy {
-                chain_id: 31337,
+                chain_id: CHAIN_ID,
                 registry,
                 roots: roots.identities(),
                 self_authorisation: false,
@@ -245,151 +125,52 @@ impl Study {
                 device_lists: Vec::new(),
                 system_lists: Vec::new(),
             },
-            evidence_policy: attestation::Policy::production()
-                .with_root(TrustedRoot::development(&root_der).unwrap()),
+            evidence_policy: attestation::Policy::production().with_root(on.trusted_root()),
             gpu_policy: attestation::gpu::GpuPolicy::production(),
             roots,
-            chain: Chain::new(urls, registry, limit).unwrap(),
+            chain: Chain::new(urls, registry, CONFIRMATIONS, limit).unwrap(),
             indexer: Indexer::new(listen(indexer).await, limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
             own_evidence: None,
+            replicas: None,
+            onboarding: None,
         };
         let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()), Limits::new(None))).await;
         let http = reqwest::Client::new();
-        let indexer = answers;
-        Some(Self {
-            anvil,
-            endpoints,
-            indexer,
-            registry,
-            app,
-            analyst,
-            guest,
-            url,
-            http,
-            log,
-            sealed,
-            dataset,
-            _dir: dir,
-        })
-    }
-
-    async fn registry(&self, call: impl SolCall) {
-        self.anvil.send(0, Some(self.registry), call.abi_encode()).await;
-    }
-
-    async fn owner(&self, index: usize, call: impl SolCall) -> TransactionReceipt {
-        self.anvil.send(index + 1, Some(self.app), call.abi_encode()).await
-    }
-
-    async fn register_epoch(&self, epoch: u32) {
-        let roots = Roots::derive(&SecretBytes::new([7; 32]), &EPOCHS).unwrap();
-        let keys = roots.epoch(epoch).unwrap();
-        let sealing_key = Bytes::copy_from_slice(keys.sealing.public_key().as_bytes());
-        self.registry(IDstackKms::registerRootCall { root: keys.address(), sealingKey: sealing_key }).await;
+        Some(Self { on, endpoints, indexer: answers, url, http, log, _dir: dir })
     }
 
     /// Everything that the registry's owner does.
     async fn list_all(&self) {
         self.register_root().await;
-        self.registry(IDstackKms::registerAppCall { appId: self.app }).await;
-        let mr_system = B256::from(self.guest.mr_system().0);
-        self.registry(IDstackKms::addAgentSystemCall { mrSystem: mr_system }).await;
-        self.registry(os_image()).await;
-    }
-
-    /// Approved by a quorum, a run opened, all of it deep enough.
-    async fn approve_and_open(&self, terms: &Terms) {
-        self.approve(0, terms).await;
-        self.approve(1, terms).await;
-        self.open_run(terms, &self.run(terms)).await;
-        self.anvil.mine(CONFIRMATIONS).await;
-    }
-
-    async fn revoke(&self, terms: &Terms) -> TransactionReceipt {
-        self.owner(1, IDstackApp::revokeCall { proposalId: terms.proposal_id().0 }).await
+        self.on.list_all().await;
     }
 
     async fn register_root(&self) {
         let url = self.url.join("v1/root").unwrap();
         assert_eq!(self.http.get(url).send().await.unwrap().status(), 403);
         self.register_epoch(0).await;
-        tokio::time::sleep(Duration::from_millis(2100)).await; // the KMS remembers the registry's answer for 2 seconds
+        self.states_epoch(0).await;
     }
 
-    async fn register_dataset(&self) {
-        let bytes = self.dataset.envelope.as_bytes();
-        let info = abi::DatasetInfo {
-            datasetId: sealed::dataset_id(bytes, sealed::DataRoot(self.dataset.data_root.0)).0,
-            composeHash: compose_hash().0,
-            region: B256::ZERO,
-            kind: B256::ZERO,
-            records: 1,
-            sizeBytes: self.sealed.len() as u64,
-            supersedes: B256::ZERO,
-        };
-        self.owner(0, IDstackApp::registerDatasetCall { info }).await;
-    }
-
-    async fn approve(&self, index: usize, terms: &Terms) {
-        self.owner(index, IDstackApp::approveCall { terms: terms.abi() }).await;
-    }
-
-    async fn open_run(&self, terms: &Terms, run: &SignedRunRequest) {
-        let (request, signature) = (run.abi(), run.signature.clone());
-        let call = IDstackApp::openRunCall { terms: terms.abi(), request, signature };
-        self.anvil.send(9, Some(self.app), call.abi_encode()).await;
-    }
-
-    fn terms(&self, round: u32) -> Terms {
-        Terms {
-            compose_hash: compose_hash(),
-            recipe_hash: RecipeHash(B256::repeat_byte(1)),
-            output_schema_hash: OutputSchemaHash(B256::repeat_byte(2)),
-            epsilon_per_run: Epsilon(1_500_000_000),
-            delta_per_run: 0,
-            epsilon_budget: Epsilon(4_500_000_000),
-            delta_budget: 0,
-            expiry: unix_now() / 86_400 * 86_400 + 10 * 86_400,
-            devices: B256::ZERO,
-            systems: B256::ZERO,
-            era: 0,
-            round,
+    /// Waits until the KMS states this epoch: it remembers the registry's answer for a moment.
+    async fn states_epoch(&self, epoch: u32) {
+        let url = self.url.join("v1/root").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer: Value = self.http.get(url.clone()).send().await.unwrap().json().await.unwrap();
+            if answer["statement"]["epoch"] == epoch {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{answer}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-    }
-
-    fn run(&self, terms: &Terms) -> SignedRunRequest {
-        let mut run = SignedRunRequest {
-            proposal_id: terms.proposal_id(),
-            participants: 0b001,
-            analyst: self.analyst.address(),
-            nonce: B256::repeat_byte(3),
-            deadline: unix_now() / 86_400 * 86_400 + 86_400 * 2,
-            signature: Bytes::new(),
-        };
-        let digest = eip712::digest(&run.abi(), &eip712::app_domain(31337, self.app));
-        run.signature = Bytes::from(self.analyst.sign_hash_sync(&digest).unwrap().as_bytes().to_vec());
-        run
     }
 
     async fn request(&self, agent: &KeyPair, terms: &Terms, run: &SignedRunRequest) -> Request {
         let url = self.url.join("v1/challenge").unwrap();
         let challenge: Challenge = self.http.post(url).send().await.unwrap().json().await.unwrap();
-        let encryption_key = Bytes::copy_from_slice(agent.public_key().as_bytes());
-        let binding = Binding {
-            chain_id: 31337,
-            app: self.app,
-            kms_root: challenge.kms_root,
-            challenge: challenge.challenge,
-            run_id: run.run_id(),
-            encryption_key_hash: sha256(&encryption_key),
-            receipt_key: Address::repeat_byte(0xa4),
-            gpu_evidence_hash: None,
-        };
-        let evidence = self.guest.evidence(&binding.report_data()).unwrap();
-        let evidence = evidence.with_collateral(self.guest.platform().collateral(unix_now()).unwrap());
-        let (terms, run, datasets) = (terms.clone(), run.clone(), vec![self.dataset.clone()]);
-        ReleaseRequest { terms, run, binding, encryption_key, datasets, evidence }
+        self.on.request(&challenge, agent, terms, run)
     }
 
     /// `Ok` with the answer, or the refusal's code.
@@ -407,36 +188,6 @@ impl Study {
         }
         Err(response.json::<Refusal>().await.unwrap().code)
     }
-}
-
-fn os_image() -> IDstackKms::addOsImageHashCall {
-    IDstackKms::addOsImageHashCall { osImageHash: B256::from(dev::DevGuest::os_image_hash().0) }
-}
-
-fn compose_hash() -> ComposeHash {
-    ComposeHash(sha256(APP_COMPOSE.as_bytes()))
-}
-
-fn seal(roots: &Roots, app: Address) -> (Vec<u8>, DatasetRequest) {
-    let params = SealParams {
-        chain_id: 31337,
-        app,
-        compose_hash: compose_hash(),
-        owner: OWNERS[0].parse().unwrap(),
-        root_epoch: 0,
-        root: roots.epoch(0).unwrap().sealing.public_key().clone(),
-        kind: ContentKind::Csv,
-        rows: None,
-        schema: None,
-        chunk_bytes: CHUNK_BYTES_MIN,
-    };
-    let mut file = Vec::new();
-    let go_on = &mut |_| ControlFlow::Continue(());
-    let length = PLAINTEXT.len() as u64;
-    let summary = sealed::seal(&mut Cursor::new(PLAINTEXT), length, &mut file, &params, go_on).unwrap();
-    let envelope = String::from_utf8(summary.envelope.bytes().to_vec()).unwrap();
-    let data_root = B256::from(summary.data_root.0);
-    (file, DatasetRequest { owner: params.owner, envelope, data_root })
 }
 
 /// R1, R2 and R9 with nothing but the indexer made up: each step that is missing on chain is named, approvals must
@@ -649,28 +400,31 @@ async fn every_endpoint_must_answer_freshly_and_agree() {
     assert!(hidden.is_err(), "released with one endpoint frozen and the other silent");
 }
 
-/// A new epoch is sealed to, the old one still opens what was sealed to it, until it is retired.
+/// A new epoch is sealed to, the old one still opens what was sealed to it, until it is retired. The pin changes by
+/// governance.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_epoch_opens_its_datasets_until_it_is_retired() {
-    let Some(study) = Study::pinned(1).await else { return };
+    let Some(study) = Study::new().await else { return };
     study.list_all().await;
     study.register_dataset().await;
-    let roots = Roots::derive(&SecretBytes::new([7; 32]), &EPOCHS).unwrap();
-    let stated = async || {
-        tokio::time::sleep(Duration::from_millis(2100)).await; // the KMS remembers the registry's answer
-        let response = study.http.get(study.url.join("v1/root").unwrap()).send().await.unwrap();
-        response.json::<Value>().await.unwrap()["statement"]["epoch"].as_u64()
-    };
-    assert_eq!(stated().await, Some(0));
     study.register_epoch(1).await;
-    assert_eq!(stated().await, Some(1));
+    study.states_epoch(1).await;
+    let newer = roots().epoch(1).unwrap().address();
+    let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
+    assert_eq!(study.ask(&agent, &study.terms(0)).await.map(|_| ()), Err("root_not_pinned".to_owned()));
 
     // The owners pin the new root; the dataset is still the one sealed to epoch 0.
+    let call = Bytes::from(IDstackApp::setKmsRootCall { kmsRoot: newer }.abi_encode());
+    let salt = B256::ZERO;
+    for owner in [0, 1] {
+        study.owner(owner, IDstackApp::approveActionCall { data: call.clone(), salt }).await;
+    }
+    study.anvil.pass_time(GOVERNANCE_DELAY + 1).await;
+    study.owner(0, IDstackApp::executeActionCall { data: call, salt }).await;
     let terms = study.terms(0);
     study.approve_and_open(&terms).await;
-    let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
     let (request, answer) = study.ask(&agent, &terms).await.unwrap();
-    assert_eq!(request.binding.kms_root, roots.epoch(1).unwrap().address());
+    assert_eq!(request.binding.kms_root, newer);
     let keys = WrapKeys::open(&agent, &request.binding, &answer).unwrap();
     let wrap_key = SecretBytes::from_slice(&hex::decode(&keys.keys[0].wrap_key).unwrap()).unwrap();
     let (plain, _) = sealed::open(&mut study.sealed.as_slice(), &wrap_key, 1 << 20).unwrap();
@@ -678,7 +432,7 @@ async fn an_old_epoch_opens_its_datasets_until_it_is_retired() {
 
     study.registry(IDstackKms::retireRootCall { epoch: 0 }).await;
     assert_eq!(study.ask(&agent, &terms).await.map(|_| ()), Err("root_retired".to_owned()));
-    assert_eq!(stated().await, Some(1));
+    study.states_epoch(1).await;
 }
 
 fn all_entries(log: &Path) -> Vec<release_log::Entry> {

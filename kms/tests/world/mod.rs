@@ -3,11 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    io::Cursor,
-    ops::ControlFlow,
     path::PathBuf,
     sync::{Arc, LazyLock, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use alloy::{
@@ -29,7 +27,6 @@ use cohort_kms::{
     policy::Policy,
     release_log::ReleaseLog,
     roots::Roots,
-    server,
     service::{Kms, Parts, Request},
 };
 use cohort_protocol::{
@@ -37,21 +34,19 @@ use cohort_protocol::{
     chain::{DecisionAt, Position, ReleaseDecisions},
     decision::Decision,
     hpke::{KeyPair, SecretBytes},
-    ids::{ComposeHash, OutputSchemaHash, RecipeHash},
-    json::sha256,
+    ids::{OutputSchemaHash, RecipeHash},
     loss::Epsilon,
-    release::{Binding, Challenge, DatasetRequest, Refusal, ReleaseRequest},
-    sealed::{self, CHUNK_BYTES_MIN, ContentKind, SealParams},
+    release::{Binding, Challenge, DatasetRequest, Refusal},
     terms::{SignedRunRequest, Terms},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
-pub(crate) const CHAIN_ID: u64 = 31337;
+use crate::support::{
+    APP_COMPOSE, CHAIN_ID, binding, compose_hash, evidence, listen, request, seal, unix_now,
+};
+
 pub(crate) const CONFIRMATIONS: u64 = 3;
-pub(crate) const APP_COMPOSE: &str = r#"{"cohort":{},"name":"test"}"#;
-pub(crate) const PLAINTEXT: &[u8] = b"age,sex\n63,1\n";
 const APP: Address = Address::repeat_byte(0xa1);
 const REGISTRY: Address = Address::repeat_byte(0xa2);
 const HEAD: u64 = 100;
@@ -122,10 +117,6 @@ struct Rpc {
 #[derive(Clone)]
 struct Index {
     mode: Arc<Mutex<IndexerMode>>,
-}
-
-pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// The same block has the same time whoever is asked, and whenever.
@@ -204,6 +195,7 @@ impl Rpc {
                 let allowed = call.mrSystem == self.facts.mr_system && mode != Endpoint::OtherSystem;
                 IDstackKms::allowedAgentSystemsCall::abi_encode_returns(&allowed).into()
             }
+            IDstackKms::IDstackKmsCalls::gpuGoldenValues(_) => B256::ZERO.0.into(),
             IDstackKms::IDstackKmsCalls::allowedOsImages(_) => flag(mode != Endpoint::OtherImage),
             IDstackKms::IDstackKmsCalls::root(call) => {
                 assert_eq!(call.epoch, 0);
@@ -269,13 +261,6 @@ async fn index(State(index): State<Index>, Query(query): Query<BTreeMap<String, 
     }
 }
 
-async fn listen(router: Router) -> reqwest::Url {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    tokio::spawn(server::serve(listener, router, std::future::pending()));
-    url
-}
-
 /// What may differ from the standard set-up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Options {
@@ -317,7 +302,7 @@ impl World {
         let guest = dev::DevGuest::new(platform, AppId(APP.into_array()), APP_COMPOSE, &[5; 32]).unwrap();
         let roots = Roots::derive(&SecretBytes::new([7; 32]), &[0]).unwrap();
         let identity = roots.identities()[0];
-        let (sealed, dataset) = seal(&roots);
+        let (sealed, dataset) = seal(&roots, APP, "hospital-A");
         let facts = Arc::new(Facts {
             kms_root: identity.address,
             sealing_key_hash: identity.sealing_key_hash,
@@ -362,10 +347,12 @@ impl World {
             evidence_policy,
             gpu_policy: attestation::gpu::GpuPolicy::production(),
             roots,
-            chain: Chain::new(rpc_urls, REGISTRY, limit).unwrap(),
+            chain: Chain::new(rpc_urls, REGISTRY, CONFIRMATIONS, limit).unwrap(),
             indexer: Indexer::new(indexer_url, limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
             own_evidence: None,
+            replicas: None,
+            onboarding: None,
         };
         let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()), Limits::new(None))).await;
         let http = reqwest::Client::new();
@@ -390,7 +377,7 @@ impl World {
         let challenge = self.challenge().await;
         let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
         let terms = Terms {
-            compose_hash: ComposeHash(sha256(APP_COMPOSE.as_bytes())),
+            compose_hash: compose_hash(),
             recipe_hash: RecipeHash(B256::repeat_byte(1)),
             output_schema_hash: OutputSchemaHash(B256::repeat_byte(2)),
             epsilon_per_run: Epsilon(1_500_000_000),
@@ -411,22 +398,11 @@ impl World {
             deadline: unix_now() + 600,
             signature: Bytes::new(),
         };
-        let encryption_key = Bytes::copy_from_slice(agent.public_key().as_bytes());
-        let mut binding = Binding {
-            chain_id: CHAIN_ID,
-            app: APP,
-            kms_root: challenge.kms_root,
-            challenge: challenge.challenge,
-            run_id: run.run_id(),
-            encryption_key_hash: sha256(&encryption_key),
-            receipt_key: Address::repeat_byte(0xa4),
-            gpu_evidence_hash: None,
-        };
+        let mut binding = binding(&challenge, APP, run.run_id(), &agent);
         change(&mut binding);
-        let evidence = self.guest.evidence(&binding.report_data()).unwrap();
-        let evidence = evidence.with_collateral(self.guest.platform().collateral(unix_now()).unwrap());
-        let datasets = vec![self.dataset.clone()];
-        Asked { agent, request: ReleaseRequest { terms, run, binding, encryption_key, datasets, evidence } }
+        let evidence = evidence(&self.guest, &binding);
+        let request = request(terms, run, binding, &agent, vec![self.dataset.clone()], evidence);
+        Asked { agent, request }
     }
 
     pub(crate) async fn send(&self, request: &Request) -> reqwest::Response {
@@ -448,29 +424,4 @@ impl World {
     pub(crate) fn log_entries(&self) -> u64 {
         cohort_kms::release_log::verify(&self.log).unwrap().0.entries
     }
-}
-
-fn seal(roots: &Roots) -> (Vec<u8>, DatasetRequest) {
-    let params = SealParams {
-        chain_id: CHAIN_ID,
-        app: APP,
-        compose_hash: ComposeHash(sha256(APP_COMPOSE.as_bytes())),
-        owner: "hospital-A".parse().unwrap(),
-        root_epoch: 0,
-        root: roots.epoch(0).unwrap().sealing.public_key().clone(),
-        kind: ContentKind::Csv,
-        rows: None,
-        schema: None,
-        chunk_bytes: CHUNK_BYTES_MIN,
-    };
-    let mut file = Vec::new();
-    let go_on = &mut |_| ControlFlow::Continue(());
-    let length = PLAINTEXT.len() as u64;
-    let summary = sealed::seal(&mut Cursor::new(PLAINTEXT), length, &mut file, &params, go_on).unwrap();
-    let request = DatasetRequest {
-        owner: params.owner,
-        envelope: String::from_utf8(summary.envelope.bytes().to_vec()).unwrap(),
-        data_root: B256::from(summary.data_root.0),
-    };
-    (file, request)
 }
