@@ -1,8 +1,8 @@
 //! A KMS in a virtual machine: its root secret and its quote come from the guest agent.
 
-use std::sync::Arc;
+mod support;
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use axum::{Json, Router, http::StatusCode, routing::post};
 use cohort_attestation::{self as attestation, AppId, TrustedRoot, dev};
 use cohort_kms::{
     collateral::CollateralCache,
@@ -10,8 +10,7 @@ use cohort_kms::{
     own_evidence::OwnEvidence,
     roots::Roots,
 };
-use serde_json::{Value, json};
-use tokio::net::UnixListener;
+use serde_json::json;
 
 const APP_COMPOSE: &str = r#"{"name":"kms"}"#;
 
@@ -20,42 +19,14 @@ fn guest() -> dev::DevGuest {
     dev::DevGuest::new(platform, AppId([4; 20]), APP_COMPOSE, &[5; 32]).unwrap()
 }
 
-async fn get_key(State(guest): State<Arc<dev::DevGuest>>, Json(body): Json<Value>) -> Json<Value> {
-    let text = |name: &str| body[name].as_str().unwrap().to_owned();
-    let key = guest.app_keys().unwrap().get_key(&text("path"), &text("purpose"), &text("algorithm")).unwrap();
-    Json(json!({ "key": hex::encode(key.key), "signature_chain": [] }))
-}
-
-async fn get_key_v1(State(guest): State<Arc<dev::DevGuest>>, Json(body): Json<Value>) -> Json<Value> {
-    let text = |name: &str| body[name].as_str().unwrap().to_owned();
-    let (key, _) = guest.app_keys().unwrap().get_key_v1(&text("domain"), &text("algorithm")).unwrap();
-    Json(json!({ "key": hex::encode(key.key) }))
-}
-
-async fn get_quote(State(guest): State<Arc<dev::DevGuest>>, Json(body): Json<Value>) -> Json<Value> {
-    let data = hex::decode(body["report_data"].as_str().unwrap()).unwrap().try_into().unwrap();
-    let quote = hex::encode(guest.quote(&data).unwrap());
-    Json(json!({ "quote": quote, "event_log": guest.event_log_json(), "report_data": "", "vm_config": "" }))
-}
-
-async fn info(State(guest): State<Arc<dev::DevGuest>>) -> Json<Value> {
-    Json(json!({ "app_id": "", "tcb_info": json!({ "app_compose": guest.app_compose() }).to_string() }))
-}
-
 fn serve(dir: &tempfile::TempDir, router: Router) -> GuestAgent {
     let path = dir.path().join("dstack.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    support::guest::serve(&path, router);
     GuestAgent::new(&path)
 }
 
 fn honest() -> Router {
-    Router::new()
-        .route("/GetKey", post(get_key))
-        .route("/v1/GetKey", post(get_key_v1))
-        .route("/GetQuote", post(get_quote))
-        .route("/Info", post(info))
-        .with_state(Arc::new(guest()))
+    support::guest::router(guest())
 }
 
 #[tokio::test]

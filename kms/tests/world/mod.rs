@@ -10,7 +10,7 @@ use std::{
 
 use alloy::{
     primitives::{Address, B256, Bytes, U64, keccak256},
-    sol_types::{SolCall, SolInterface},
+    sol_types::{SolCall, SolInterface, SolValue as _},
 };
 use axum::{
     Json, Router,
@@ -30,7 +30,7 @@ use cohort_kms::{
     service::{Kms, Parts, Request},
 };
 use cohort_protocol::{
-    abi::{IDstackApp, IDstackKms},
+    abi::{IDstackApp, IDstackKms, boot::isKmsAllowedCall},
     chain::{DecisionAt, Position, ReleaseDecisions},
     decision::Decision,
     hpke::{KeyPair, SecretBytes},
@@ -48,7 +48,7 @@ use crate::support::{
 
 pub(crate) const CONFIRMATIONS: u64 = 3;
 const APP: Address = Address::repeat_byte(0xa1);
-const REGISTRY: Address = Address::repeat_byte(0xa2);
+pub(crate) const REGISTRY: Address = Address::repeat_byte(0xa2);
 const HEAD: u64 = 100;
 
 /// How an RPC endpoint behaves.
@@ -83,6 +83,8 @@ pub(crate) enum Endpoint {
     OtherImage,
     /// The app lists its devices, and not this one.
     OtherDevices,
+    /// The registry allows no machine to be a KMS.
+    NoKms,
 }
 
 /// How the indexer behaves.
@@ -119,9 +121,10 @@ struct Index {
     mode: Arc<Mutex<IndexerMode>>,
 }
 
+static HEAD_TIME: LazyLock<u64> = LazyLock::new(unix_now);
+
 /// The same block has the same time whoever is asked, and whenever.
 fn position(number: u64, salt: u8, age: u64) -> Position {
-    static HEAD_TIME: LazyLock<u64> = LazyLock::new(unix_now);
     let hash = keccak256([&number.to_be_bytes()[..], &[salt]].concat());
     Position { number, hash, timestamp: *HEAD_TIME - age - (HEAD - number) }
 }
@@ -166,6 +169,9 @@ impl Rpc {
     fn call(&self, mode: Endpoint, data: &[u8], at: &Value) -> Bytes {
         if mode == Endpoint::Empty {
             return Bytes::new();
+        }
+        if data.starts_with(&isKmsAllowedCall::SELECTOR) {
+            return (mode != Endpoint::NoKms, String::new()).abi_encode_params().into();
         }
         let is_head = at == "latest" || at["blockHash"] == json!(self.block(mode, HEAD).hash);
         if let Ok(call) = IDstackApp::IDstackAppCalls::abi_decode(data) {
@@ -266,17 +272,21 @@ async fn index(State(index): State<Index>, Query(query): Query<BTreeMap<String, 
 pub(crate) struct Options {
     pub(crate) trust_development: bool,
     pub(crate) ask_seconds: u64,
+    pub(crate) root_secret: [u8; 32],
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { trust_development: true, ask_seconds: 5 }
+        Self { trust_development: true, ask_seconds: 5, root_secret: [7; 32] }
     }
 }
 
 /// Two RPC endpoints, an indexer, a KMS, and a guest that runs the approved app.
 pub(crate) struct World {
     pub(crate) url: reqwest::Url,
+    /// Where its KMS, or another one, finds the stand-ins.
+    pub(crate) rpc_urls: Vec<reqwest::Url>,
+    pub(crate) indexer_url: reqwest::Url,
     pub(crate) http: reqwest::Client,
     pub(crate) endpoints: [Arc<Mutex<Endpoint>>; 2],
     pub(crate) indexer: Arc<Mutex<IndexerMode>>,
@@ -300,7 +310,7 @@ impl World {
         let platform = dev::DevPlatform::from_seed([3; 32]).unwrap();
         let root_der = platform.root_certificate_der().unwrap();
         let guest = dev::DevGuest::new(platform, AppId(APP.into_array()), APP_COMPOSE, &[5; 32]).unwrap();
-        let roots = Roots::derive(&SecretBytes::new([7; 32]), &[0]).unwrap();
+        let roots = Roots::derive(&SecretBytes::new(options.root_secret), &[0]).unwrap();
         let identity = roots.identities()[0];
         let (sealed, dataset) = seal(&roots, APP, "hospital-A");
         let facts = Arc::new(Facts {
@@ -347,8 +357,8 @@ impl World {
             evidence_policy,
             gpu_policy: attestation::gpu::GpuPolicy::production(),
             roots,
-            chain: Chain::new(rpc_urls, REGISTRY, CONFIRMATIONS, limit).unwrap(),
-            indexer: Indexer::new(indexer_url, limit).unwrap(),
+            chain: Chain::new(rpc_urls.clone(), REGISTRY, CONFIRMATIONS, limit).unwrap(),
+            indexer: Indexer::new(indexer_url.clone(), limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
             own_evidence: None,
             replicas: None,
@@ -356,7 +366,20 @@ impl World {
         };
         let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()), Limits::new(None))).await;
         let http = reqwest::Client::new();
-        Self { url, http, endpoints, indexer, log, guest, root: identity.address, sealed, dataset, _dir: dir }
+        Self {
+            url,
+            rpc_urls,
+            indexer_url,
+            http,
+            endpoints,
+            indexer,
+            log,
+            guest,
+            root: identity.address,
+            sealed,
+            dataset,
+            _dir: dir,
+        }
     }
 
     pub(crate) fn set(&self, endpoint: usize, mode: Endpoint) {
@@ -374,7 +397,16 @@ impl World {
 
     /// A request as an honest agent makes it; the changes come before the quote is taken.
     pub(crate) async fn request(&self, change: impl FnOnce(&mut Binding)) -> Asked {
-        let challenge = self.challenge().await;
+        self.request_for(&self.challenge().await, B256::repeat_byte(3), change)
+    }
+
+    /// The same for another KMS's challenge, and the run with this nonce.
+    pub(crate) fn request_for(
+        &self,
+        challenge: &Challenge,
+        nonce: B256,
+        change: impl FnOnce(&mut Binding),
+    ) -> Asked {
         let agent = KeyPair::derive(&SecretBytes::new([9; 32]));
         let terms = Terms {
             compose_hash: compose_hash(),
@@ -384,7 +416,7 @@ impl World {
             delta_per_run: 0,
             epsilon_budget: Epsilon(4_500_000_000),
             delta_budget: 0,
-            expiry: unix_now() + 86_400,
+            expiry: *HEAD_TIME + 86_400,
             devices: B256::ZERO,
             systems: B256::ZERO,
             era: 0,
@@ -394,11 +426,11 @@ impl World {
             proposal_id: terms.proposal_id(),
             participants: 1,
             analyst: Address::repeat_byte(0xa3),
-            nonce: B256::repeat_byte(3),
-            deadline: unix_now() + 600,
+            nonce,
+            deadline: *HEAD_TIME + 600,
             signature: Bytes::new(),
         };
-        let mut binding = binding(&challenge, APP, run.run_id(), &agent);
+        let mut binding = binding(challenge, APP, run.run_id(), &agent);
         change(&mut binding);
         let evidence = evidence(&self.guest, &binding);
         let request = request(terms, run, binding, &agent, vec![self.dataset.clone()], evidence);
