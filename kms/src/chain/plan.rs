@@ -1,7 +1,7 @@
 //! Which contracts are asked what for one question, and what the answers say.
 
 use alloy::{
-    primitives::{Address, B256, Bytes, U256},
+    primitives::{Address, Bytes, U256},
     sol_types::SolCall as _,
 };
 use cohort_protocol::{
@@ -97,7 +97,7 @@ impl Plan {
             any_device: decode::<IDstackApp::allowAnyDeviceCall>(any_device)?,
             device_listed: decode::<IDstackApp::allowedDeviceIdsCall>(device)?,
             os_image_allowed: decode::<IDstackKms::allowedOsImagesCall>(image)?,
-            gpu_golden_values: golden.map(B256::from),
+            gpu_golden_values: golden,
             kms_allowed: is_kms_allowed(own.first().copied())?,
             kms_root: decode::<IDstackApp::kmsRootCall>(kms_root)?,
             app_registered: decode::<IDstackKms::registeredAppsCall>(registered)?,
