@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench-indexer bench-gas bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench-indexer bench-kms bench-gas bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -95,12 +95,17 @@ slither: contracts
 	script/slither
 
 ## All benchmarks there are.
-bench: bench-seal bench-gas bench-indexer
+bench: bench-seal bench-gas bench-indexer bench-kms
 
 ## Sealing and opening 1 GiB against cat and age (Debian: apt-get install age), and memory on 8 GiB; for a quiet machine.
 bench-seal:
 	cargo build --locked --release -p cohort-protocol --example sealed_bench
 	@target/release/examples/sealed_bench
+
+## The KMS under load beside the bare quote verification, memory under a million challenges, and a flood; some two minutes.
+bench-kms: contracts
+	cargo build --locked --release -p cohort-indexer -p cohort-kms --features cohort-kms/dev --bin cohort-indexer --bin cohort-kms --example kms_bench
+	@target/release/examples/kms_bench
 
 ## Gas of approvals and of a revocation beside a Safe's, in the same run; fetches the Safe's bytecode from npm.
 bench-gas: contracts

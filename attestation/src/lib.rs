@@ -21,6 +21,7 @@ pub mod gpu;
 pub mod kms;
 pub mod policy;
 pub mod refusal;
+mod signatures;
 pub mod tdx;
 mod verified;
 

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use dcap_qvl::configs::RingConfig;
 use dcap_qvl::quote::{Quote, TDReport10};
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::{QuoteClaims, QuotePolicy};
@@ -16,6 +15,7 @@ use crate::event_log::{self, Rtmrs};
 use crate::evidence::{Evidence, check_quote_sizes};
 use crate::policy::{Policy, Root};
 use crate::refusal::Refusal;
+use crate::signatures::RememberingConfig;
 use crate::verified::{VerifiedTd, conclude, registers};
 use cohort_protocol::compose;
 
@@ -124,9 +124,9 @@ fn appraise(
 ) -> Result<QuoteClaims, Refusal> {
     let root = policy.root();
     let verifier = match root.root() {
-        Root::Intel => QuoteVerifier::new_prod().with_config::<RingConfig>(),
+        Root::Intel => QuoteVerifier::new_prod().with_config::<RememberingConfig>(),
         #[cfg(feature = "dev-platform")]
-        Root::Development { der, .. } => QuoteVerifier::<RingConfig>::new_with_config(der.clone()),
+        Root::Development { der, .. } => QuoteVerifier::<RememberingConfig>::new_with_config(der.clone()),
     };
     let own = for_this_quote(collateral, quote).into_owned();
     // dcap-qvl appraises nothing here: our policy does, where each reason has its own code.

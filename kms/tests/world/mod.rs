@@ -1,5 +1,6 @@
 //! Stand-ins for RPC endpoints and indexer that can fail in chosen ways, a KMS in front of them, and an agent on the
 //! development platform. They are for failures; that real parts work together is shown on anvil elsewhere.
+#![allow(dead_code)] // each test uses a part
 
 use std::{
     collections::BTreeMap,
