@@ -81,6 +81,32 @@ async function main() {
   const d = await rotate(study);
   at = Date.now();
 
+  await step("without a wallet: the first page reacts soon, and says that none is there", async () => {
+    const bare = await browser.newContext({ locale: "en-GB" });
+    const first = await bare.newPage();
+    // When the filter, clicked as soon as it is there, has done its work.
+    await first.addInitScript(() => {
+      let clicked = null;
+      const seen = new MutationObserver(() => {
+        const filter = document.querySelector("button.chip");
+        if (filter && !clicked) {
+          clicked = filter;
+          filter.click();
+        }
+        if (clicked?.getAttribute("aria-pressed") !== "true") return;
+        seen.disconnect();
+        window.interactive = performance.now();
+      });
+      seen.observe(document, { subtree: true, childList: true, attributes: true });
+    });
+    await first.goto(site.url);
+    await first.waitForFunction(() => window.interactive !== undefined);
+    console.log(`    first page interactive after ${Math.round(await first.evaluate(() => window.interactive))} ms`);
+    await first.getByRole("button", { name: "Connect wallet" }).click();
+    await first.getByText("No wallet was found in this browser").waitFor();
+    await bare.close();
+  });
+
   await step("the directory: criteria, status, filter", async () => {
     await go("/");
     await page.getByRole("link", { name: "Heart disease" }).waitFor();
@@ -162,11 +188,17 @@ async function main() {
     assert.doesNotMatch(stdout, /"signed": ?[1-9]/);
   });
 
-  await step("hospital-A approves by transaction; the page follows by itself", async () => {
+  await step("hospital-A approves by transaction; this tab and another follow by themselves", async () => {
+    const tab = await context.newPage();
+    await tab.goto(`${site.url}${target}`);
+    await tab.getByText("0 / 4").first().waitFor();
     await button("Approve by transaction").click();
     await see("Done in block");
     await see("1 / 4");
     await see("You have approved this proposal");
+    await tab.getByText("1 / 4").first().waitFor();
+    await tab.close();
+    await page.bringToFront();
   });
 
   await step("hospital-B signs in the wallet; `cohort relay` submits the file", async () => {

@@ -389,7 +389,7 @@ export const en = {
   "revert.DstackApp_InvalidField": "The contract does not accept the field {first}.",
 
   "verify": "Verify a result",
-  "verify.lead": "Checked in this browser, line by line: the payload's hash, the agent's signature, its certificate by the KMS root, the recipe, and the receipt's place on the chain.",
+  "verify.lead": "Checked in this browser, line by line: the payload's hash, the agent's signature, its certificate by the KMS root, the machine's quote and event log, the recipe, and the receipt's place on the chain.",
   "verify.give": "Give a result file (result.json)",
   "verify.give_other": "Give another result file",
   "verify.unusable": "This is no result file that can be checked",

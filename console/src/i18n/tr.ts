@@ -391,7 +391,7 @@ export const tr: Dictionary = {
   "revert.DstackApp_InvalidField": "Sözleşme {first} alanını kabul etmiyor.",
 
   "verify": "Sonuç doğrula",
-  "verify.lead": "Bu tarayıcıda satır satır denetlenir: içeriğin özeti, ajanın imzası, KMS kökünün verdiği sertifika, tarif ve makbuzun zincirdeki yeri.",
+  "verify.lead": "Bu tarayıcıda satır satır denetlenir: içeriğin özeti, ajanın imzası, KMS kökünün verdiği sertifika, makinenin quote'u ve olay günlüğü, tarif ve makbuzun zincirdeki yeri.",
   "verify.give": "Bir sonuç dosyası verin (result.json)",
   "verify.give_other": "Başka bir sonuç dosyası verin",
   "verify.unusable": "Bu, denetlenebilecek bir sonuç dosyası değil",

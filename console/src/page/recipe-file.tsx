@@ -1,5 +1,5 @@
 // The recipe's file: given by the person, from the browser's memory or from the page's own origin; always hashed here.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Hex as HexValue } from "viem";
 import { base } from "../api/client";
 import { parseCompose, type Compose } from "../format/recipe";
@@ -16,35 +16,29 @@ export interface Given {
 
 /** A file whose hash is `wanted` comes back from memory; one from `url` (same origin only) is fetched once. */
 export function useCompose(wanted: HexValue | null, url: string | null): Given {
-  const [compose, set] = useState<Compose | null>(null);
-  const [problem, fail] = useState<string | null>(null);
+  const [given, set] = useState<{ wanted: HexValue | null; compose: Compose | null; problem: string | null } | null>(null);
+  const remembered = useMemo(() => (wanted ? recall(wanted) : null), [wanted]);
+  const fail = (problem: string) => set({ wanted, compose: null, problem });
   const take = (bytes: Uint8Array) => {
     try {
-      const parsed = parseCompose(bytes);
-      if (parsed.composeHash === wanted || wanted === null) remember(parsed);
-      set(parsed);
-      fail(null);
+      const compose = parseCompose(bytes);
+      if (compose.composeHash === wanted || wanted === null) remember(compose);
+      set({ wanted, compose, problem: null });
     } catch (error) {
-      set(null);
       fail((error as Error).message);
     }
   };
   useEffect(() => {
-    set(wanted ? recall(wanted) : null);
-    fail(null);
-  }, [wanted]);
-  useEffect(() => {
     if (!url) return;
     const target = new URL(url, base);
-    if (target.origin !== base.origin) {
-      fail(t("compose.other_origin"));
-      return;
-    }
+    if (target.origin !== base.origin) return fail(t("compose.other_origin"));
     fetch(target)
       .then((answer) => (answer.ok ? answer.arrayBuffer() : Promise.reject(new Error(String(answer.status)))))
       .then((buffer) => take(new Uint8Array(buffer)), (error: Error) => fail(error.message));
   }, [url]);
-  return { compose, problem, take };
+  // What was given for another hash says nothing about this one.
+  const own = given?.wanted === wanted ? given : null;
+  return { compose: own ? own.compose : remembered, problem: own?.problem ?? null, take };
 }
 
 export function RecipeDrop(props: { given: Given; label: string }) {
