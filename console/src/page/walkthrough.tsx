@@ -63,7 +63,7 @@ export function WalkthroughPage() {
         <section class="walk-body" aria-live="polite" aria-labelledby="walk-title">
           <p class="eyebrow">{t("walk.step", { step, of: STEPS.length })}</p>
           <h2 id="walk-title">{t(`walk.${step}` as Word)}</h2>
-          <p>{t(`walk.${step}.text` as Word)}</p>
+          {on && <p>{t(`walk.${step}.text` as Word)}</p>}
           {on ? <On step={step} recorded={recorded} /> : <Off step={step} recorded={recorded} />}
           <Notice tone={on ? "good" : "bad"} title={t(on ? "walk.with" : "walk.without")}>{t(`walk.${step}.${on ? "with" : "without"}` as Word)}</Notice>
           <p class="actions">
