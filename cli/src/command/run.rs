@@ -44,8 +44,11 @@ pub struct RunArgs {
     #[command(flatten)]
     key: KeyArg,
     /// Where to write the result.
-    #[arg(long, required_unless_present_any = ["preflight", "open_only"])]
+    #[arg(long, required_unless_present_any = ["preflight", "open_only", "sign_only"])]
     out: Option<PathBuf>,
+    /// Only sign: the file of --save-request is the body of the agent's POST /v1/runs.
+    #[arg(long, requires = "save_request", conflicts_with_all = ["request", "preflight", "open_only"])]
+    sign_only: bool,
     /// Ask what is missing for this run, without opening it: the KMS's own answer, nothing is debited.
     #[arg(long, conflicts_with = "open_only")]
     preflight: bool,
@@ -64,6 +67,10 @@ pub async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
     }
     let (terms, _) = terms::read_terms(settings, &args.terms)?;
     let (body, request) = request(settings, args, &terms).await?;
+    if args.sign_only {
+        println!("{}", request.run_id());
+        return Ok(());
+    }
     if args.open_only {
         return open(settings, args, &terms, &request).await;
     }

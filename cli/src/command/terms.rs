@@ -14,6 +14,7 @@ use cohort_protocol::{
     terms::{Terms, id_list_hash},
 };
 
+use super::recipe::rehearsal::{self, Record};
 use crate::{
     chain::App,
     config::Settings,
@@ -40,12 +41,24 @@ pub struct TermsArgs {
     /// Id of a device that may run it, likewise. Without it: any.
     #[arg(long, value_name = "HASH")]
     device: Vec<B256>,
+    /// The record of a rehearsal (cohort recipe rehearse), kept beside the terms for the owners to see.
+    #[arg(long)]
+    rehearsal: Option<PathBuf>,
 }
 
 /// Makes the terms for the app's current era.
 pub async fn make(settings: &Settings, args: &TermsArgs) -> Outcome {
     files::refuse_existing(&args.out)?;
     let (compose, recipe) = read_recipe(settings.compose()?)?;
+    let rehearsal = match &args.rehearsal {
+        Some(path) => {
+            files::refuse_existing(&rehearsal::beside(&args.out))?;
+            let record = Record::read(path, compose.compose_hash())?;
+            record.check(&recipe)?;
+            Some(record)
+        }
+        None => None,
+    };
     let app = App::connect(settings).await?;
     let config = app.contract.config().call().await.map_err(failure::contract)?;
     let terms = Terms {
@@ -63,6 +76,9 @@ pub async fn make(settings: &Settings, args: &TermsArgs) -> Outcome {
         round: args.round,
     };
     files::write_json(&args.out, &terms)?;
+    if let Some(record) = rehearsal {
+        files::write_json(&rehearsal::beside(&args.out), &record)?;
+    }
     if settings.json {
         println!("{}", serde_json::json!({ "proposal_id": terms.proposal_id(), "terms": terms }));
     } else {

@@ -51,6 +51,7 @@ pub async fn approve(settings: &Settings, args: &ApproveArgs) -> Outcome {
     app.raw(word.call()).from(owner.account).call().await.map_err(failure::contract)?;
     if let Word::Approve(wanted) = &word {
         review::show(&app, wanted, &recipe, compose, &owner, args.previous.as_ref()).await?;
+        review::rehearsal(&app, &args.terms, wanted, &recipe).await?;
     }
     if args.delivery.decides() {
         confirm::require(args.delivery.yes, "approve")?;

@@ -10,7 +10,10 @@ use cohort_protocol::{
 
 use crate::{
     chain::{App, Owner},
-    command::terms,
+    command::{
+        recipe::rehearsal::{self, Record},
+        terms,
+    },
     failure::{self, Outcome},
 };
 
@@ -38,6 +41,20 @@ pub(super) async fn show(
     }
     eprintln!("ends          {}", date(wanted.expiry));
     eprintln!("signed by     {} for chain {} and contract {}", owner.account, app.chain_id, app.address());
+    Ok(())
+}
+
+/// The rehearsal that came with the terms, if one did. What is there must be whole.
+pub(super) async fn rehearsal(app: &App, path: &Path, wanted: &Terms, recipe: &Recipe) -> Outcome {
+    let beside = rehearsal::beside(path);
+    if !beside.exists() {
+        return Ok(());
+    }
+    let record = Record::read(&beside, wanted.compose_hash)?;
+    record.check(recipe)?;
+    let listed = app.contract.isAnalyst(record.analyst).call().await.map_err(failure::contract)?;
+    record.lines().iter().for_each(|line| eprintln!("{line}"));
+    eprintln!("              {}", if listed { "a listed analyst" } else { "NOT a listed analyst" });
     Ok(())
 }
 

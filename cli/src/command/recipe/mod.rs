@@ -1,6 +1,7 @@
 //! `cohort recipe`: what an app-compose file would do, what it costs, and its hashes.
 
 pub mod new;
+pub mod rehearsal;
 pub mod rehearse;
 
 use clap::Subcommand;

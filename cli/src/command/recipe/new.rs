@@ -121,8 +121,9 @@ fn section(args: &NewArgs) -> Outcome<Value> {
 fn script(args: &NewArgs) -> Outcome<String> {
     match &args.script {
         Some(path) => std::fs::read_to_string(path).map_err(|e| Failure::read(path, &e)),
-        None => Ok("from phala.dstack import emit_signed, unwrap\n\n\
-                    rows = sum(len(unwrap(owner)) for owner in __import__(\"cohort\").owners())\n\
+        None => Ok("from cohort import owners\n\
+                    from phala.dstack import emit_signed, unwrap\n\n\
+                    rows = sum(len(unwrap(owner)) for owner in owners())\n\
                     emit_signed({\"result\": min(1, rows / 1000)})\n"
             .to_owned()),
     }

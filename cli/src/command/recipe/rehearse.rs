@@ -2,22 +2,12 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use alloy::{
-    primitives::{Address, B256, Bytes},
-    signers::SignerSync,
-    sol_types::{Eip712Domain, SolStruct, eip712_domain},
-};
 use clap::Args;
 use cohort_agent::compute::{self, Sandbox, synthetic::Rows};
-use cohort_protocol::{
-    eip712,
-    ids::{ComposeHash, RecipeHash},
-    json::canonical_hash,
-    recipe::Recipe,
-};
-use serde::{Deserialize, Serialize};
+use cohort_protocol::recipe::Recipe;
 use serde_json::Value;
 
+use super::rehearsal::{Record, Rehearsed};
 use crate::{
     command::terms,
     config::Settings,
@@ -25,9 +15,6 @@ use crate::{
     files,
     key::KeyArg,
 };
-
-/// The format's name and version.
-const FORMAT: &str = "cohort-rehearsal/1";
 
 /// Arguments of `cohort recipe rehearse`.
 #[derive(Debug, Args)]
@@ -55,80 +42,27 @@ pub struct CheckArgs {
     file: PathBuf,
 }
 
-alloy::sol! {
-    /// EIP-712: what an analyst rehearsed. Of no chain and no contract: it grants nothing.
-    struct Rehearsal {
-        bytes32 composeHash;
-        bytes32 recipeHash;
-        bytes32 outputHash;
-        uint32 rowsPerOwner;
-        uint64 seed;
-    }
-}
-
-/// The record.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    format: String,
-    compose_hash: ComposeHash,
-    recipe_hash: RecipeHash,
-    rows_per_owner: u32,
-    seed: u64,
-    /// An example of what would leave.
-    payload: Value,
-    /// How many numbers were withheld.
-    withheld: usize,
-    seconds: u64,
-    analyst: Address,
-    signature: Bytes,
-}
-
-fn domain() -> Eip712Domain {
-    eip712_domain! { name: "Cohort rehearsal", version: "1", }
-}
-
-impl Record {
-    fn digest(&self) -> Outcome<B256> {
-        let output = canonical_hash(&self.payload).map_err(|e| {
-            Failure::input(format!("the payload has no canonical form: {e}"), "rehearse again")
-        })?;
-        let message = Rehearsal {
-            composeHash: self.compose_hash.0,
-            recipeHash: self.recipe_hash.0,
-            outputHash: output,
-            rowsPerOwner: self.rows_per_owner,
-            seed: self.seed,
-        };
-        Ok(message.eip712_signing_hash(&domain()))
-    }
-}
-
 /// Runs the recipe and writes the record.
 pub fn rehearse(settings: &Settings, args: &RehearseArgs) -> Outcome {
     files::refuse_existing(&args.out)?;
+    let signer = args.key.signer()?;
     let (compose, recipe) = terms::read_recipe(settings.compose()?)?;
     let started = Instant::now();
     let payload = run(&recipe, args)?;
-    let signer = args.key.signer()?;
-    let mut record = Record {
-        format: FORMAT.to_owned(),
-        compose_hash: compose.compose_hash(),
-        recipe_hash: recipe.recipe_hash(),
+    let rehearsed = Rehearsed {
+        compose: &compose,
+        recipe: &recipe,
         rows_per_owner: args.rows,
         seed: args.seed,
-        withheld: withheld(&payload),
+        duration_seconds: started.elapsed().as_secs(),
         payload,
-        seconds: started.elapsed().as_secs(),
-        analyst: signer.address(),
-        signature: Bytes::new(),
     };
-    let signature =
-        signer.sign_hash_sync(&record.digest()?).map_err(|e| Failure::input(e, "check the key file"))?;
-    record.signature = signature.as_bytes().to_vec().into();
+    let record = Record::sign(rehearsed, &signer)?;
     files::write_json(&args.out, &record)?;
-    show(&recipe, &record);
-    println!("-> {}", args.out.display());
+    show(settings, &record)?;
+    if !settings.json {
+        println!("-> {}: show it to the owners with cohort terms --rehearsal", args.out.display());
+    }
     Ok(())
 }
 
@@ -167,41 +101,24 @@ fn which(program: &std::path::Path) -> PathBuf {
     found.unwrap_or_else(|| program.to_owned())
 }
 
-fn withheld(payload: &Value) -> usize {
-    let measures = payload.get("measures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let cells = measures.iter().filter_map(|measure| measure.get("cells")?.as_array()).flatten();
-    cells.filter(|cell| cell.get("suppressed") == Some(&Value::Bool(true))).count()
-}
-
-fn show(recipe: &Recipe, record: &Record) {
-    println!(
-        "rehearsed    {} synthetic rows for each of {} owners",
-        record.rows_per_owner,
-        recipe.owners().len()
-    );
-    println!("compose-hash {}", record.compose_hash);
-    println!("took         {} s; {} numbers withheld", record.seconds, record.withheld);
-    println!("signed by    {}", record.analyst);
+fn show(settings: &Settings, record: &Record) -> Outcome {
+    if settings.json {
+        let text = serde_json::to_string(record).map_err(|e| Failure::input(e, "rehearse again"))?;
+        println!("{text}");
+    } else {
+        record.lines().iter().for_each(|line| println!("{line}"));
+    }
+    Ok(())
 }
 
 /// Checks that a record is for this app-compose file, signed, and of the shape that the guard lets out.
 pub fn check(settings: &Settings, args: &CheckArgs) -> Outcome {
-    let record: Record = files::read_json(&args.file, "a record of cohort recipe rehearse")?;
     let (compose, recipe) = terms::read_recipe(settings.compose()?)?;
-    let refuse = |what: &str| Err(Failure::refused(what, "ask the analyst to rehearse this very file"));
-    if record.format != FORMAT {
-        return refuse("the record has another format");
+    let record = Record::read(&args.file, compose.compose_hash())?;
+    record.check(&recipe)?;
+    show(settings, &record)?;
+    if !settings.json {
+        println!("the record is whole, and of this recipe");
     }
-    if record.compose_hash != compose.compose_hash() || record.recipe_hash != recipe.recipe_hash() {
-        return refuse("the record is for another app-compose file");
-    }
-    if eip712::recover(record.digest()?, &record.signature) != Some(record.analyst) {
-        return refuse("the record is not signed by the analyst that it names");
-    }
-    if compute::guard(&recipe, &record.payload).is_err() {
-        return refuse("the record's payload is not what this recipe puts out");
-    }
-    show(&recipe, &record);
-    println!("the record is whole, and of this recipe");
     Ok(())
 }
