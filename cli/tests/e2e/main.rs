@@ -13,5 +13,6 @@ mod mistakes;
 mod owners;
 mod proof;
 mod proxy;
+mod rest;
 mod reveal;
 mod support;

@@ -6,7 +6,7 @@ use cohort_cli::dev::Stack;
 use cohort_protocol::{abi::IDstackApp, terms::Terms};
 use serde_json::Value;
 
-use super::support::{approve, fails, ok, read, seal_all, started};
+use super::support::{approve, fails, ok, read, run, seal_all, started};
 
 const REFUSED: i32 = 1;
 const INPUT: i32 = 2;
@@ -20,6 +20,7 @@ async fn every_mistake_is_named_and_leaves_nothing_half_done() {
     sealing(&stack).await;
     damaged_files(&stack).await;
     keys_and_networks(&stack).await;
+    rehearsals(&stack).await;
     approvals(&stack).await;
     results(&stack).await;
     services_down(&mut stack).await;
@@ -145,9 +146,7 @@ async fn damaged_files(stack: &Stack) {
     approve(stack, &[0, 1, 2]).await;
     fs::write(stack.path("published/hospital-A.tar"), &altered).unwrap();
     let analyst = stack.analyst.key();
-    let run =
-        ["run", "--terms", "terms.json", "--owners", "hospital-A", "--key-file", &analyst, "--out", "x.json"];
-    fails(stack, &run, REFUSED, &["dataset_unusable"]).await;
+    fails(stack, &run(&analyst, "hospital-A", "x.json"), REFUSED, &["dataset_unusable"]).await;
     fs::write(stack.path("published/hospital-A.tar"), &whole).unwrap();
     assert!(!stack.path("x.json").exists());
 }
@@ -181,6 +180,34 @@ async fn keys_and_networks(stack: &Stack) {
     fs::write(stack.path("bad.toml"), "rpc = 1").unwrap();
     fails(stack, &["terms", "--out", "t.json", "--config", "bad.toml"], INPUT, &["bad.toml", "rpc"]).await;
     assert!(!stack.path("t.json").exists());
+}
+
+/// An owner sees the rehearsal that came with the terms, and approves nothing beside a damaged one.
+async fn rehearsals(stack: &Stack) {
+    let (analyst, relayer, d) = (stack.analyst.key(), stack.relayer.key(), stack.owners[3].key());
+    let rehearse = ["recipe", "rehearse", "--rows", "100", "--out"];
+    ok(stack, &[&rehearse[..], &["rehearsal.json", "--key-file", &analyst]].concat()).await;
+    ok(stack, &[&rehearse[..], &["stranger.json", "--key-file", &relayer]].concat()).await;
+    let terms = |out, record| ["terms", "--out", out, "--rehearsal", record];
+    fails(stack, &terms("t.json", "cohort.toml"), INPUT, &["cohort.toml"]).await;
+    let system = stack.mr_system.to_string();
+    for (out, record, words) in [
+        ("shown.json", "rehearsal.json", " a listed analyst"),
+        ("strange.json", "stranger.json", "NOT a listed analyst"),
+    ] {
+        ok(stack, &[&terms(out, record)[..], &["--round", "7", "--system", &system]].concat()).await;
+        let sign =
+            ["approve", "--owner", "hospital-D", "--key-file", &d, "--yes", "--sign-only", "--terms", out];
+        let signed = format!("signed-{out}");
+        let ran = ok(stack, &[&sign[..], &["--out", &signed]].concat()).await;
+        assert!(ran.stderr.contains("100 synthetic rows") && ran.stderr.contains(words), "{}", ran.stderr);
+        let beside = stack.path(out).with_extension("rehearsal.json");
+        let damaged = fs::read_to_string(&beside).unwrap().replace("\"seed\": 1", "\"seed\": 2");
+        fs::write(&beside, damaged).unwrap();
+        fails(stack, &[&sign[..], &["--out", "x.json"]].concat(), REFUSED, &["not signed by the analyst"])
+            .await;
+    }
+    assert!(!stack.path("t.json").exists() && !stack.path("x.json").exists());
 }
 
 async fn approvals(stack: &Stack) {
@@ -229,21 +256,7 @@ async fn approvals(stack: &Stack) {
 async fn results(stack: &Stack) {
     stack.indexed().await.unwrap_or_else(|f| panic!("{}", f.message));
     let analyst = stack.analyst.key();
-    ok(
-        stack,
-        &[
-            "run",
-            "--terms",
-            "terms.json",
-            "--owners",
-            "hospital-A,hospital-D",
-            "--key-file",
-            &analyst,
-            "--out",
-            "result.json",
-        ],
-    )
-    .await;
+    ok(stack, &run(&analyst, "hospital-A,hospital-D", "result.json")).await;
     ok(stack, &["verify", "result.json"]).await;
     let root = stack.kms_root.to_string();
     let by_root = ["verify", "result.json", "--offline", "--kms-root", &root];
@@ -324,17 +337,7 @@ async fn budget_left(stack: &Stack) -> u64 {
 
 async fn services_down(stack: &mut Stack) {
     let analyst = stack.analyst.key();
-    let run = [
-        "run",
-        "--terms",
-        "terms.json",
-        "--owners",
-        "hospital-A,hospital-B",
-        "--key-file",
-        &analyst,
-        "--out",
-        "y.json",
-    ];
+    let run = run(&analyst, "hospital-A,hospital-B", "y.json");
     stack.kms.take().expect("running").kill().await;
     stack.indexed().await.unwrap_or_else(|f| panic!("{}", f.message));
     let before = budget_left(stack).await;

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::{
     proxy::{self, Behaviour},
-    support::{approve, deployed, fails, ok, seal_all},
+    support::{approve, deployed, fails, ok, run, seal_all},
 };
 
 async fn with_agent_behind(name: &str, behaviours: Vec<Option<Behaviour>>) -> Stack {
@@ -54,17 +54,7 @@ async fn a_run_revoked_before_its_receipt_yields_nothing() {
     let stack = with_agent_behind("revoked-late", vec![Some(hold)]).await;
     let terms = approve(&stack, &[0, 1, 2]).await;
     let analyst = stack.analyst.key();
-    let run = [
-        "run",
-        "--terms",
-        "terms.json",
-        "--owners",
-        "hospital-A,hospital-B",
-        "--key-file",
-        &analyst,
-        "--out",
-        "result.json",
-    ];
+    let run = run(&analyst, "hospital-A,hospital-B", "result.json");
     let revoke = async {
         // The output is computed, its receipt signed and on its way.
         arrived.notified().await;
@@ -82,17 +72,7 @@ async fn one_endpoint_that_does_not_show_the_receipt_is_enough_to_reveal_nothing
     let stack = with_agent_behind("receipt-hidden", vec![None, Some(lie)]).await;
     approve(&stack, &[0, 1, 2]).await;
     let analyst = stack.analyst.key();
-    let run = [
-        "run",
-        "--terms",
-        "terms.json",
-        "--owners",
-        "hospital-A,hospital-B",
-        "--key-file",
-        &analyst,
-        "--out",
-        "result.json",
-    ];
+    let run = run(&analyst, "hospital-A,hospital-B", "result.json");
     fails(&stack, &run, 3, &["chain_unavailable", "disagree"]).await;
     no_payload(&stack).await;
 }

@@ -86,6 +86,11 @@ pub(crate) async fn ready(name: &str) -> (Stack, Terms) {
     (stack, terms)
 }
 
+/// `cohort run` for the approved terms, by the analyst with this key file.
+pub(crate) fn run<'a>(key: &'a str, owners: &'a str, out: &'a str) -> [&'a str; 9] {
+    ["run", "--terms", "terms.json", "--owners", owners, "--key-file", key, "--out", out]
+}
+
 /// Parses a JSON file.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
