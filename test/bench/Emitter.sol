@@ -27,9 +27,7 @@ contract Emitter {
         bytes32 composeHash = id("compose", place, 0);
         emit IDstackApp.ProposalCreated(proposalId, composeHash, _terms(composeHash), THRESHOLD);
         for (uint8 index; index < THRESHOLD; index++) {
-            emit IDstackApp.ProposalApproved(
-                proposalId, uint128(1) << index, (uint128(2) << index) - 1, index % 2 == 0
-            );
+            emit IDstackApp.ProposalApproved(proposalId, uint128(1) << index, (uint128(2) << index) - 1, index % 2 == 0);
             emit IDstackApp.OwnerBudget(index, 10 ** 6 * EPSILON, place * EPSILON, 0, 0);
         }
         emit IDstackApp.ProposalActivated(proposalId, composeHash, 0);

@@ -37,8 +37,9 @@ impl std::str::FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.split_once(':').and_then(|(block, index)| {
             let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-            (digits(block) && digits(index)).then_some(())?;
-            Some(Self { block_number: block.parse().ok()?, log_index: index.parse().ok()? })
+            // Databases count to 2^63 - 1.
+            let number = |s: &str| digits(s).then(|| s.parse::<i64>().ok()?.try_into().ok())?;
+            Some(Self { block_number: number(block)?, log_index: number(index)? })
         });
         parsed.ok_or_else(|| "must be block:log_index, e.g. 12:3".to_owned())
     }

@@ -162,6 +162,7 @@ async fn refusals_have_codes_and_statuses() {
         (400, "bad_request", format!("/v1/apps/{APP}/runs/0x12")),
         (400, "bad_request", format!("/v1/apps/{APP}/timeline?limit=0")),
         (400, "bad_request", format!("/v1/apps/{APP}/timeline?after=x")),
+        (400, "bad_request", format!("/v1/apps/{APP}/timeline?after=1:9223372036854775808")),
         (400, "bad_request", question.replace("owner=hospital-A", "owner=hospital%20A")),
         (400, "bad_request", question.replace("&run=", "&ran=")),
         (404, "app_unknown", question.replace(&APP.to_string(), &B256::ZERO.to_string()[..42])),

@@ -100,3 +100,42 @@ async fn answers_are_what_the_document_says() {
     }
     running.stop().await.unwrap();
 }
+
+const CHECKS: &str =
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+
+/// Requests of every shape, by schemathesis: no answer is a server error, or other than the document says. The event
+/// stream, which does not end, has tests of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_gets_an_undocumented_answer() {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/schemathesis");
+    if !program.exists() {
+        eprintln!("skipped: schemathesis is not installed; run: script/python-env");
+        return;
+    }
+    let (_node, running, dir) = study().await;
+    // Ids at random find nothing; these do.
+    let known = format!(
+        "[parameters]\n\"path.app\" = \"{APP}\"\n\"path.proposal\" = \"{}\"\n\"path.run\" = \"{RUN}\"\n",
+        proposal_id(0)
+    );
+    for (name, settings) in [("any.toml", String::new()), ("known.toml", known)] {
+        let file = dir.path().join(name);
+        std::fs::write(&file, settings).unwrap();
+        let ran = tokio::process::Command::new(&program)
+            .arg("--config-file")
+            .arg(&file)
+            .args(["run", &running.address("/v1/openapi.json"), "--exclude-path", "/v1/events"])
+            .args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing"])
+            .args(["--seed", "1", "--max-examples", "15", "--request-timeout", "60"])
+            .args(["--generation-database", "none", "--suppress-health-check", "all", "--no-color"])
+            .current_dir(dir.path())
+            .output()
+            .await
+            .unwrap();
+        let told = String::from_utf8_lossy(&ran.stdout);
+        println!("{told}");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    running.stop().await.unwrap();
+}

@@ -31,7 +31,7 @@ pub(crate) fn config(nodes: &[&Node], database: impl Into<Database>) -> Config {
         confirmations: 2,
         from_block: 0,
         poll: Duration::from_millis(5),
-        max_lag: Duration::from_secs(15),
+        max_lag: Duration::from_secs(600),
     }
 }
 
@@ -49,6 +49,11 @@ impl Running {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(indexer.run(async { drop(stopped.await) }));
         Self { url, client: reqwest::Client::new(), stop: Some(stop), task }
+    }
+
+    /// The URL of a path.
+    pub(crate) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
