@@ -58,6 +58,8 @@ pub struct Agent {
     app_compose: String,
     compose_hash: ComposeHash,
     recipe: Recipe,
+    /// Owners without whose data the recipe's SQL would read an empty table.
+    required_owners: Vec<OwnerId>,
     chain: Chain,
     kms: Kms,
     guest: GuestAgent,
@@ -113,6 +115,7 @@ impl Agent {
         let compose = AppCompose::parse(setup.app_compose.as_bytes()).map_err(|e| bad(&e))?;
         let recipe = compose.recipe().map_err(|e| bad(&e))?;
         compute::preflight(&recipe).map_err(|e| bad(&e))?;
+        let required_owners = compute::prepare::required_owners(&recipe).map_err(|e| bad(&e))?;
         compute::account(&recipe).map_err(|e| bad(&e))?;
         let sandbox = match recipe.engine() {
             Engine::Declared => None,
@@ -126,6 +129,7 @@ impl Agent {
         Ok(Self {
             compose_hash: compose.compose_hash(),
             recipe,
+            required_owners,
             app_compose: setup.app_compose,
             chain: setup.chain,
             kms: setup.kms,

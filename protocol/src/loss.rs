@@ -27,28 +27,68 @@ impl Epsilon {
     }
 }
 
+/// Delta, a probability of failure, in units of 1e-18. In recipes a decimal such as `0.000001`, at most 18 places, as a
+/// string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Delta(pub u64);
+
+/// Text that is no delta.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("delta must be a decimal with at most 18 places, e.g. 0.000001 (got {0:?})")]
+pub struct DeltaError(String);
+
+const PLACES: usize = 9;
+const DELTA_PLACES: usize = 18;
+
+impl Delta {
+    /// The value as a float, for mechanisms whose interface takes one.
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64 / 1e18
+    }
+}
+
 impl fmt::Display for Epsilon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = self.0 / UNIT;
-        let fraction = format!("{:09}", self.0 % UNIT);
-        let fraction = fraction.trim_end_matches('0');
-        if fraction.is_empty() { write!(f, "{whole}") } else { write!(f, "{whole}.{fraction}") }
+        write_decimal(f, self.0, PLACES)
+    }
+}
+
+impl fmt::Display for Delta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_decimal(f, self.0, DELTA_PLACES)
     }
 }
 
 impl FromStr for Epsilon {
     type Err = EpsilonError;
     fn from_str(text: &str) -> Result<Self, EpsilonError> {
-        let bad = || EpsilonError(text.chars().take(40).collect());
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-        if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
-            return Err(bad());
-        }
-        let whole: u64 = whole.parse().map_err(|_| bad())?;
-        let fraction: u64 = format!("{fraction:0<9}").parse().map_err(|_| bad())?;
-        whole.checked_mul(UNIT).and_then(|w| w.checked_add(fraction)).map(Self).ok_or_else(bad)
+        read_decimal(text, PLACES).map(Self).ok_or_else(|| EpsilonError(text.chars().take(40).collect()))
     }
+}
+
+impl FromStr for Delta {
+    type Err = DeltaError;
+    fn from_str(text: &str) -> Result<Self, DeltaError> {
+        read_decimal(text, DELTA_PLACES).map(Self).ok_or_else(|| DeltaError(text.chars().take(40).collect()))
+    }
+}
+
+fn write_decimal(f: &mut fmt::Formatter<'_>, units: u64, places: usize) -> fmt::Result {
+    let text = format!("{units:0width$}", width = places + 1);
+    let (whole, fraction) = text.split_at(text.len() - places);
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() { f.write_str(whole) } else { write!(f, "{whole}.{fraction}") }
+}
+
+/// A decimal with at most so many places, in units of the last.
+fn read_decimal(text: &str, places: usize) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > places {
+        return None;
+    }
+    let fraction: u64 = format!("{fraction:0<places$}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(10u64.pow(places as u32))?.checked_add(fraction)
 }
 
 impl Serialize for Epsilon {
@@ -58,6 +98,12 @@ impl Serialize for Epsilon {
 }
 
 impl<'de> Deserialize<'de> for Epsilon {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Delta {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         String::deserialize(d)?.parse().map_err(D::Error::custom)
     }
@@ -73,12 +119,19 @@ mod tests {
             assert_eq!(text.parse::<Epsilon>().unwrap(), Epsilon(units));
             assert_eq!(Epsilon(units).to_string(), text);
         }
+        for (text, units) in [("0.000000000000000001", 1), ("0.000001", 1_000_000_000_000), ("0", 0)] {
+            assert_eq!(text.parse::<Delta>().unwrap(), Delta(units));
+            assert_eq!(Delta(units).to_string(), text);
+        }
     }
 
     #[test]
     fn anything_else_is_refused() {
         for bad in ["", ".", "1.", ".5", "-1", "1e3", "0.0000000001", "18446744074", " 1"] {
             assert!(bad.parse::<Epsilon>().is_err(), "{bad:?}");
+        }
+        for bad in ["", "1e-6", "0.0000000000000000001", "19"] {
+            assert!(bad.parse::<Delta>().is_err(), "{bad:?}");
         }
     }
 }

@@ -40,26 +40,58 @@ pub(super) fn statistics(
     reader: &mut impl Rows,
 ) -> Result<Vec<Vec<Statistic>>, ComputeError> {
     check_owners(recipe, &inputs)?;
-    let mut sums: Vec<Sums> = recipe.measures().iter().map(|measure| Sums::new(recipe, measure)).collect();
+    let mut totals = Totals::new(recipe);
     for (owner, bytes) in inputs {
         // Persons are told apart within one owner only: the same id at two owners is two persons.
         let mut seen = Seen::default();
         reader.begin(&owner);
         table::read(recipe, &owner, bytes, |batch| {
             let rows = seen.admit(recipe, batch);
-            let groups: Vec<Vec<Option<usize>>> =
-                recipe.keys().iter().map(|key| groups(recipe, key, batch)).collect();
-            for sums in &mut sums {
-                sums.add(recipe, batch, &rows, &groups);
-            }
+            totals.add(batch, &rows);
             reader.rows(batch, &rows);
         })?;
         reader.end();
     }
-    Ok(sums.into_iter().map(|sums| sums.finish(recipe)).collect())
+    Ok(totals.finish())
 }
 
-fn check_owners(recipe: &Recipe, inputs: &[Input]) -> Result<(), ComputeError> {
+/// Running totals of all measures.
+pub(super) struct Totals<'a> {
+    recipe: &'a Recipe,
+    sums: Vec<Sums<'a>>,
+}
+
+impl<'a> Totals<'a> {
+    pub(super) fn new(recipe: &'a Recipe) -> Self {
+        let sums = recipe.measures().iter().map(|measure| Sums::new(recipe, measure));
+        Self { recipe, sums: sums.collect() }
+    }
+
+    /// Adds some rows of a batch, each of another person.
+    pub(super) fn add(&mut self, batch: &Batch<'_>, rows: &[usize]) {
+        let recipe = self.recipe;
+        let groups: Vec<Vec<Option<usize>>> =
+            recipe.keys().iter().map(|key| groups(recipe, key, batch)).collect();
+        for sums in &mut self.sums {
+            sums.add(recipe, batch, rows, &groups);
+        }
+    }
+
+    /// Adds the totals of other persons.
+    pub(super) fn merge(&mut self, other: Self) {
+        let sums = self.sums.iter_mut().zip(other.sums);
+        let vectors = sums.flat_map(|(sums, other)| sums.totals.iter_mut().zip(other.totals));
+        for (total, more) in vectors.flat_map(|(totals, more)| totals.iter_mut().zip(more)) {
+            *total += more;
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<Vec<Statistic>> {
+        self.sums.into_iter().map(|sums| sums.finish(self.recipe)).collect()
+    }
+}
+
+pub(super) fn check_owners(recipe: &Recipe, inputs: &[Input]) -> Result<(), ComputeError> {
     if inputs.is_empty() {
         return Err(ComputeError::NoInput);
     }
@@ -85,18 +117,12 @@ struct Seen {
 impl Seen {
     /// Which rows count: those with a value in every column that must have one, and of these the first per person.
     fn admit(&mut self, recipe: &Recipe, batch: &Batch<'_>) -> Vec<usize> {
-        let required: Vec<&Values<'_>> = recipe
-            .columns()
-            .iter()
-            .zip(&batch.columns)
-            .filter(|(column, _)| !column.nullable)
-            .map(|(_, values)| values)
-            .collect();
         let Some(unit) = batch.columns.get(recipe.privacy().unit) else {
             return Vec::new();
         };
-        let complete = |row: &usize| required.iter().all(|values| values.is_known(*row));
-        (0..batch.rows).filter(complete).filter(|row| self.first(unit, *row)).collect()
+        let mut rows = batch.complete(recipe);
+        rows.retain(|row| self.first(unit, *row));
+        rows
     }
 
     fn first(&mut self, unit: &Values<'_>, row: usize) -> bool {
@@ -106,6 +132,7 @@ impl Seen {
                 let new = |id: &&str| !self.texts.contains(*id);
                 unit.text(row).filter(new).is_some_and(|id| self.texts.insert(id.into()))
             }
+            Values::Pseudonyms => false,
         }
     }
 }
@@ -314,7 +341,8 @@ impl<'a> Sums<'a> {
         let terms = terms(recipe, self.measure).into_iter();
         let statistic = |(term, values): (super::statistic::Term, Vec<i64>)| Statistic {
             mechanism: term.mechanism,
-            sensitivity: term.sensitivity,
+            l1: term.l1,
+            l2: term.l2,
             share: term.share,
             width: term.width,
             values,

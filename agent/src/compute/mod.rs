@@ -1,7 +1,7 @@
 //! The declared engine: owners' tables in, the recipe's noisy numbers out (docs/spec/recipe.md).
 //!
 //! Every released number is a function of *statistics*: vectors of integers whose sensitivity to one person
-//! follows from the recipe alone. They are released once, by OpenDP's discrete Laplace sampler on integers or its
+//! follows from the recipe alone. They are released once, by OpenDP's discrete samplers on integers or its
 //! selection of a least score; everything after that is post-processing. No row can make a run fail: unusable values are missing,
 //! and what is wrong with a file as a whole is one constant code.
 
@@ -11,6 +11,8 @@ mod guard;
 pub mod insecure_plain;
 mod moments;
 mod noise;
+pub mod prepare;
+mod pseudonym;
 mod python;
 mod quantile;
 mod release;
@@ -31,6 +33,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 pub use guard::{GuardError, GuardedOutput, guard};
+use noise::Accountant;
 pub use python::Sandbox;
 use statistic::Statistic;
 
@@ -80,6 +83,9 @@ pub enum ComputeError {
     /// The script that the recipe names by hash is not here.
     #[error("the recipe's script is not in the container image")]
     Script,
+    /// The recipe's SQL is not proved to keep persons apart.
+    #[error(transparent)]
+    Prepare(#[from] prepare::PrepareError),
     /// OpenDP's accountant finds that the recipe's mechanisms cost more than the recipe declares.
     #[error("the recipe's mechanisms cost more than it declares")]
     Loss,
@@ -97,6 +103,7 @@ impl ComputeError {
             Self::InputUnusable => "input_unusable",
             Self::InputTooLarge { .. } => "input_too_large",
             Self::Sandbox | Self::Script => "script_unavailable",
+            Self::Prepare(_) => "recipe_unproved",
             Self::Loss | Self::Noise => "noise_unavailable",
         }
     }
@@ -129,7 +136,8 @@ pub fn preflight(recipe: &Recipe) -> Result<(), GuardError> {
     guard(recipe, &release::output(recipe, &[], recipe.minimum_group_size())).map(drop)
 }
 
-/// What each measure costs by OpenDP's own accounting, and all of them composed: floats, rounded up.
+/// What each measure costs by OpenDP's own accounting, and all of them composed: epsilon at the recipe's delta, as
+/// floats, rounded up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     /// Loss of each measure, in the recipe's order.
@@ -145,8 +153,9 @@ pub struct Account {
 pub fn account(recipe: &Recipe) -> Result<Account, ComputeError> {
     let terms: Vec<Vec<statistic::Term>> =
         recipe.measures().iter().map(|measure| statistic::terms(recipe, measure)).collect();
-    let measures: Result<Vec<f64>, ComputeError> = terms.iter().map(|terms| noise::loss(terms)).collect();
-    let total = noise::loss(&terms.concat())?;
+    let accountant = Accountant::of(recipe.privacy())?;
+    let measures: Result<Vec<f64>, ComputeError> = terms.iter().map(|terms| accountant.loss(terms)).collect();
+    let total = accountant.loss(&terms.concat())?;
     if total > recipe.epsilon_per_run().as_f64() {
         return Err(ComputeError::Loss);
     }
@@ -162,7 +171,7 @@ pub fn compute(
     sandbox: Option<&Sandbox>,
 ) -> Result<Output, ComputeError> {
     let statistics = match recipe.engine() {
-        Engine::Declared => aggregate::statistics(recipe, inputs, &mut aggregate::Nobody)?,
+        Engine::Declared => exact(recipe, inputs)?,
         Engine::Python(_) => {
             let sandbox = sandbox.ok_or(ComputeError::Sandbox)?;
             python::statistics(recipe, inputs, sandbox, python::Errors::Hidden)?.0
@@ -179,7 +188,7 @@ pub fn rehearse(
 ) -> Result<(Output, Option<String>), ComputeError> {
     let inputs = synthetic::inputs(recipe, rows);
     let (statistics, error) = match recipe.engine() {
-        Engine::Declared => (aggregate::statistics(recipe, inputs, &mut aggregate::Nobody)?, None),
+        Engine::Declared => (exact(recipe, inputs)?, None),
         Engine::Python(_) => {
             let sandbox = sandbox.ok_or(ComputeError::Sandbox)?;
             python::statistics(recipe, inputs, sandbox, python::Errors::Shown)?
@@ -188,15 +197,24 @@ pub fn rehearse(
     Ok((noisy(recipe, statistics)?, error))
 }
 
+/// The exact statistics of a declared recipe.
+fn exact(recipe: &Recipe, inputs: Vec<Input>) -> Result<Vec<Vec<Statistic>>, ComputeError> {
+    match recipe.prepare() {
+        Some(_) => prepare::statistics(recipe, inputs),
+        None => aggregate::statistics(recipe, inputs, &mut aggregate::Nobody),
+    }
+}
+
 fn noisy(recipe: &Recipe, statistics: Vec<Vec<Statistic>>) -> Result<Output, ComputeError> {
     account(recipe)?;
+    let accountant = Accountant::of(recipe.privacy())?;
     let mut epsilon = Epsilon(0);
     let mut noisy = Vec::with_capacity(statistics.len());
     for measure in statistics {
         let mut vectors = Vec::with_capacity(measure.len());
         for statistic in measure {
             epsilon = epsilon.checked_add(statistic.share).ok_or(ComputeError::Noise)?;
-            vectors.push(noise::release(statistic)?);
+            vectors.push(accountant.release(statistic)?);
         }
         noisy.push(vectors);
     }

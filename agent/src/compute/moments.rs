@@ -17,6 +17,14 @@ pub(super) const fn sensitivity(features: usize) -> i64 {
     count(features) as i64 * STEPS * STEPS
 }
 
+/// The same in L2, rounded up.
+pub(super) const fn sensitivity_l2(features: usize) -> i64 {
+    let squared = count(features) as u64;
+    let floor = squared.isqrt();
+    let root = if floor * floor == squared { floor } else { floor + 1 };
+    root as i64 * STEPS * STEPS
+}
+
 /// One person's contribution, in the order of [`count`]. All values are within plus or minus [`STEPS`].
 pub(super) fn products(features: &[i64], target: i64) -> impl Iterator<Item = i64> {
     let z: Vec<i64> = [STEPS].into_iter().chain(features.iter().copied()).collect();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     moments::{self, Moments},
+    noise::Accountant,
     rounding::{MAX_SAFE, nearest, nearest_to},
     statistic::{terms, units, variance_steps, width},
     suppression::{self, Shown},
@@ -122,8 +123,8 @@ impl Release<'_> {
         let (group, term) = (cell / (features.len() + 1), cell % (features.len() + 1));
         let vector = self.noisy.get(index)?.first()?;
         let moments = Moments::read(vector.get(group * entries..(group + 1) * entries)?, features.len())?;
-        let share = terms(self.recipe, measure).first()?.share;
-        let scaled = moments.solve(entries as f64 / share.as_f64())?;
+        let noise = Accountant::of(self.recipe.privacy()).ok()?.scale(terms(self.recipe, measure).first()?);
+        let scaled = moments.solve(noise / (moments::STEPS * moments::STEPS) as f64)?;
         let scaled: Vec<f64> = scaled.iter().map(|beta| outcome * beta).collect();
         let bounds: Vec<Bounds> = features.iter().map(|feature| feature.bounds).collect();
         moments::in_units(&scaled, target, &bounds).get(term).copied()

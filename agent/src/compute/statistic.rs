@@ -14,10 +14,10 @@ pub(super) const VARIANCE_STEPS: i64 = 1 << 18;
 /// How a statistic is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mechanism {
-    /// Discrete Laplace noise on every entry; `sensitivity` is in L1 over the whole vector.
-    Laplace,
-    /// For each cell the index of (nearly) the least score; `sensitivity` is that of each score, and one person's
-    /// row is in one cell.
+    /// Discrete Laplace or Gaussian noise on every entry.
+    Additive,
+    /// For each cell the index of (nearly) the least score; both sensitivities are that of each score, and one
+    /// person's row is in one cell.
     LeastScore,
 }
 
@@ -28,7 +28,10 @@ pub(super) enum Mechanism {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Statistic {
     pub(super) mechanism: Mechanism,
-    pub(super) sensitivity: i64,
+    /// How far one person moves the whole vector in L1: what Laplace noise hides.
+    pub(super) l1: i64,
+    /// The same in L2, rounded up: what Gaussian noise hides.
+    pub(super) l2: i64,
     pub(super) share: Epsilon,
     pub(super) width: usize,
     pub(super) values: Vec<i64>,
@@ -38,7 +41,10 @@ pub(super) struct Statistic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Term {
     pub(super) mechanism: Mechanism,
-    pub(super) sensitivity: i64,
+    /// How far one person moves the whole vector in L1: what Laplace noise hides.
+    pub(super) l1: i64,
+    /// The same in L2, rounded up: what Gaussian noise hides.
+    pub(super) l2: i64,
     pub(super) share: Epsilon,
     /// Entries per group.
     pub(super) width: usize,
@@ -46,7 +52,12 @@ pub(super) struct Term {
 
 impl Term {
     const fn noise(sensitivity: i64, share: Epsilon) -> Self {
-        Self { mechanism: Mechanism::Laplace, sensitivity, share, width: 1 }
+        Self { mechanism: Mechanism::Additive, l1: sensitivity, l2: sensitivity, share, width: 1 }
+    }
+
+    /// With a smaller sensitivity in L2 than in L1.
+    const fn spread(self, l2: i64) -> Self {
+        Self { l2, ..self }
     }
 
     const fn wide(self, width: usize) -> Self {
@@ -79,14 +90,14 @@ pub(super) fn terms(recipe: &Recipe, measure: &Measure) -> Vec<Term> {
         }
         MeasureKind::Quantile { bounds, probability, epsilon, .. } => vec![Term {
             mechanism: Mechanism::LeastScore,
-            sensitivity: quantile::sensitivity(*probability),
-            share: *epsilon,
-            width: measure.round_to.multiples(*bounds),
+            ..Term::noise(quantile::sensitivity(*probability), *epsilon)
+                .wide(measure.round_to.multiples(*bounds))
         }],
         MeasureKind::LinearRegression { features, epsilon, .. }
         | MeasureKind::LogisticRegression { features, epsilon, .. } => {
             vec![
                 Term::noise(moments::sensitivity(features.len()), *epsilon)
+                    .spread(moments::sensitivity_l2(features.len()))
                     .wide(moments::count(features.len())),
             ]
         }

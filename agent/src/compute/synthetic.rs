@@ -1,6 +1,9 @@
 //! Synthetic rows of a recipe's declared schema: made up from the recipe alone, for rehearsals.
 
-use cohort_protocol::recipe::{Column, ColumnType, Groups, Literal, MeasureKind, Recipe};
+use cohort_protocol::{
+    ids::OwnerId,
+    recipe::{Column, ColumnType, Groups, Literal, MeasureKind, Recipe},
+};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -24,19 +27,23 @@ const MISSING_EVERY: u64 = 20;
 /// column (bounds, edges, bands), with some beyond; texts are its categories.
 pub fn inputs(recipe: &Recipe, rows: Rows) -> Vec<Input> {
     let owners = recipe.owners().iter().enumerate();
-    owners.map(|(index, owner)| (owner.clone(), Zeroizing::new(table(recipe, rows, index as u64)))).collect()
+    let table = |owner: (u64, &OwnerId)| (owner.1.clone(), Zeroizing::new(table(recipe, rows, owner)));
+    owners.map(|(index, owner)| table((index as u64, owner))).collect()
 }
 
-fn table(recipe: &Recipe, rows: Rows, owner: u64) -> Vec<u8> {
-    let header: Vec<&str> = recipe.columns().iter().map(|column| column.name.as_str()).collect();
+fn table(recipe: &Recipe, rows: Rows, owner: (u64, &OwnerId)) -> Vec<u8> {
+    let columns = recipe.sources().iter().filter(|source| source.is_of(owner.1));
+    let columns: Vec<&Column> = columns.map(|source| &source.column).collect();
+    let unit = recipe.columns().get(recipe.privacy().unit).map(|column| &column.name);
+    let header: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut text = format!("{}\n", header.join(","));
-    let kinds: Vec<Values> = (0..recipe.columns().len()).map(|index| Values::of(recipe, index)).collect();
+    let kinds: Vec<Values> = columns.iter().map(|column| Values::of(recipe, column)).collect();
     for row in 0..rows.per_owner {
-        let cells = recipe.columns().iter().zip(&kinds).enumerate().map(|(index, (column, values))| {
-            if index == recipe.privacy().unit {
+        let cells = columns.iter().zip(&kinds).enumerate().map(|(index, (column, values))| {
+            if Some(&column.name) == unit {
                 return (u64::from(row) + 1).to_string();
             }
-            values.cell(column, draw(rows.seed, owner, row, index))
+            values.cell(column, draw(rows.seed, owner.0, row, index))
         });
         text.push_str(&cells.collect::<Vec<_>>().join(","));
         text.push('\n');
@@ -60,10 +67,19 @@ enum Values {
 }
 
 impl Values {
-    fn of(recipe: &Recipe, index: usize) -> Self {
-        let Some(column) = recipe.columns().get(index) else { return Self::Range(ANY.0, ANY.1) };
+    /// What is mentioned of the column of that name that measures read, and of public tables' columns of that name.
+    fn of(recipe: &Recipe, column: &Column) -> Self {
+        let named = |other: &Column| other.name == column.name;
+        let index = recipe.columns().iter().position(named).unwrap_or(usize::MAX);
         let mut numbers = Vec::new();
         let mut texts = Vec::new();
+        for table in recipe.prepare().map_or(&[][..], |prepare| &prepare.tables) {
+            let Some(at) = table.columns.iter().position(named) else { continue };
+            table.rows.iter().filter_map(|row| row.get(at)).for_each(|value| match value {
+                Literal::Int(value) => numbers.push(*value),
+                other => texts.push(other.to_string()),
+            });
+        }
         for key in recipe.keys().iter().filter(|key| key.column == index) {
             match &key.groups {
                 Groups::Bands(edges) => {

@@ -6,14 +6,16 @@ mod parquet_file;
 use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, StringArray},
     compute::cast,
     datatypes::{DataType, Float64Type, Int64Type},
 };
+use bytes::Bytes;
 use cohort_protocol::{
     ids::OwnerId,
     recipe::{Column, ColumnType, Literal, Recipe},
@@ -21,6 +23,8 @@ use cohort_protocol::{
 use zeroize::Zeroizing;
 
 use super::ComputeError;
+use csv_file::CsvFile;
+use parquet_file::ParquetFile;
 
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8192;
@@ -47,12 +51,12 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self { limits, rows: 0, deadline: Instant::now() + limits.time }
     }
 
     /// Before rows are used: refuses the file that has too many, or takes too long.
-    fn rows(&mut self, more: usize) -> Result<(), ComputeError> {
+    pub(super) fn rows(&mut self, more: usize) -> Result<(), ComputeError> {
         self.rows = self.rows.saturating_add(more as u64);
         self.check(self.rows, 0)?;
         if Instant::now() >= self.deadline {
@@ -82,35 +86,114 @@ pub(super) struct Batch<'a> {
     pub(super) columns: Vec<Values<'a>>,
 }
 
+impl Batch<'_> {
+    /// Rows that have a value in every column that must have one.
+    pub(super) fn complete(&self, recipe: &Recipe) -> Vec<usize> {
+        let columns = recipe.columns().iter().zip(&self.columns);
+        let required: Vec<&Values<'_>> =
+            columns.filter(|(column, _)| !column.nullable).map(|(_, values)| values).collect();
+        (0..self.rows).filter(|row| required.iter().all(|values| values.is_known(*row))).collect()
+    }
+}
+
 /// A column's values; none where missing.
 pub(super) enum Values<'a> {
     /// Integers, fixed-point numbers, and booleans as 0 and 1.
     Numbers(Vec<Option<i64>>),
     /// Text.
     Texts(Vec<Option<&'a str>>),
+    /// Stand-ins for identifiers: always known, and nothing that a measure could read.
+    Pseudonyms,
 }
 
 impl Values<'_> {
     pub(super) fn number(&self, row: usize) -> Option<i64> {
         match self {
             Self::Numbers(values) => values.get(row).copied().flatten(),
-            Self::Texts(_) => None,
+            Self::Texts(_) | Self::Pseudonyms => None,
         }
     }
 
     pub(super) fn text(&self, row: usize) -> Option<&str> {
         match self {
             Self::Texts(values) => values.get(row).copied().flatten(),
-            Self::Numbers(_) => None,
+            Self::Numbers(_) | Self::Pseudonyms => None,
         }
     }
 
     pub(super) fn is_known(&self, row: usize) -> bool {
-        self.number(row).is_some() || self.text(row).is_some()
+        matches!(self, Self::Pseudonyms) || self.number(row).is_some() || self.text(row).is_some()
     }
 }
 
-/// Decodes a dataset and hands its rows on in batches. Parquet is told from CSV by its magic bytes.
+/// An owner's dataset whose form was checked: Parquet, or CSV with a header line, told apart by Parquet's magic bytes.
+pub(super) struct File {
+    columns: Vec<Column>,
+    content: Content,
+}
+
+enum Content {
+    Parquet(ParquetFile),
+    Csv(CsvFile),
+}
+
+/// Columns of some rows, in the order of [`File::columns`].
+pub(super) type Arrays = Vec<ArrayRef>;
+
+impl File {
+    /// Finds the columns in the file and checks what it states about its size.
+    pub(super) fn open(
+        limits: Limits,
+        columns: Vec<Column>,
+        owner: &OwnerId,
+        bytes: Zeroizing<Vec<u8>>,
+    ) -> Result<Self, ComputeError> {
+        const MAGIC: &[u8] = b"PAR1";
+        let is_parquet = bytes.starts_with(MAGIC) && bytes.ends_with(MAGIC);
+        // Readers share the buffer; the last reference to go wipes it.
+        let bytes = Bytes::from_owner(bytes);
+        let content = shielded(|| {
+            Ok(if is_parquet {
+                Content::Parquet(ParquetFile::open(&columns, owner, bytes, &Meter::new(limits))?)
+            } else {
+                Content::Csv(CsvFile::open(&columns, owner, bytes)?)
+            })
+        })?;
+        Ok(Self { columns, content })
+    }
+
+    /// The columns that are read.
+    pub(super) fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// How many parts it has that can be read apart from each other.
+    pub(super) fn parts(&self) -> usize {
+        match &self.content {
+            Content::Parquet(file) => file.row_groups(),
+            Content::Csv(_) => 1,
+        }
+    }
+
+    /// Reads some parts: each column as the one Arrow type of its kind, floats as fixed-point numbers, what means "not
+    /// known" as null.
+    pub(super) fn read(
+        &self,
+        parts: Vec<usize>,
+    ) -> Result<impl Iterator<Item = Result<Arrays, ComputeError>> + Send + use<>, ComputeError> {
+        let mut batches: Box<dyn Iterator<Item = Result<Arrays, ComputeError>> + Send> = match &self.content {
+            Content::Parquet(file) => Box::new(shielded(|| file.read(&self.columns, parts))?),
+            Content::Csv(file) => Box::new(file.read(&self.columns)),
+        };
+        let columns = self.columns.clone();
+        let clean = move |arrays: Arrays| columns.iter().zip(&arrays).map(|(c, a)| clean(c, a)).collect();
+        Ok(std::iter::from_fn(move || {
+            shielded(|| batches.next().transpose()).transpose().map(|arrays| arrays.and_then(&clean))
+        }))
+    }
+}
+
+/// Decodes a dataset and hands its rows on in batches.
 pub(super) fn read(
     recipe: &Recipe,
     owner: &OwnerId,
@@ -128,42 +211,21 @@ pub(super) fn read_within(
     bytes: Zeroizing<Vec<u8>>,
     mut on_batch: impl FnMut(&Batch<'_>),
 ) -> Result<(), ComputeError> {
-    let stated = Meter::new(limits);
     let mut meter = Meter::new(limits);
-    const MAGIC: &[u8] = b"PAR1";
-    let is_parquet = bytes.starts_with(MAGIC) && bytes.ends_with(MAGIC);
-    let mut on_arrays = |arrays: &[ArrayRef]| {
-        meter.rows(arrays.first().map_or(0, |array| array.len()))?;
-        on_arrays(recipe, arrays, &mut on_batch)
-    };
-    shielded(|| {
-        if is_parquet {
-            parquet_file::read(recipe, owner, bytes, &stated, &mut on_arrays)
-        } else {
-            csv_file::read(recipe, owner, &bytes, &mut on_arrays)
-        }
-    })
+    let file = File::open(limits, recipe.columns().to_vec(), owner, bytes)?;
+    for arrays in file.read((0..file.parts()).collect())? {
+        let arrays = arrays?;
+        let rows = arrays.first().map_or(0, |array| array.len());
+        meter.rows(rows)?;
+        on_batch(&Batch { rows, columns: arrays.iter().map(values).collect() });
+    }
+    Ok(())
 }
 
 /// Turns a decoder's panic into an unreadable file: a file comes from an owner who may be hostile to the others.
 /// What the panic hook prints may hold bytes of the file, so the agent's hook must print nothing of the message.
-fn shielded(read: impl FnOnce() -> Result<(), ComputeError>) -> Result<(), ComputeError> {
+fn shielded<T>(read: impl FnOnce() -> Result<T, ComputeError>) -> Result<T, ComputeError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(ComputeError::InputUnusable))
-}
-
-/// Arrays of the recipe's columns, in its order, to a batch.
-fn on_arrays(
-    recipe: &Recipe,
-    arrays: &[ArrayRef],
-    on_batch: &mut impl FnMut(&Batch<'_>),
-) -> Result<(), ComputeError> {
-    let normal: Result<Vec<ArrayRef>, ComputeError> =
-        recipe.columns().iter().zip(arrays).map(|(column, array)| normalize(column, array)).collect();
-    let normal = normal?;
-    let columns = recipe.columns().iter().zip(&normal).map(|(column, array)| values(column, array)).collect();
-    let rows = normal.first().map_or(0, |array| array.len());
-    on_batch(&Batch { rows, columns });
-    Ok(())
 }
 
 /// The one Arrow type that a column type is decoded as.
@@ -193,38 +255,46 @@ fn accepts(kind: ColumnType, found: &DataType) -> bool {
     }
 }
 
-fn normalize(column: &Column, array: &ArrayRef) -> Result<ArrayRef, ComputeError> {
-    cast(array, &arrow_type(column.kind)).map_err(|_| ComputeError::InputUnusable)
-}
-
-fn values<'a>(column: &Column, array: &'a ArrayRef) -> Values<'a> {
+/// A column as its kind's Arrow type, with floats as fixed-point numbers, and null where it is not known.
+pub(super) fn clean(column: &Column, array: &ArrayRef) -> Result<ArrayRef, ComputeError> {
+    let array = cast(array, &arrow_type(column.kind)).map_err(|_| ComputeError::InputUnusable)?;
     let units = column.kind.units();
     let missing = Missing::new(column);
     let number = |value: i64| (!missing.numbers.contains(&value)).then_some(value);
-    match column.kind {
-        ColumnType::Int64 => {
-            let values = array.as_primitive::<Int64Type>().iter();
-            Values::Numbers(values.map(|value| value.and_then(number)).collect())
-        }
+    Ok(match column.kind {
         ColumnType::Float64 { .. } => {
-            let values = array.as_primitive::<Float64Type>().iter();
-            Values::Numbers(
-                values.map(|value| value.and_then(|value| fixed(value, units)).and_then(number)).collect(),
-            )
+            let values = array.as_primitive::<Float64Type>();
+            Arc::new(values.unary_opt::<_, Int64Type>(|value| fixed(value, units).and_then(number)))
         }
+        _ if column.missing_values.is_empty() => array,
+        ColumnType::Int64 => Arc::new(array.as_primitive::<Int64Type>().unary_opt::<_, Int64Type>(number)),
         ColumnType::Bool => {
             let values = array.as_boolean().iter();
-            Values::Numbers(values.map(|value| value.map(i64::from).and_then(number)).collect())
+            let known = |value: &bool| number(i64::from(*value)).is_some();
+            Arc::new(values.map(|value| value.filter(known)).collect::<BooleanArray>())
         }
         ColumnType::Utf8 => {
             let values = array.as_string::<i32>().iter();
-            Values::Texts(values.map(|value| value.filter(|text| !missing.texts.contains(text))).collect())
+            let known = |text: &&str| !missing.texts.contains(text);
+            Arc::new(values.map(|value| value.filter(known)).collect::<StringArray>())
         }
+    })
+}
+
+/// The values of a [`clean`] column; another type is a pseudonym, which no measure reads.
+pub(super) fn values(array: &ArrayRef) -> Values<'_> {
+    match array.data_type() {
+        DataType::Int64 => Values::Numbers(array.as_primitive::<Int64Type>().iter().collect()),
+        DataType::Boolean => {
+            Values::Numbers(array.as_boolean().iter().map(|value| value.map(i64::from)).collect())
+        }
+        DataType::Utf8 => Values::Texts(array.as_string::<i32>().iter().collect()),
+        _ => Values::Pseudonyms,
     }
 }
 
 /// A float as a fixed-point number, halves away from zero; NaN is missing, infinities are the largest numbers.
-fn fixed(value: f64, units: i64) -> Option<i64> {
+pub(super) fn fixed(value: f64, units: i64) -> Option<i64> {
     let scaled = (value * units as f64).round();
     // The cast is exact: the value is whole and below 2^53.
     (!scaled.is_nan()).then(|| scaled.clamp(-MAX_FIXED, MAX_FIXED) as i64)
@@ -256,7 +326,8 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_decoder_is_an_unreadable_file() {
-        assert_eq!(shielded(|| panic!("bytes of the file")), Err(ComputeError::InputUnusable));
+        let panics = || -> Result<(), ComputeError> { panic!("bytes of the file") };
+        assert_eq!(shielded(panics), Err(ComputeError::InputUnusable));
     }
 
     #[test]

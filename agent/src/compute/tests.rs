@@ -4,6 +4,7 @@ mod accuracy;
 mod engine;
 mod hostile;
 mod measures;
+mod prepare;
 mod privacy;
 
 use cohort_protocol::{compose::AppCompose, recipe::Recipe};

@@ -132,6 +132,10 @@ impl Agent {
                 "correct the list",
             ));
         }
+        if let Some(missing) = self.required_owners.iter().find(|owner| !names.contains(owner)) {
+            let message = format!("the recipe's SQL reads the table of {missing}, who does not take part");
+            return Err(request("owner_missing", message, "name that owner too: cohort recipe explain"));
+        }
         match names.iter().find(|name| !self.recipe.owners().contains(name)) {
             None => Ok(()),
             Some(name) => {
@@ -158,7 +162,7 @@ impl Agent {
             && terms.recipe_hash == recipe.recipe_hash()
             && terms.output_schema_hash == recipe.output_schema_hash()
             && terms.epsilon_per_run == recipe.privacy().epsilon_per_run
-            && terms.delta_per_run == 0;
+            && terms.delta_per_run == recipe.delta_per_run().0;
         if same {
             return Ok(());
         }

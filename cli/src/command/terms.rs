@@ -8,6 +8,7 @@ use std::{
 
 use alloy::primitives::B256;
 use clap::Args;
+use cohort_agent::compute::prepare;
 use cohort_protocol::{
     compose::AppCompose,
     recipe::Recipe,
@@ -66,9 +67,9 @@ pub async fn make(settings: &Settings, args: &TermsArgs) -> Outcome {
         recipe_hash: recipe.recipe_hash(),
         output_schema_hash: recipe.output_schema_hash(),
         epsilon_per_run: recipe.privacy().epsilon_per_run,
-        delta_per_run: 0,
+        delta_per_run: recipe.delta_per_run().0,
         epsilon_budget: recipe.privacy().epsilon_budget,
-        delta_budget: 0,
+        delta_budget: recipe.delta_budget().0,
         expiry: now()? + args.days * 86_400,
         devices: id_list(&args.device),
         systems: id_list(&args.system),
@@ -85,6 +86,13 @@ pub async fn make(settings: &Settings, args: &TermsArgs) -> Outcome {
         println!("proposal      {}", terms.proposal_id());
         println!("compose-hash  {}", terms.compose_hash);
         println!("privacy       epsilon {} per run, {} in all", terms.epsilon_per_run, terms.epsilon_budget);
+        if terms.delta_per_run > 0 {
+            println!(
+                "              delta {} per run, {} in all",
+                recipe.delta_per_run(),
+                recipe.delta_budget()
+            );
+        }
         for line in limits(&terms) {
             println!("{line}");
         }
@@ -119,7 +127,7 @@ pub fn limits(terms: &Terms) -> [String; 2] {
     ]
 }
 
-/// The app-compose file and the recipe in it.
+/// The app-compose file and the recipe in it, whose SQL, if it has any, is proved to keep persons apart.
 pub fn read_recipe(path: &Path) -> Outcome<(AppCompose, Recipe)> {
     let compose = files::read_compose(path)?;
     let recipe = compose.recipe().map_err(|e| {
@@ -128,6 +136,7 @@ pub fn read_recipe(path: &Path) -> Outcome<(AppCompose, Recipe)> {
             "see docs/spec/recipe.md",
         )
     })?;
+    prepare::prove(&recipe).map_err(|e| Failure::refused(e, "see docs/spec/recipe.md, \"The proof\""))?;
     Ok((compose, recipe))
 }
 

@@ -26,7 +26,11 @@ pub(super) fn recipe(result: &RunResult, report: &mut Report) {
     let same = recipe.recipe_hash() == terms.recipe_hash
         && recipe.output_schema_hash() == terms.output_schema_hash
         && recipe.privacy().epsilon_per_run == terms.epsilon_per_run
-        && recipe.privacy().epsilon_budget == terms.epsilon_budget;
+        && recipe.privacy().epsilon_budget == terms.epsilon_budget
+        && recipe.delta_per_run().0 == terms.delta_per_run
+        && recipe.delta_budget().0 == terms.delta_budget
+        // The proof follows from the recipe alone, so it is made again instead of being believed.
+        && compute::prepare::prove(&recipe).is_ok();
     report.check(Name::Recipe, same, "recipe, output schema and epsilon in it are the approved ones");
     let fits = compute::guard(&recipe, &result.payload).is_ok();
     report.check(Name::OutputSchema, fits, "the payload is of the registered output type");

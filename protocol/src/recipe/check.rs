@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 
 use super::{
     Bounds, Column, ColumnType, Engine, Feature, Fraction, Groups, Key, Literal, MAX_CANDIDATES, MAX_CELLS,
-    MAX_OUTPUT_BYTES, Measure, MeasureKind, Op, Predicate, Privacy, Python, Recipe, RecipeError, Script,
-    Step,
+    MAX_OUTPUT_BYTES, Measure, MeasureKind, Noise, Op, Predicate, Privacy, Python, Recipe, RecipeError,
+    Script, Source, Step,
     grammar::{
         RawColumn, RawFeature, RawKey, RawLiteral, RawMeasure, RawOp, RawPredicate, RawPrivacy, RawPython,
         RawRecipe, RawType,
     },
     model::{band_labels, bin_labels},
-    schema,
+    prepare, schema,
 };
 use crate::{
     ids::{Label, OutputSchemaHash, OwnerId, RecipeHash},
     json::canonical,
-    loss::Epsilon,
+    loss::{Delta, Epsilon},
 };
 
 /// Largest integer that every JSON reader keeps exactly (RFC 8785, I-JSON): 2^53 - 1.
@@ -31,6 +31,8 @@ const MAX_UNIT: usize = 24;
 const MAX_CATEGORY: usize = 64;
 const MAX_GROUP_SIZE: u32 = 1_000_000;
 const LEAST_SHARE: Epsilon = Epsilon(1_000);
+/// One run's delta may be at most a thousandth: a run fails one person in so many.
+const MAX_DELTA: Delta = Delta(1_000_000_000_000_000);
 const OWNERS: (usize, usize) = (1, 64);
 const COLUMNS: (usize, usize) = (1, 64);
 const MISSING: (usize, usize) = (0, 16);
@@ -87,8 +89,18 @@ pub(super) fn recipe(
     }
     let gpu = raw.gpu.map(super::GpuRequirement::check).transpose()?;
     let owners = owners(raw.datasets.owners)?;
-    let columns = columns(raw.datasets.columns)?;
+    let sources = sources(raw.datasets.columns, &owners, raw.prepare.is_some())?;
+    let (prepare, columns) = match raw.prepare {
+        Some(raw_prepare) => {
+            let (prepare, yields) = prepare::check(raw_prepare, &owners, &sources, &raw.privacy.unit)?;
+            (Some(prepare), yields)
+        }
+        None => (None, sources.iter().map(|source| source.column.clone()).collect()),
+    };
     let privacy = privacy(&raw.privacy, &columns)?;
+    if let Some(source) = sources.iter().find(|source| source.column.name == raw.privacy.unit) {
+        known_unit(&source.column)?;
+    }
     let keys = keys(raw.keys, &columns)?;
     let measures = Measures { columns: &columns, keys: &keys }.all(raw.measures)?;
     schema::check(&raw.output_schema).map_err(RecipeError::OutputSchema)?;
@@ -96,6 +108,8 @@ pub(super) fn recipe(
         title: raw.title,
         engine,
         owners,
+        sources,
+        prepare,
         columns,
         privacy,
         keys,
@@ -107,6 +121,7 @@ pub(super) fn recipe(
         output_schema_hash,
     };
     engine_fits(&recipe)?;
+    pseudonyms_stay(&recipe)?;
     cell_limits(&recipe)?;
     output_limit(&recipe)?;
     shares(&recipe)?;
@@ -154,11 +169,25 @@ fn engine_fits(recipe: &Recipe) -> Result<(), RecipeError> {
             Err(RecipeError::Python("is missing; emitted measures need engine \"python\""))
         }
         (Engine::Python(_), false) => Err(RecipeError::Python("needs at least one emitted measure")),
+        (Engine::Python(_), true) if recipe.prepare.is_some() => {
+            Err(RecipeError::Prepare("belongs to engine \"declared\"; a script joins for itself"))
+        }
         _ => Ok(()),
     }
 }
 
-fn text(at: &str, text: &str, limit: usize) -> Result<(), RecipeError> {
+/// What `prepare` yields as the unit is a pseudonym of one run: no number may be made of it.
+fn pseudonyms_stay(recipe: &Recipe) -> Result<(), RecipeError> {
+    let unit = recipe.privacy.unit;
+    let keyed = recipe.keys.iter().any(|key| key.column == unit);
+    let measured = recipe.measures.iter().any(|measure| measure.kind.columns().contains(&unit));
+    if recipe.prepare.is_some() && (keyed || measured) {
+        return Err(RecipeError::Prepare("yields pseudonyms as privacy.unit: no key or measure can read it"));
+    }
+    Ok(())
+}
+
+pub(super) fn text(at: &str, text: &str, limit: usize) -> Result<(), RecipeError> {
     let fits = (1..=limit).contains(&text.chars().count());
     if fits && !text.chars().any(char::is_control) {
         return Ok(());
@@ -166,14 +195,17 @@ fn text(at: &str, text: &str, limit: usize) -> Result<(), RecipeError> {
     Err(RecipeError::Text { at: at.to_owned(), limit })
 }
 
-fn length(at: &str, got: usize, (least, most): (usize, usize)) -> Result<(), RecipeError> {
+pub(super) fn length(at: &str, got: usize, (least, most): (usize, usize)) -> Result<(), RecipeError> {
     if (least..=most).contains(&got) {
         return Ok(());
     }
     Err(RecipeError::Length { at: at.to_owned(), got, least, most })
 }
 
-fn distinct<T: Ord + ToString>(at: &str, items: impl IntoIterator<Item = T>) -> Result<(), RecipeError> {
+pub(super) fn distinct<T: Ord + ToString>(
+    at: &str,
+    items: impl IntoIterator<Item = T>,
+) -> Result<(), RecipeError> {
     let mut seen = BTreeSet::new();
     for item in items {
         let what = item.to_string();
@@ -190,13 +222,27 @@ fn owners(owners: Vec<OwnerId>) -> Result<Vec<OwnerId>, RecipeError> {
     Ok(owners)
 }
 
-fn columns(raw: Vec<RawColumn>) -> Result<Vec<Column>, RecipeError> {
-    length("datasets.columns", raw.len(), COLUMNS)?;
-    distinct("datasets.columns", raw.iter().map(|column| &column.name))?;
-    raw.into_iter().map(column).collect()
+fn sources(
+    mut raw: Vec<RawColumn>,
+    owners: &[OwnerId],
+    has_prepare: bool,
+) -> Result<Vec<Source>, RecipeError> {
+    let of_owner = |raw: &mut RawColumn| {
+        let at = format!("datasets.columns {}", raw.name);
+        prepare::owners_of(&at, raw.owners.take(), owners, has_prepare)
+    };
+    let of_owner: Result<Vec<Vec<OwnerId>>, RecipeError> = raw.iter_mut().map(of_owner).collect();
+    let columns = columns("datasets.columns", raw)?;
+    Ok(columns.into_iter().zip(of_owner?).map(|(column, owners)| Source { column, owners }).collect())
 }
 
-fn column(raw: RawColumn) -> Result<Column, RecipeError> {
+pub(super) fn columns(at: &str, raw: Vec<RawColumn>) -> Result<Vec<Column>, RecipeError> {
+    length(at, raw.len(), COLUMNS)?;
+    distinct(at, raw.iter().map(|column| &column.name))?;
+    raw.into_iter().map(|raw| column(at, raw)).collect()
+}
+
+fn column(list: &str, raw: RawColumn) -> Result<Column, RecipeError> {
     let kind = match (raw.kind, raw.decimals) {
         (RawType::Int64, None) => ColumnType::Int64,
         (RawType::Utf8, None) => ColumnType::Utf8,
@@ -204,7 +250,7 @@ fn column(raw: RawColumn) -> Result<Column, RecipeError> {
         (RawType::Float64, Some(decimals)) if decimals <= MAX_DECIMALS => ColumnType::Float64 { decimals },
         _ => return Err(RecipeError::Decimals { column: raw.name.to_string() }),
     };
-    let at = format!("datasets.columns {}", raw.name);
+    let at = format!("{list} {}", raw.name);
     length(&at, raw.missing_values.len(), MISSING)?;
     let mut column = Column { name: raw.name, kind, nullable: raw.nullable, missing_values: Vec::new() };
     let missing: Result<Vec<Literal>, RecipeError> =
@@ -215,7 +261,7 @@ fn column(raw: RawColumn) -> Result<Column, RecipeError> {
 }
 
 /// A literal of the column's type; numbers stay within what fixed-point arithmetic holds.
-fn literal(at: &str, column: &Column, raw: RawLiteral) -> Result<Literal, RecipeError> {
+pub(super) fn literal(at: &str, column: &Column, raw: RawLiteral) -> Result<Literal, RecipeError> {
     let (value, fits) = match raw {
         RawLiteral::Bool(value) => (Literal::Bool(value), column.kind == ColumnType::Bool),
         RawLiteral::Int(value) => {
@@ -241,7 +287,11 @@ fn wrong_type(at: &str, column: &Column, needed: &'static str) -> RecipeError {
     RecipeError::Type { at: at.to_owned(), column: column.name.to_string(), got: column.kind.name(), needed }
 }
 
-fn find<'a>(at: &str, columns: &'a [Column], name: &Label) -> Result<(usize, &'a Column), RecipeError> {
+pub(super) fn find<'a>(
+    at: &str,
+    columns: &'a [Column],
+    name: &Label,
+) -> Result<(usize, &'a Column), RecipeError> {
     let unknown = || RecipeError::Unknown { at: at.to_owned(), kind: "column", name: name.to_string() };
     columns.iter().enumerate().find(|(_, column)| column.name == *name).ok_or_else(unknown)
 }
@@ -251,17 +301,45 @@ fn privacy(raw: &RawPrivacy, columns: &[Column]) -> Result<Privacy, RecipeError>
     if !matches!(column.kind, ColumnType::Int64 | ColumnType::Utf8) {
         return Err(wrong_type("privacy.unit", column, "int64 or utf8"));
     }
-    if column.nullable || !column.missing_values.is_empty() {
-        return Err(RecipeError::NullableUnit { column: column.name.to_string() });
-    }
-    if raw.delta != "0" {
-        return Err(RecipeError::Delta);
-    }
+    known_unit(column)?;
     let (per_run, budget) = (raw.epsilon_per_run, raw.epsilon_budget);
     if budget < per_run {
         return Err(RecipeError::Budget { budget, per_run });
     }
-    Ok(Privacy { unit, epsilon_per_run: per_run, epsilon_budget: budget })
+    let delta_budget = delta_budget(raw)?;
+    Ok(Privacy {
+        unit,
+        epsilon_per_run: per_run,
+        epsilon_budget: budget,
+        noise: raw.noise,
+        delta_per_run: raw.delta,
+        delta_budget,
+    })
+}
+
+fn known_unit(column: &Column) -> Result<(), RecipeError> {
+    if column.nullable || !column.missing_values.is_empty() {
+        return Err(RecipeError::NullableUnit { column: column.name.to_string() });
+    }
+    Ok(())
+}
+
+/// Laplace noise has no delta and no budget for it, Gaussian noise needs both.
+fn delta_budget(raw: &RawPrivacy) -> Result<Delta, RecipeError> {
+    match (raw.noise, raw.delta, raw.delta_budget) {
+        (Noise::Laplace, Delta(0), None) => Ok(Delta(0)),
+        (Noise::Laplace, ..) => {
+            Err(RecipeError::Delta("must be \"0\", without delta_budget, for Laplace noise"))
+        }
+        (Noise::Gaussian, delta, Some(budget))
+            if (Delta(1)..=MAX_DELTA).contains(&delta) && delta <= budget =>
+        {
+            Ok(budget)
+        }
+        (Noise::Gaussian, ..) => Err(RecipeError::Delta(
+            "must be above 0 and at most 0.001 for Gaussian noise, and delta_budget at least that",
+        )),
+    }
 }
 
 fn keys(raw: Vec<RawKey>, columns: &[Column]) -> Result<Vec<Key>, RecipeError> {

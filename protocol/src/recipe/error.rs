@@ -171,9 +171,12 @@ pub enum RecipeError {
         /// Cost of one run.
         per_run: Epsilon,
     },
-    /// Delta other than zero: the declared engine has only pure mechanisms.
-    #[error("privacy.delta must be \"0\": this engine's mechanisms are purely epsilon-private")]
-    Delta,
+    /// A delta that does not fit the noise.
+    #[error("privacy.delta {0}")]
+    Delta(&'static str),
+    /// The section `prepare`, or its absence.
+    #[error("prepare {0}")]
+    Prepare(&'static str),
     /// A rounding step that is no positive decimal, fractional where the measure is whole, or wider than its range.
     #[error(
         "{at}: round_to must be a positive decimal with at most 6 places, whole for count, histogram and sum, \

@@ -3,8 +3,11 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::gpu::GpuRequirement;
-use crate::{ids::Label, loss::Epsilon};
+use super::{gpu::GpuRequirement, model::Noise, prepare::RawPrepare};
+use crate::{
+    ids::Label,
+    loss::{Delta, Epsilon},
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,6 +17,8 @@ pub(super) struct RawRecipe {
     pub(super) engine: String,
     pub(super) python: Option<RawPython>,
     pub(super) datasets: RawDatasets,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) prepare: Option<RawPrepare>,
     pub(super) privacy: RawPrivacy,
     pub(super) keys: Vec<RawKey>,
     pub(super) measures: Vec<RawMeasure>,
@@ -24,8 +29,8 @@ pub(super) struct RawRecipe {
 }
 
 /// A field that may be absent, but not null.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<GpuRequirement>, D::Error> {
-    GpuRequirement::deserialize(deserializer).map(Some)
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -62,6 +67,8 @@ pub(super) struct RawColumn {
     pub(super) decimals: Option<u8>,
     #[serde(default)]
     pub(super) missing_values: Vec<RawLiteral>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) owners: Option<Vec<Label>>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -87,7 +94,11 @@ pub(super) struct RawPrivacy {
     pub(super) unit: Label,
     pub(super) epsilon_per_run: Epsilon,
     pub(super) epsilon_budget: Epsilon,
-    pub(super) delta: String,
+    pub(super) delta: Delta,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) delta_budget: Option<Delta>,
+    #[serde(default)]
+    pub(super) noise: Noise,
 }
 
 #[derive(Deserialize)]

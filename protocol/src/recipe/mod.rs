@@ -10,6 +10,7 @@ mod explain;
 mod gpu;
 mod grammar;
 mod model;
+mod prepare;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -19,16 +20,17 @@ use serde_json::Value;
 use crate::{
     ids::{OutputSchemaHash, OwnerId, RecipeHash},
     json::{canonical, canonical_hash, sha256},
-    loss::Epsilon,
+    loss::{Delta, Epsilon},
 };
 
 pub use error::RecipeError;
 pub use explain::Language;
 pub use gpu::{GpuArchitecture, GpuRequirement, MAX_GPUS, required_gpus};
 pub use model::{
-    Bounds, Column, ColumnType, Engine, Feature, Fraction, Groups, Key, Literal, Measure, MeasureKind, Op,
-    Predicate, Privacy, Python, Script, Step,
+    Bounds, Column, ColumnType, Engine, Feature, Fraction, Groups, Key, Literal, Measure, MeasureKind, Noise,
+    Op, Predicate, Privacy, Python, Script, Step,
 };
+pub use prepare::{COHORT_TABLE, OWNER_COLUMN, Prepare, PublicTable, Source, SqlStep};
 
 /// Largest recipe, in bytes of its canonical form.
 pub const MAX_RECIPE_BYTES: usize = 128 * 1024;
@@ -48,6 +50,8 @@ pub struct Recipe {
     pub(super) title: String,
     pub(super) engine: Engine,
     pub(super) owners: Vec<OwnerId>,
+    pub(super) sources: Vec<Source>,
+    pub(super) prepare: Option<Prepare>,
     pub(super) columns: Vec<Column>,
     pub(super) privacy: Privacy,
     pub(super) keys: Vec<Key>,
@@ -100,7 +104,17 @@ impl Recipe {
         &self.owners
     }
 
-    /// Columns that every owner's file must have.
+    /// Columns of owners' files that are read.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// SQL between the files and the measures.
+    pub const fn prepare(&self) -> Option<&Prepare> {
+        self.prepare.as_ref()
+    }
+
+    /// Columns of the table that keys and measures read: what `prepare` yields, or else the files' own.
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
@@ -120,14 +134,14 @@ impl Recipe {
         self.privacy.epsilon_budget
     }
 
-    /// Failure probability of one run in units of 1e-18: zero, all mechanisms are purely epsilon-private.
-    pub const fn delta_per_run(&self) -> u64 {
-        0
+    /// Failure probability of one run; zero for Laplace noise, whose mechanisms are purely epsilon-private.
+    pub const fn delta_per_run(&self) -> Delta {
+        self.privacy.delta_per_run
     }
 
-    /// Failure probability of all runs together in units of 1e-18: zero.
-    pub const fn delta_budget(&self) -> u64 {
-        0
+    /// Failure probability of all runs together.
+    pub const fn delta_budget(&self) -> Delta {
+        self.privacy.delta_budget
     }
 
     /// Derived keys.

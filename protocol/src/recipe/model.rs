@@ -3,8 +3,12 @@
 use std::fmt;
 
 use alloy::primitives::B256;
+use serde::Deserialize;
 
-use crate::{ids::Label, loss::Epsilon};
+use crate::{
+    ids::Label,
+    loss::{Delta, Epsilon},
+};
 
 /// Type of a column, the same in every owner's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,15 +85,32 @@ pub struct Column {
     pub missing_values: Vec<Literal>,
 }
 
+/// Which noise a recipe's numbers get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Noise {
+    /// Discrete Laplace; selections with exponential noise. Purely epsilon-private.
+    #[default]
+    Laplace,
+    /// Discrete Gaussian; selections with Gumbel noise. Accounted as zero-concentrated differential privacy, with a delta.
+    Gaussian,
+}
+
 /// What the recipe promises about privacy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Privacy {
-    /// Index of the column that identifies a person within one owner's data.
+    /// Index of the column that identifies a person: within one owner's data, or with `prepare` at all owners alike.
     pub unit: usize,
     /// Cost of one run.
     pub epsilon_per_run: Epsilon,
     /// Cost of all runs together.
     pub epsilon_budget: Epsilon,
+    /// Which noise.
+    pub noise: Noise,
+    /// Failure probability of one run; zero exactly for [`Noise::Laplace`].
+    pub delta_per_run: Delta,
+    /// Failure probability of all runs together.
+    pub delta_budget: Delta,
 }
 
 /// A derived key: sorts rows into groups that the recipe lists, so that no group depends on data.
@@ -464,6 +485,25 @@ impl MeasureKind {
             Self::Variance { epsilon_sum, epsilon_squares, epsilon_count, .. } => {
                 vec![*epsilon_sum, *epsilon_squares, *epsilon_count]
             }
+        }
+    }
+
+    /// Indices of the columns that it reads, keys aside.
+    pub fn columns(&self) -> Vec<usize> {
+        let of = |features: &[Feature], first: usize| {
+            let features = features.iter().map(|feature| feature.column);
+            [first].into_iter().chain(features).collect()
+        };
+        match self {
+            Self::Count { .. } | Self::Emitted { .. } => Vec::new(),
+            Self::Proportion { test, .. } => vec![test.column],
+            Self::Mean { column, .. }
+            | Self::Sum { column, .. }
+            | Self::Variance { column, .. }
+            | Self::Quantile { column, .. }
+            | Self::Histogram { column, .. } => vec![*column],
+            Self::LinearRegression { target, features, .. } => of(features, *target),
+            Self::LogisticRegression { test, features, .. } => of(features, test.column),
         }
     }
 

@@ -148,7 +148,7 @@ fn shares_must_be_the_declared_cost_to_the_last_unit() {
     refuses!("/measures/2/epsilon_count", "0", RecipeError::Share { .. });
     refuses!("/measures/0/epsilon", "18446744073.709551615", RecipeError::SharesOverflow);
     refuses!("/privacy/epsilon_budget", "1.499999999", RecipeError::Budget { .. });
-    refuses!("/privacy/delta", "0.000001", RecipeError::Delta);
+    refuses!("/privacy/delta", "0.000001", RecipeError::Delta(_));
 }
 
 #[test]
@@ -328,6 +328,128 @@ fn a_python_recipe_has_a_pinned_script_and_declared_numbers() {
             json!({ "script_sha256": format!("0x{}", "ab".repeat(32)), "seconds": 1, "memory_mib": 256 });
     });
     assert!(matches!(hashed.unwrap().engine(), Engine::Python(Python { script: Script::Sha256(_), .. })));
+}
+
+/// The study with SQL before its measures.
+fn prepared(change: impl FnOnce(&mut Value)) -> Result<Recipe, RecipeError> {
+    let mut recipe = study();
+    let columns = recipe["datasets"]["columns"].clone();
+    recipe["prepare"] = json!({
+        "tables": [{ "name": "codes", "columns": [{ "name": "sex", "type": "utf8" }, { "name": "code", "type": "int64" }],
+                     "rows": [["Female", 1], ["Male", 2]] }],
+        "steps": [{ "name": "persons", "sql": "SELECT 1" }],
+        "columns": columns
+    });
+    change(&mut recipe);
+    let schema: Value = serde_json::from_str(include_str!("../../../docs/spec/recipe.schema.json")).unwrap();
+    let parsed = Recipe::parse(&recipe);
+    if parsed.is_ok() || matches!(parsed, Err(RecipeError::Grammar(_))) {
+        let fits = jsonschema::draft202012::options().build(&schema).unwrap().is_valid(&recipe);
+        assert_eq!(fits, parsed.is_ok(), "{parsed:?}");
+    }
+    parsed
+}
+
+#[test]
+fn sql_has_tables_steps_and_columns_of_its_own() {
+    let recipe = prepared(|recipe| {
+        recipe["datasets"]["columns"][2]["owners"] = json!(["hospital-A", "hospital-B"]);
+        recipe["datasets"]["columns"][3]["name"] = json!("other");
+    });
+    let recipe = recipe.unwrap();
+    let owners: Vec<&str> = recipe.sources()[2].owners.iter().map(|owner| owner.as_str()).collect();
+    assert_eq!(owners, ["hospital-A", "hospital-B"]);
+    assert_ne!(recipe.sources()[3].column.name, recipe.columns()[3].name);
+    assert!(recipe.prepare().unwrap().tables[0].is_key(0));
+    for language in [Language::English, Language::Turkish] {
+        let text = recipe.explain(language);
+        assert!(text.contains("SELECT 1") && text.contains("hospital-A, hospital-B"), "{text}");
+    }
+}
+
+#[test]
+fn what_breaks_a_rule_of_prepare_is_refused() {
+    macro_rules! refuses {
+        ($change:expr, $error:pat) => {{
+            let error = prepared($change).unwrap_err();
+            assert!(matches!(error, $error), "{error:?}");
+        }};
+    }
+    refuses!(|recipe| recipe["prepare"] = Value::Null, RecipeError::Grammar(_));
+    refuses!(|recipe| recipe["prepare"]["more"] = json!(1), RecipeError::Grammar(_));
+    refuses!(|recipe| recipe["prepare"]["steps"] = json!([]), RecipeError::Length { .. });
+    refuses!(|recipe| recipe["prepare"]["steps"][0]["sql"] = json!(""), RecipeError::Prepare(_));
+    refuses!(
+        |recipe| recipe["prepare"]["steps"][0]["sql"] = json!("x".repeat(16_385)),
+        RecipeError::Prepare(_)
+    );
+    refuses!(|recipe| recipe["prepare"]["steps"][0]["name"] = json!("cohort"), RecipeError::Duplicate { .. });
+    refuses!(
+        |recipe| recipe["prepare"]["steps"][0]["name"] = json!("hospital-A"),
+        RecipeError::Duplicate { .. }
+    );
+    refuses!(
+        |recipe| recipe["prepare"]["tables"][0]["name"] = json!("persons"),
+        RecipeError::Duplicate { .. }
+    );
+    refuses!(
+        |recipe| recipe["prepare"]["tables"][0]["rows"][0] = json!(["Female"]),
+        RecipeError::Length { .. }
+    );
+    refuses!(|recipe| recipe["prepare"]["tables"][0]["rows"][0][1] = json!("one"), RecipeError::Type { .. });
+    refuses!(|recipe| recipe["prepare"]["columns"][0]["name"] = json!("person"), RecipeError::Unknown { .. });
+    refuses!(|recipe| recipe["prepare"]["columns"][0]["type"] = json!("utf8"), RecipeError::Prepare(_));
+    refuses!(
+        |recipe| recipe["prepare"]["columns"][1]["owners"] = json!(["hospital-A"]),
+        RecipeError::Prepare(_)
+    );
+    refuses!(
+        |recipe| recipe["datasets"]["columns"][0]["owners"] = json!(["hospital-A"]),
+        RecipeError::Prepare(_)
+    );
+    refuses!(
+        |recipe| recipe["datasets"]["columns"][1]["owners"] = json!(["clinic"]),
+        RecipeError::Unknown { .. }
+    );
+    refuses!(|recipe| recipe["datasets"]["columns"][4]["name"] = json!("owner"), RecipeError::Prepare(_));
+    refuses!(|recipe| recipe["measures"][2]["column"] = json!("id"), RecipeError::Prepare(_));
+    refuses!(
+        |recipe| {
+            recipe.as_object_mut().unwrap().remove("prepare");
+            recipe["datasets"]["columns"][1]["owners"] = json!(["hospital-A"]);
+        },
+        RecipeError::Prepare(_)
+    );
+}
+
+#[test]
+fn gaussian_noise_needs_a_delta_and_its_budget() {
+    let with = |privacy: Value| {
+        let mut recipe = study();
+        recipe["privacy"].as_object_mut().unwrap().extend(privacy.as_object().unwrap().clone());
+        Recipe::parse(&recipe)
+    };
+    let good = json!({ "noise": "gaussian", "delta": "0.000001", "delta_budget": "0.000003" });
+    let recipe = with(good).unwrap();
+    assert_eq!(
+        (recipe.delta_per_run(), recipe.delta_budget()),
+        (Delta(1_000_000_000_000), Delta(3_000_000_000_000))
+    );
+    for language in [Language::English, Language::Turkish] {
+        assert!(recipe.explain(language).contains("0.000003"), "{}", recipe.explain(language));
+    }
+    for bad in [
+        json!({ "noise": "gaussian" }),
+        json!({ "noise": "gaussian", "delta": "0.000001" }),
+        json!({ "noise": "gaussian", "delta": "0.000001", "delta_budget": "0.0000009" }),
+        json!({ "noise": "gaussian", "delta": "0.0011", "delta_budget": "0.1" }),
+        json!({ "noise": "gaussian", "delta": "0", "delta_budget": "0.1" }),
+        json!({ "noise": "laplace", "delta": "0.000001" }),
+        json!({ "delta_budget": "0" }),
+    ] {
+        assert!(matches!(with(bad.clone()), Err(RecipeError::Delta(_))), "{bad}");
+    }
+    assert!(matches!(with(json!({ "noise": "staircase" })), Err(RecipeError::Grammar(_))));
 }
 
 /// The committed JSON Schema and this parser, on the same cases. A schema cannot follow references: what breaks only

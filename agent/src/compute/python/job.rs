@@ -13,7 +13,6 @@ use arrow::{
     ipc::writer::StreamWriter,
 };
 use cohort_protocol::{
-    hpke,
     ids::OwnerId,
     recipe::{ColumnType, MeasureKind, Recipe},
 };
@@ -23,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::compute::{
     ComputeError,
     aggregate::Rows,
+    pseudonym::PseudonymKey,
     table::{Batch, Values},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Job<'a> {
     recipe: &'a Recipe,
     schema: SchemaRef,
     /// Of this run alone: the same person has the same pseudonym at every owner, and another one in another run.
-    pseudonym_key: Zeroizing<[u8; 32]>,
+    pseudonyms: PseudonymKey,
     state: State,
 }
 
@@ -52,7 +52,6 @@ impl<'a> Job<'a> {
         rehearsal: bool,
         mut input: ChildStdin,
     ) -> Result<Self, ComputeError> {
-        let secret = hpke::random_secret().map_err(|_| ComputeError::Noise)?;
         let emitted = recipe.measures().iter().filter_map(|measure| match &measure.kind {
             MeasureKind::Emitted { labels, .. } => Some((measure.name.to_string(), json!(labels))),
             _ => None,
@@ -68,8 +67,7 @@ impl<'a> Job<'a> {
             Ok(()) => State::Between(input),
             Err(_) => State::Closed,
         };
-        let pseudonym_key = Zeroizing::new(*secret.expose_secret());
-        Ok(Self { recipe, schema: schema(recipe), pseudonym_key, state })
+        Ok(Self { recipe, schema: schema(recipe), pseudonyms: PseudonymKey::fresh()?, state })
     }
 
     fn batch(&self, batch: &Batch<'_>, rows: &[usize]) -> Option<RecordBatch> {
@@ -87,10 +85,10 @@ impl<'a> Job<'a> {
             let text = match values {
                 Values::Numbers(_) => values.number(*row)?.to_string(),
                 Values::Texts(_) => values.text(*row)?.to_owned(),
+                Values::Pseudonyms => return None,
             };
             let text = Zeroizing::new(text);
-            let hash = blake3::keyed_hash(&self.pseudonym_key, text.as_bytes());
-            Some(hex::encode(hash.as_bytes().first_chunk::<16>()?))
+            Some(hex::encode(self.pseudonyms.of(text.as_bytes())))
         };
         Arc::new(rows.iter().map(pseudonym).collect::<StringArray>())
     }

@@ -3,51 +3,63 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use bytes::{Buf as _, Bytes};
 use cohort_protocol::{
     ids::OwnerId,
-    recipe::{ColumnType, Recipe},
+    recipe::{Column, ColumnType},
 };
 
-use super::BATCH_ROWS;
+use super::{Arrays, BATCH_ROWS};
 use crate::compute::ComputeError;
 
-pub(super) fn read(
-    recipe: &Recipe,
-    owner: &OwnerId,
-    bytes: &[u8],
-    on_arrays: &mut impl FnMut(&[ArrayRef]) -> Result<(), ComputeError>,
-) -> Result<(), ComputeError> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-    let header = reader.byte_headers().map_err(|_| ComputeError::InputUnusable)?.clone();
-    let places = places(recipe, owner, &header)?;
-    let mut records = reader.into_byte_records();
-    loop {
-        let batch: Result<Vec<csv::ByteRecord>, csv::Error> = records.by_ref().take(BATCH_ROWS).collect();
-        let batch = batch.map_err(|_| ComputeError::InputUnusable)?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let columns = recipe.columns().iter().zip(&places);
-        let arrays: Vec<ArrayRef> =
-            columns.map(|(column, place)| array(column.kind, *place, &batch)).collect();
-        on_arrays(&arrays)?;
+/// A file whose header has the columns.
+pub(super) struct CsvFile {
+    bytes: Bytes,
+    /// Position of each column.
+    places: Vec<usize>,
+}
+
+impl CsvFile {
+    pub(super) fn open(columns: &[Column], owner: &OwnerId, bytes: Bytes) -> Result<Self, ComputeError> {
+        let mut reader = reader(bytes.clone());
+        let header = reader.byte_headers().map_err(|_| ComputeError::InputUnusable)?;
+        let places: Result<Vec<usize>, ComputeError> =
+            columns.iter().map(|column| place(column, owner, header)).collect();
+        Ok(Self { bytes, places: places? })
+    }
+
+    pub(super) fn read(
+        &self,
+        columns: &[Column],
+    ) -> impl Iterator<Item = Result<Arrays, ComputeError>> + Send + use<> {
+        let mut records = reader(self.bytes.clone()).into_byte_records();
+        let columns: Vec<(ColumnType, usize)> =
+            columns.iter().map(|column| column.kind).zip(self.places.iter().copied()).collect();
+        std::iter::from_fn(move || {
+            let batch: Result<Vec<csv::ByteRecord>, csv::Error> = records.by_ref().take(BATCH_ROWS).collect();
+            match batch {
+                Ok(batch) if batch.is_empty() => None,
+                Ok(batch) => Some(Ok(columns.iter().map(|(kind, at)| array(*kind, *at, &batch)).collect())),
+                Err(_) => Some(Err(ComputeError::InputUnusable)),
+            }
+        })
     }
 }
 
-/// Position of each recipe column in the header: exactly one of that name.
-fn places(recipe: &Recipe, owner: &OwnerId, header: &csv::ByteRecord) -> Result<Vec<usize>, ComputeError> {
-    let find = |column: &cohort_protocol::recipe::Column| {
-        let mut named =
-            header.iter().enumerate().filter(|(_, name)| *name == column.name.as_str().as_bytes());
-        match (named.next(), named.next()) {
-            (Some((index, _)), None) => Ok(index),
-            _ => {
-                let (column, needed) = (column.name.clone(), column.kind.name());
-                Err(ComputeError::Schema { owner: owner.clone(), column, needed })
-            }
+fn reader(bytes: Bytes) -> csv::Reader<impl std::io::Read + Send + use<>> {
+    csv::ReaderBuilder::new().flexible(true).from_reader(bytes.reader())
+}
+
+/// Position of a column in the header: exactly one of that name.
+fn place(column: &Column, owner: &OwnerId, header: &csv::ByteRecord) -> Result<usize, ComputeError> {
+    let mut named = header.iter().enumerate().filter(|(_, name)| *name == column.name.as_str().as_bytes());
+    match (named.next(), named.next()) {
+        (Some((index, _)), None) => Ok(index),
+        _ => {
+            let (column, needed) = (column.name.clone(), column.kind.name());
+            Err(ComputeError::Schema { owner: owner.clone(), column, needed })
         }
-    };
-    recipe.columns().iter().map(find).collect()
+    }
 }
 
 fn array(kind: ColumnType, place: usize, batch: &[csv::ByteRecord]) -> ArrayRef {

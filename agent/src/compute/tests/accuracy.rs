@@ -1,5 +1,5 @@
 use super::*;
-use crate::compute::{noise, release};
+use crate::compute::{noise::Accountant, release};
 
 /// Enough that the limits below never fail by chance; the table of docs/spec/recipe.md is from 1000.
 const RUNS: usize = 300;
@@ -36,9 +36,10 @@ fn the_study_is_useful_on_its_920_patients() {
     let recipe = study();
     let statistics = exact(&recipe, patients());
     let truth = truth();
+    let accountant = Accountant::of(recipe.privacy()).unwrap();
     let run = |_| {
         let release = |measure: &Vec<Statistic>| {
-            measure.iter().map(|statistic| noise::release(statistic.clone()).unwrap()).collect()
+            measure.iter().map(|statistic| accountant.release(statistic.clone()).unwrap()).collect()
         };
         let noisy: Vec<Vec<Vec<i64>>> = statistics.iter().map(release).collect();
         release::output(&recipe, &noisy, recipe.minimum_group_size())

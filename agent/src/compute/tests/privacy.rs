@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::compute::{
     compute,
-    noise::{laplace, release},
+    noise::{Accountant, gaussian, laplace},
     statistic::{Mechanism, Term, terms},
 };
 
@@ -13,8 +13,14 @@ fn draws(sensitivity: i64, share: &str, count: usize) -> Vec<i64> {
 }
 
 fn around(value: i64, sensitivity: i64, share: &str, count: usize) -> Vec<i64> {
-    let (mechanism, share) = (Mechanism::Laplace, share.parse().unwrap());
-    release(Statistic { mechanism, sensitivity, share, width: 1, values: vec![value; count] }).unwrap()
+    let (mechanism, share) = (Mechanism::Additive, share.parse().unwrap());
+    let (l1, l2, values) = (sensitivity, sensitivity, vec![value; count]);
+    release(Statistic { mechanism, l1, l2, share, width: 1, values }).unwrap()
+}
+
+/// With Laplace noise.
+fn release(statistic: Statistic) -> Result<Vec<i64>, crate::compute::ComputeError> {
+    Accountant::of(study().privacy()).unwrap().release(statistic)
 }
 
 /// Mean, variance and shape of the sampler against the discrete Laplace distribution with parameter
@@ -69,7 +75,8 @@ fn opendp_agrees_that_each_mechanism_stays_within_its_share() {
     for share in shares {
         let share: Epsilon = share.parse().unwrap();
         for sensitivity in [1, 3, 70, 200, 1_000_000_007, 2_000_000_000_000_000] {
-            let loss = laplace(sensitivity, share).unwrap().map(&sensitivity).unwrap();
+            let limit = share.as_f64() * (1.0 - 1e-12);
+            let loss = laplace(sensitivity, limit).unwrap().map(&sensitivity).unwrap();
             // Below the double nearest to the share means at most the exact decimal share.
             assert!(loss < share.as_f64(), "{loss} for {share}");
             assert!(loss > share.as_f64() * 0.999_999, "{loss} wastes {share}");
@@ -113,6 +120,67 @@ fn no_low_bit_tells_neighbours_apart() {
     assert!(chi < 150.0, "chi-square {chi}");
 }
 
+/// Gaussian noise against the discrete Gaussian distribution: P(k) is proportional to exp(-k^2 / (2 scale^2)).
+#[test]
+fn the_sampler_follows_the_discrete_gaussian_distribution() {
+    const DRAWS: usize = 12_000;
+    for (l2, rho) in [(1, 0.5), (1, 0.02), (70, 0.1)] {
+        let scale = f64::from(l2) / (2.0f64 * rho).sqrt();
+        let mechanism = gaussian(l2.into(), rho).unwrap();
+        let values = mechanism.invoke(&vec![0; DRAWS]).unwrap();
+        let weight = |k: i64| (-(k as f64).powi(2) / (2.0 * scale.powi(2))).exp();
+        let reach = (12.0 * scale) as i64 + 2;
+        let total: f64 = (-reach..=reach).map(weight).sum();
+        let width = (0.4 * scale).ceil() as i64;
+        let (mut chi, mut bins) = (0.0, 0u32);
+        // Bins of a width either side of the middle one, those in the tail together.
+        let edges: Vec<i64> = (-5..=5).map(|bin| bin * width).collect();
+        let bin_of = |value: i64| edges.partition_point(|edge| *edge <= value);
+        let mut expected = vec![0.0; edges.len() + 1];
+        let mut seen = vec![0.0; edges.len() + 1];
+        (-reach..=reach).for_each(|k| expected[bin_of(k)] += DRAWS as f64 * weight(k) / total);
+        values.iter().for_each(|value| seen[bin_of(*value)] += 1.0);
+        for (expected, seen) in expected.iter().zip(&seen).filter(|(expected, _)| **expected > 5.0) {
+            chi += (seen - expected).powi(2) / expected;
+            bins += 1;
+        }
+        // At most 12 bins: P(chi2 > 60) with 12 degrees of freedom is below 3e-8.
+        assert!(bins >= 5 && chi < 60.0, "chi-square {chi} in {bins} bins");
+    }
+}
+
+/// The recipe of every kind with Gaussian noise.
+fn gaussian_recipe() -> Recipe {
+    let mut section = every_kind_section();
+    section["privacy"] = json!({ "unit": "id", "epsilon_per_run": "9", "epsilon_budget": "18", "noise": "gaussian",
+                                 "delta": "0.000001", "delta_budget": "0.000002" });
+    Recipe::parse(&section).unwrap()
+}
+
+/// OpenDP's own composition and conversion of all mechanisms, against the declared epsilon and delta.
+#[test]
+fn gaussian_noise_costs_what_the_recipe_declares() {
+    let recipe = gaussian_recipe();
+    let account = crate::compute::account(&recipe).unwrap();
+    assert!(account.total <= 9.0 && account.total > 8.99, "{account:?}");
+    // Together they cost less than the sum of each alone: that is what the other accounting is for.
+    assert!(account.measures.iter().sum::<f64>() > 1.5 * account.total, "{account:?}");
+    let output = compute(&recipe, vec![input("a", "id,group,amount,flag\np,x,1,true\n")], None).unwrap();
+    crate::compute::guard(&recipe, output.value()).unwrap();
+}
+
+/// A mechanism that is given more than the recipe has is refused by the accountant, not by trust in the shares.
+#[test]
+fn a_smaller_delta_means_more_noise() {
+    let term = terms(&gaussian_recipe(), &gaussian_recipe().measures()[0])[0];
+    let scale = |delta: u64| {
+        let mut privacy = *gaussian_recipe().privacy();
+        privacy.delta_per_run = cohort_protocol::loss::Delta(delta);
+        Accountant::of(&privacy).unwrap().scale(&term)
+    };
+    assert!(scale(1_000_000) > 1.2 * scale(1_000_000_000_000));
+}
+
 /// Two candidates whose scores differ by d: with exponential noise of scale b the worse one wins with probability
 /// exp(-d / b) / 2.
 #[test]
@@ -121,8 +189,7 @@ fn the_selection_follows_its_distribution() {
     for gap in [0, 1, 2, 4] {
         let scores: Vec<i64> = [0, gap].repeat(DRAWS);
         let (mechanism, share) = (Mechanism::LeastScore, "1".parse().unwrap());
-        let picked =
-            release(Statistic { mechanism, sensitivity: 1, share, width: 2, values: scores }).unwrap();
+        let picked = release(Statistic { mechanism, l1: 1, l2: 1, share, width: 2, values: scores }).unwrap();
         let worse = picked.iter().filter(|index| **index == 1).count() as f64;
         let expected = DRAWS as f64 * (-gap as f64 / 2.0).exp() / 2.0;
         assert!(
@@ -210,7 +277,7 @@ proptest! {
         let without = exact(&recipe, table(&|row| !row.starts_with(&prefix)));
         for ((with, without), measure) in with.iter().zip(&without).zip(recipe.measures()) {
             let declared: Vec<_> = with.iter().map(|of| Term {
-                mechanism: of.mechanism, sensitivity: of.sensitivity, share: of.share, width: of.width,
+                mechanism: of.mechanism, l1: of.l1, l2: of.l2, share: of.share, width: of.width,
             }).collect();
             prop_assert_eq!(declared, terms(&recipe, measure));
             for (with, without) in with.iter().zip(without) {
@@ -218,10 +285,13 @@ proptest! {
                 let groups = changes.chunks(with.width).filter(|group| group.iter().any(|change| *change > 0));
                 prop_assert!(groups.count() <= 1, "{} changes {changes:?}", measure.name);
                 let moved: i64 = match with.mechanism {
-                    Mechanism::Laplace => changes.iter().sum(),
+                    Mechanism::Additive => changes.iter().sum(),
                     Mechanism::LeastScore => changes.iter().copied().max().unwrap_or(0),
                 };
-                prop_assert!(moved <= with.sensitivity, "{} changes {changes:?}", measure.name);
+                let squares: i128 = changes.iter().map(|change| i128::from(*change).pow(2)).sum();
+                let additive = with.mechanism == Mechanism::Additive;
+                prop_assert!(!additive || squares <= i128::from(with.l2).pow(2), "{} in L2", measure.name);
+                prop_assert!(moved <= with.l1, "{} changes {changes:?}", measure.name);
             }
         }
     }

@@ -6,7 +6,7 @@ pub mod rehearse;
 
 use clap::Subcommand;
 use cohort_agent::compute;
-use cohort_protocol::recipe::Language;
+use cohort_protocol::recipe::{Language, Recipe};
 
 use super::terms;
 use crate::{
@@ -45,7 +45,7 @@ pub fn run(settings: &Settings, command: &RecipeCommand) -> Outcome {
         RecipeCommand::Explain { lang } => {
             let (_, recipe) = terms::read_recipe(settings.compose()?)?;
             println!("{}", recipe.explain(*lang));
-            Ok(())
+            explain_proof(&recipe, *lang)
         }
         RecipeCommand::Hash => hash(settings),
         RecipeCommand::Lint => lint(settings),
@@ -54,6 +54,27 @@ pub fn run(settings: &Settings, command: &RecipeCommand) -> Outcome {
         RecipeCommand::Rehearse(args) => rehearse::rehearse(settings, args),
         RecipeCommand::CheckRehearsal(args) => rehearse::check(settings, args),
     }
+}
+
+/// Which rule admitted which node of the SQL's plan; all of it was proved when the file was read.
+fn explain_proof(recipe: &Recipe, language: Language) -> Outcome {
+    let failed = |e| Failure::refused(e, "see docs/spec/recipe.md, \"The proof\"");
+    let Some(proof) = compute::prepare::prove(recipe).map_err(failed)? else { return Ok(()) };
+    println!(
+        "{}",
+        match language {
+            Language::English =>
+                "Proved: each node of its plan keeps persons apart, the last has one row each.",
+            Language::Turkish => {
+                "Kanıtlandı: planın her düğümü kişileri ayrı tutar, sonuncusunda kişi başına bir satır vardır."
+            }
+        }
+    );
+    for step in proof.steps {
+        let rule = serde_json::to_value(step.rule).unwrap_or_default();
+        println!("  {:<18} {}", rule.as_str().unwrap_or_default(), step.node);
+    }
+    Ok(())
 }
 
 fn language(code: &str) -> Result<Language, String> {
@@ -88,10 +109,10 @@ fn cost(settings: &Settings) -> Outcome {
         let measures = recipe.measures().iter().zip(&account.measures);
         let measures: serde_json::Map<_, _> =
             measures.map(|(measure, loss)| (measure.name.to_string(), (*loss).into())).collect();
-        let declared = recipe.epsilon_per_run();
+        let (declared, delta) = (recipe.epsilon_per_run(), recipe.delta_per_run().to_string());
         println!(
             "{}",
-            serde_json::json!({ "measures": measures, "total": account.total, "declared": declared })
+            serde_json::json!({ "measures": measures, "total": account.total, "declared": declared, "delta": delta })
         );
         return Ok(());
     }
@@ -104,7 +125,11 @@ fn cost(settings: &Settings) -> Outcome {
         account.total,
         recipe.epsilon_per_run()
     );
+    if recipe.delta_per_run().0 > 0 {
+        println!("{:<31} {}", "at delta", recipe.delta_per_run());
+    }
     let runs = recipe.epsilon_budget().0 / recipe.epsilon_per_run().0.max(1);
+    let runs = recipe.delta_budget().0.checked_div(recipe.delta_per_run().0).map_or(runs, |by| by.min(runs));
     println!("{:<31} {runs}", "runs within the budget");
     Ok(())
 }

@@ -2,15 +2,30 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::recipe::{Column, Engine, Measure, MeasureKind, Recipe, Script};
+use crate::recipe::{Column, Engine, Measure, MeasureKind, Noise, Prepare, Recipe, Script, Source};
 
 pub(super) fn write(recipe: &Recipe, out: &mut String) -> fmt::Result {
     writeln!(out, "{}", recipe.title)?;
     let owners: Vec<&str> = recipe.owners.iter().map(|owner| owner.as_str()).collect();
     writeln!(out, "\nReads, inside the confidential VM only, from {}:", owners.join(", "))?;
-    recipe.columns.iter().try_for_each(|column| writeln!(out, "  {}", column_words(column)))?;
+    recipe.sources.iter().try_for_each(|source| writeln!(out, "  {}", source_words(source)))?;
     let unit = recipe.column_name(recipe.privacy.unit);
-    writeln!(out, "One person is one {unit} of one owner and counts once; further rows are ignored.")?;
+    match &recipe.prepare {
+        None => {
+            writeln!(
+                out,
+                "One person is one {unit} of one owner and counts once; further rows are ignored."
+            )?;
+        }
+        Some(prepare) => {
+            writeln!(out, "One person is one {unit}, the same at all owners, and ends as one row or none.")?;
+            writeln!(
+                out,
+                "Identifiers never leave: before anything is joined, a pseudonym of this run replaces {unit}."
+            )?;
+            prepare_words(recipe, prepare, out)?;
+        }
+    }
     if !recipe.keys.is_empty() {
         writeln!(out, "\nGroups, fixed by this recipe whatever the data:")?;
         recipe.keys.iter().try_for_each(|key| {
@@ -28,7 +43,33 @@ pub(super) fn write(recipe: &Recipe, out: &mut String) -> fmt::Result {
     let least = recipe.minimum_group_size;
     writeln!(out, "A number over fewer than {least} persons (counted with noise) is withheld.")?;
     let (run, budget) = (recipe.privacy.epsilon_per_run, recipe.privacy.epsilon_budget);
-    writeln!(out, "\nOne run costs epsilon {run}, all runs together at most {budget}; delta is 0.")
+    let (delta, delta_budget) = (recipe.privacy.delta_per_run, recipe.privacy.delta_budget);
+    match recipe.privacy.noise {
+        Noise::Laplace => {
+            writeln!(out, "\nOne run costs epsilon {run}, all runs together at most {budget}; delta is 0.")
+        }
+        Noise::Gaussian => writeln!(
+            out,
+            "\nThe noise is Gaussian. One run costs epsilon {run} at delta {delta}, all runs together at most epsilon \
+             {budget} and delta {delta_budget}."
+        ),
+    }
+}
+
+fn prepare_words(recipe: &Recipe, prepare: &Prepare, out: &mut String) -> fmt::Result {
+    for table in &prepare.tables {
+        writeln!(out, "A public table of {} rows stands in this recipe: {}.", table.rows.len(), table.name)?;
+    }
+    writeln!(
+        out,
+        "\nFirst makes one table of persons of all owners' rows, by SQL that must be proved to keep persons apart:"
+    )?;
+    for step in &prepare.steps {
+        writeln!(out, "  {}:", step.name)?;
+        step.sql.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+    }
+    let columns: Vec<String> = recipe.columns.iter().map(column_words).collect();
+    writeln!(out, "  giving {}", columns.join("; "))
 }
 
 fn engine(recipe: &Recipe, out: &mut String) -> fmt::Result {
@@ -97,6 +138,12 @@ fn measure_words(recipe: &Recipe, measure: &Measure) -> String {
     };
     let numbers = if cells == 1 { "1 number".to_owned() } else { format!("{cells} numbers") };
     format!("{}: {what}; {numbers}, rounded to {}, epsilon {cost}", measure.name, measure.round_to)
+}
+
+fn source_words(source: &Source) -> String {
+    let owners: Vec<&str> = source.owners.iter().map(|owner| owner.as_str()).collect();
+    let of = if owners.is_empty() { String::new() } else { format!(", of {} only", owners.join(", ")) };
+    column_words(&source.column) + &of
 }
 
 fn column_words(column: &Column) -> String {

@@ -2,18 +2,33 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::recipe::{Column, ColumnType, Engine, Measure, MeasureKind, Recipe, Script};
+use crate::recipe::{
+    Column, ColumnType, Engine, Measure, MeasureKind, Noise, Prepare, Recipe, Script, Source,
+};
 
 pub(super) fn write(recipe: &Recipe, out: &mut String) -> fmt::Result {
     writeln!(out, "{}", recipe.title)?;
     let owners: Vec<&str> = recipe.owners.iter().map(|owner| owner.as_str()).collect();
     writeln!(out, "\nYalnızca gizli sanal makinenin içinde okunanlar ({}):", owners.join(", "))?;
-    recipe.columns.iter().try_for_each(|column| writeln!(out, "  {}", column_words(column)))?;
+    recipe.sources.iter().try_for_each(|source| writeln!(out, "  {}", source_words(source)))?;
     let unit = recipe.column_name(recipe.privacy.unit);
-    writeln!(
-        out,
-        "Bir kişi, bir sahibin verisindeki bir {unit} değeridir ve bir kez sayılır; diğer satırları yok sayılır."
-    )?;
+    match &recipe.prepare {
+        None => writeln!(
+            out,
+            "Bir kişi, bir sahibin verisindeki bir {unit} değeridir ve bir kez sayılır; diğer satırları yok sayılır."
+        )?,
+        Some(prepare) => {
+            writeln!(
+                out,
+                "Bir kişi, tüm sahiplerde aynı olan bir {unit} değeridir ve sonunda en çok bir satır olur."
+            )?;
+            writeln!(
+                out,
+                "Kimlikler dışarı çıkmaz: birleştirmeden önce {unit} yerine bu çalıştırmaya özgü bir takma ad konur."
+            )?;
+            prepare_words(recipe, prepare, out)?;
+        }
+    }
     if !recipe.keys.is_empty() {
         writeln!(out, "\nVeri ne olursa olsun bu tarifle sabitlenmiş gruplar:")?;
         recipe.keys.iter().try_for_each(|key| {
@@ -31,10 +46,39 @@ pub(super) fn write(recipe: &Recipe, out: &mut String) -> fmt::Result {
     let least = recipe.minimum_group_size;
     writeln!(out, "{least} kişiden azını (gürültülü sayımla) kapsayan sayılar gizlenir.")?;
     let (run, budget) = (recipe.privacy.epsilon_per_run, recipe.privacy.epsilon_budget);
+    let (delta, delta_budget) = (recipe.privacy.delta_per_run, recipe.privacy.delta_budget);
+    match recipe.privacy.noise {
+        Noise::Laplace => writeln!(
+            out,
+            "\nBir çalıştırmanın bedeli epsilon {run}, tüm çalıştırmaların toplamı en çok {budget}; delta 0."
+        ),
+        Noise::Gaussian => writeln!(
+            out,
+            "\nGürültü Gauss dağılımlıdır. Bir çalıştırmanın bedeli epsilon {run} ve delta {delta}, tüm \
+             çalıştırmaların toplamı en çok epsilon {budget} ve delta {delta_budget}."
+        ),
+    }
+}
+
+fn prepare_words(recipe: &Recipe, prepare: &Prepare, out: &mut String) -> fmt::Result {
+    for table in &prepare.tables {
+        writeln!(
+            out,
+            "Tarifte {} satırlık herkese açık bir tablo vardır: {}.",
+            table.rows.len(),
+            table.name
+        )?;
+    }
     writeln!(
         out,
-        "\nBir çalıştırmanın bedeli epsilon {run}, tüm çalıştırmaların toplamı en çok {budget}; delta 0."
-    )
+        "\nÖnce tüm sahiplerin satırlarından, kişileri ayrı tuttuğu kanıtlanması gereken SQL ile bir kişi tablosu kurar:"
+    )?;
+    for step in &prepare.steps {
+        writeln!(out, "  {}:", step.name)?;
+        step.sql.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+    }
+    let columns: Vec<String> = recipe.columns.iter().map(column_words).collect();
+    writeln!(out, "  sonuç sütunları: {}", columns.join("; "))
 }
 
 fn engine(recipe: &Recipe, out: &mut String) -> fmt::Result {
@@ -109,6 +153,12 @@ fn measure_words(recipe: &Recipe, measure: &Measure) -> String {
         }
     };
     format!("{}: {what}; {cells} sayı, {} katına yuvarlanır, epsilon {cost}", measure.name, measure.round_to)
+}
+
+fn source_words(source: &Source) -> String {
+    let owners: Vec<&str> = source.owners.iter().map(|owner| owner.as_str()).collect();
+    let of = if owners.is_empty() { String::new() } else { format!(", yalnızca {}", owners.join(", ")) };
+    column_words(&source.column) + &of
 }
 
 fn column_words(column: &Column) -> String {
