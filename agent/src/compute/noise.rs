@@ -65,8 +65,12 @@ impl Accountant {
         let limit = self.limit(statistic.share);
         let (values, width) = (&statistic.values, statistic.width);
         match (statistic.mechanism, self.noise) {
-            (Mechanism::Additive, Noise::Laplace) => invoke(&laplace(statistic.l1, limit)?, values),
-            (Mechanism::Additive, Noise::Gaussian) => invoke(&gaussian(statistic.l2, limit)?, values),
+            (Mechanism::Additive, Noise::Laplace) => {
+                laplace(statistic.l1, limit)?.invoke(values).map_err(failed)
+            }
+            (Mechanism::Additive, Noise::Gaussian) => {
+                gaussian(statistic.l2, limit)?.invoke(values).map_err(failed)
+            }
             (Mechanism::LeastScore, Noise::Laplace) => {
                 pick(&least_score_exponential(statistic.l1, limit)?, values, width)
             }
@@ -134,18 +138,6 @@ fn largest_rho(epsilon: f64, delta: f64) -> Result<f64, ComputeError> {
         }
     }
     if fits > 0.0 { Ok(fits) } else { Err(ComputeError::Loss) }
-}
-
-fn invoke<M, D>(
-    mechanism: &Measurement<Domain, M, D, Vec<i64>>,
-    values: &Vec<i64>,
-) -> Result<Vec<i64>, ComputeError>
-where
-    M: Metric,
-    D: Measure,
-    (Domain, M): MetricSpace,
-{
-    mechanism.invoke(values).map_err(failed)
 }
 
 /// The pick of each group of scores.
