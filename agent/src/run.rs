@@ -23,7 +23,7 @@ use cohort_attestation::Collateral;
 use cohort_protocol::{
     compose::AppCompose,
     eip712,
-    ids::{ComposeHash, RunId},
+    ids::{ComposeHash, OwnerId, RunId},
     recipe::{Engine, Recipe},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
