@@ -141,7 +141,9 @@ struct Refused(Refusal);
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = match self.0.code.as_str() {
-            "malformed_request" | "invalid_owners" | "compose_mismatch" => StatusCode::BAD_REQUEST,
+            "malformed_request" | "invalid_owners" | "owner_missing" | "compose_mismatch" => {
+                StatusCode::BAD_REQUEST
+            }
             "bad_signature" | "not_an_analyst" => StatusCode::FORBIDDEN,
             "run_not_here" | "dataset_unknown" | "not_an_owner" | "proposal_unknown" => StatusCode::NOT_FOUND,
             // Ours, and those of the KMS that are about what it depends on: asking again may help.
