@@ -158,12 +158,13 @@ pub(super) fn bloomed(
 ) -> Result<Vec<u64>, Contradiction> {
     let mut explained: BTreeMap<u64, Bloom> = BTreeMap::new();
     for log in logs {
-        let bloom = blooms.get(&log.block_number);
-        if bloom.is_none_or(|bloom| !bloom.contains_raw_log(log.address, &log.topics)) {
+        let mut own = Bloom::default();
+        own.accrue_raw_log(log.address, &log.topics);
+        if blooms.get(&log.block_number).is_none_or(|bloom| !bloom.contains(&own)) {
             let (block_number, log_index) = log.place();
             return Err(Contradiction::NotInBloom { block_number, log_index });
         }
-        explained.entry(log.block_number).or_default().accrue_raw_log(log.address, &log.topics);
+        explained.entry(log.block_number).or_default().accrue_bloom(&own);
     }
     let inputs: Vec<_> = addresses.iter().map(|address| BloomInput::Raw(address.as_slice())).collect();
     let incomplete = blooms.iter().filter(|(number, bloom)| {
