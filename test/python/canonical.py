@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from typing import Any
 
 import rfc8785
@@ -9,10 +10,15 @@ import rfc8785
 
 def parse(data: bytes) -> Any:
     """ValueError for what is not one JSON value in UTF-8, for a repeated name, for NaN and the infinities."""
+    # py_ecc, which eth-account brings, raises the limit so far that deep nesting ends the process instead.
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
