@@ -4,7 +4,7 @@
 DEV := --features cohort-cli/dev,cohort-agent/dev,cohort-kms/dev,cohort-attestation/dev-platform
 FORGE := script/forge
 
-.PHONY: bench-indexer bench-kms bench-gas bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
+.PHONY: bench-agent bench-indexer bench-kms bench-gas bench bench-races prove prove-mutants slither bench-seal fuzz demo test test-console build console contracts check fmt mutants prerequisites
 .DEFAULT_GOAL := build
 
 ## One study end to end on this machine; KEEP=1 leaves the services running.
@@ -95,7 +95,7 @@ slither: contracts
 	script/slither
 
 ## All benchmarks there are.
-bench: bench-seal bench-gas bench-indexer bench-kms
+bench: bench-seal bench-gas bench-indexer bench-kms bench-agent
 
 ## Sealing and opening 1 GiB against cat and age (Debian: apt-get install age), and memory on 8 GiB; for a quiet machine.
 bench-seal:
@@ -106,6 +106,11 @@ bench-seal:
 bench-kms: contracts
 	cargo build --locked --release -p cohort-indexer -p cohort-kms --features cohort-kms/dev --bin cohort-indexer --bin cohort-kms --example kms_bench
 	@target/release/examples/kms_bench
+
+## 78 million sealed transactions of six banks to a guarded aggregate, beside DataFusion on the same rows in clear. The first build of
+## the query engine takes a quarter of an hour; BENCH_ROWS=1000000 takes fewer rows, BENCH_FOLDER another disk than target's.
+bench-agent:
+	@cargo bench --locked -p cohort-agent --bench agent
 
 ## Gas of approvals and of a revocation beside a Safe's, in the same run; fetches the Safe's bytecode from npm.
 bench-gas: contracts

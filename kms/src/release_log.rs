@@ -460,7 +460,7 @@ mod tests {
         let whole = lines.join("\n") + "\n";
         // Every byte around the ends of lines, every seventh elsewhere: each is a file that is flushed.
         let ends: Vec<_> = whole.match_indices('\n').map(|(at, _)| at).collect();
-        let near = |at: &usize| at % 7 == 0 || ends.iter().any(|end| end.abs_diff(*at) <= 2);
+        let near = |at: &usize| at.is_multiple_of(7) || ends.iter().any(|end| end.abs_diff(*at) <= 2);
         for at in (0..whole.len()).filter(near) {
             fs::write(&path, &whole[..at]).unwrap();
             let (log, cut) = ReleaseLog::open(&path).unwrap();

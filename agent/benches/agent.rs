@@ -1,0 +1,264 @@
+//! Sealed Parquet of six banks to a guarded aggregate, against DataFusion reading the same Parquet in clear.
+//!
+//! `make bench-agent`, with `BENCH_ROWS` (78 million) and `BENCH_FOLDER` (`target`). Each side runs in a process of its own,
+//! taking turns, best of two; what is measured is the whole of it: reading, unsealing, SQL, noise, guard.
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Instant,
+};
+
+use alloy::primitives::{Address, B256};
+use arrow::{
+    array::{ArrayRef, BooleanArray, Int64Array, RecordBatch},
+    datatypes::{DataType, Field, Schema},
+};
+use cohort_agent::compute::{self, Input};
+use cohort_protocol::{
+    hpke::{KeyPair, SecretBytes, random_secret},
+    ids::ComposeHash,
+    recipe::Recipe,
+    sealed::{self, CHUNK_BYTES_DEFAULT, ContentKind, SealParams, read_header, wrap_key_from_root},
+};
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use parquet::{
+    arrow::ArrowWriter,
+    basic::{Compression, ZstdLevel},
+    file::properties::WriterProperties,
+};
+use serde_json::{Value, json};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const ROWS: u64 = 78_000_000;
+const BANKS: [&str; 6] = ["bank-1", "bank-2", "bank-3", "bank-4", "bank-5", "bank-6"];
+const ROUNDS: usize = 2;
+const BATCH_ROWS: u64 = 1 << 16;
+const GROUP_ROWS: usize = 1 << 20;
+/// One account has so many transactions, on average, at all banks together.
+const TRANSACTIONS: u64 = 13;
+const LARGEST: u64 = 64 << 30;
+
+/// The same query on both sides; `cohort` is the union of the banks.
+const SQL: &str = "SELECT account, SUM(amount) AS total, COUNT(*) AS transfers, \
+    SUM(CASE WHEN abroad THEN 1 ELSE 0 END) AS abroad FROM cohort GROUP BY account";
+
+/// What the measures compute of its result, without noise.
+const MEASURES: &str = "SELECT CASE WHEN transfers < 10 THEN 0 WHEN transfers < 15 THEN 1 ELSE 2 END AS band, \
+    COUNT(*), SUM(LEAST(GREATEST(total, 0), 1000000)), SUM(CASE WHEN abroad > 0 THEN 1 ELSE 0 END) \
+    FROM persons GROUP BY 1";
+
+fn main() -> Outcome {
+    let folder = PathBuf::from(env::var("BENCH_FOLDER").unwrap_or_else(|_| "target".into()));
+    let folder = folder.join("bench-agent");
+    match env::args().nth(1).as_deref() {
+        Some("sealed") => report(sealed_side(&folder)?),
+        Some("plain") => report(plain_side(&folder)?),
+        _ => contest(&folder),
+    }
+}
+
+fn contest(folder: &Path) -> Outcome {
+    let rows = env::var("BENCH_ROWS").map_or(Ok(ROWS), |text| text.parse::<u64>())?;
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder)?;
+    let outcome = make(folder, rows).and_then(|()| compare(rows));
+    fs::remove_dir_all(folder)?;
+    outcome
+}
+
+fn compare(rows: u64) -> Outcome {
+    let (mut ours, mut peers) = ((f64::MAX, 0), (f64::MAX, 0));
+    for _ in 0..ROUNDS {
+        for (side, best) in [("plain", &mut peers), ("sealed", &mut ours)] {
+            let (seconds, mib) = child(side)?;
+            *best = (best.0.min(seconds), best.1.max(mib));
+        }
+    }
+    println!("{rows} transactions, {} banks, {} cores", BANKS.len(), cores());
+    println!("DataFusion in clear    {:.2} s, peak {} MiB", peers.0, peers.1);
+    println!("sealed to aggregate    {:.2} s, peak {} MiB", ours.0, ours.1);
+    let ratio = ours.0 / peers.0;
+    println!("bench agent_vs_datafusion ratio={ratio:.2} target=<=1.5 {}", verdict(ratio <= 1.5));
+    println!("bench agent_memory_mib value={} target=<=6144 {}", ours.1, verdict(ours.1 <= 6144));
+    Ok(())
+}
+
+const fn verdict(met: bool) -> &'static str {
+    if met { "ok" } else { "MISS" }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn child(side: &str) -> Outcome<(f64, u64)> {
+    let output = Command::new(env::current_exe()?).arg(side).output()?;
+    if !output.status.success() {
+        return Err(format!("{side}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let (seconds, mib) = text.trim().split_once(' ').ok_or("no measurement")?;
+    Ok((seconds.parse()?, mib.parse()?))
+}
+
+/// Seconds, and peak resident memory of this process in MiB, as Linux counts it.
+fn report(seconds: f64) -> Outcome {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no VmHWM")?;
+    let mib = line.split_whitespace().nth(1).ok_or("no VmHWM")?.parse::<u64>()? / 1024;
+    println!("{seconds} {mib}");
+    Ok(())
+}
+
+fn plain(folder: &Path, bank: &str) -> PathBuf {
+    folder.join(format!("{bank}.parquet"))
+}
+
+fn sealed_file(folder: &Path, bank: &str) -> PathBuf {
+    folder.join(format!("{bank}.tar"))
+}
+
+fn key_file(folder: &Path, bank: &str) -> PathBuf {
+    folder.join(format!("{bank}.key"))
+}
+
+/// Writes each bank's Parquet, seals it, and keeps the wrap key that a KMS would release.
+fn make(folder: &Path, rows: u64) -> Outcome {
+    let root = KeyPair::derive(&random_secret()?);
+    for (index, bank) in BANKS.iter().enumerate() {
+        let clear = plain(folder, bank);
+        write_bank(&clear, index as u64, rows / BANKS.len() as u64, rows / TRANSACTIONS)?;
+        let params = SealParams {
+            chain_id: 31337,
+            app: Address::ZERO,
+            compose_hash: ComposeHash(B256::ZERO),
+            owner: bank.parse()?,
+            root_epoch: 0,
+            root: root.public_key().clone(),
+            kind: ContentKind::Parquet,
+            rows: None,
+            schema: None,
+            chunk_bytes: CHUNK_BYTES_DEFAULT,
+        };
+        let path = sealed_file(folder, bank);
+        let length = fs::metadata(&clear)?.len();
+        let mut go_on = |_| ControlFlow::Continue(());
+        sealed::seal(&mut File::open(&clear)?, length, &mut File::create(&path)?, &params, &mut go_on)?;
+        let envelope = read_header(&mut File::open(&path)?)?;
+        let key = wrap_key_from_root(&root, &envelope.context(), envelope.enc())?;
+        fs::write(key_file(folder, bank), key.expose_secret())?;
+    }
+    Ok(())
+}
+
+/// Transactions with an account, an amount in whole units and whether it went abroad.
+fn write_bank(path: &Path, seed: u64, rows: u64, accounts: u64) -> Outcome {
+    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
+    let schema = Arc::new(Schema::new(vec![
+        field("account", DataType::Int64),
+        field("amount", DataType::Int64),
+        field("abroad", DataType::Boolean),
+    ]));
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .build();
+    let mut writer = ArrowWriter::try_new(File::create(path)?, Arc::clone(&schema), Some(properties))?;
+    let mut state = seed.wrapping_add(1) << 32;
+    let mut left = rows;
+    while left > 0 {
+        let count = left.min(BATCH_ROWS);
+        let draws: Vec<u64> = (0..count).map(|_| splitmix(&mut state)).collect();
+        let numbers = |of: &dyn Fn(u64) -> u64| -> ArrayRef {
+            Arc::new(draws.iter().map(|draw| of(*draw).cast_signed()).collect::<Int64Array>())
+        };
+        let abroad: BooleanArray = draws.iter().map(|draw| Some(draw >> 60 == 0)).collect();
+        let columns: Vec<ArrayRef> = vec![
+            numbers(&|draw| 1_000_000_000 + draw % accounts.max(1)),
+            numbers(&|draw| (draw >> 24) % 20_000),
+            Arc::new(abroad),
+        ];
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+        left -= count;
+    }
+    writer.close()?;
+    Ok(())
+}
+
+/// SplitMix64: the same data every time.
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn recipe() -> Outcome<Recipe> {
+    let column = |name: &str, kind: &str| json!({ "name": name, "type": kind, "nullable": false });
+    let mut section = json!({
+        "version": 1, "title": "Transfers of six banks", "engine": "declared",
+        "datasets": { "owners": BANKS, "columns": [
+            column("account", "int64"), column("amount", "int64"), column("abroad", "bool")
+        ] },
+        "prepare": {
+            "steps": [{ "name": "accounts", "sql": SQL }],
+            "columns": [column("account", "int64"), column("total", "int64"), column("transfers", "int64"),
+                        column("abroad", "int64")]
+        },
+        "privacy": { "unit": "account", "epsilon_per_run": "1.5", "epsilon_budget": "1.5", "delta": "0" },
+        "keys": [{ "name": "transfers", "column": "transfers", "bands": [10, 15] }],
+        "measures": [
+            { "name": "accounts", "kind": "count", "by": ["transfers"], "round_to": "1", "epsilon": "0.5" },
+            { "name": "volume", "kind": "sum", "by": ["transfers"], "column": "total", "lower": 0, "upper": 1_000_000,
+              "over": "accounts", "round_to": "1", "epsilon": "0.5" },
+            { "name": "abroad", "kind": "proportion", "by": ["transfers"], "over": "accounts", "round_to": "0.001",
+              "where": { "column": "abroad", "op": ">", "value": 0 }, "epsilon": "0.5" }
+        ],
+        "minimum_group_size": 10,
+        "output_schema": { "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object" }
+    });
+    let schema: Value = Recipe::parse(&section)?.derived_output_schema();
+    section["output_schema"] = schema;
+    Ok(Recipe::parse(&section)?)
+}
+
+/// What the agent does from the wrap keys on.
+fn sealed_side(folder: &Path) -> Outcome<f64> {
+    let recipe = recipe()?;
+    let start = Instant::now();
+    let mut inputs: Vec<Input> = Vec::new();
+    for bank in BANKS {
+        let key = SecretBytes::new(fs::read(key_file(folder, bank))?.try_into().map_err(|_| "no key")?);
+        let (bytes, _) = sealed::open(&mut File::open(sealed_file(folder, bank))?, &key, LARGEST)?;
+        inputs.push((bank.parse()?, bytes));
+    }
+    let output = compute::compute(&recipe, inputs, None)?;
+    compute::guard(&recipe, output.value())?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// The same on the plain files, by DataFusion alone.
+#[tokio::main]
+async fn plain_side(folder: &Path) -> Outcome<f64> {
+    let start = Instant::now();
+    let context = SessionContext::new();
+    let mut union = Vec::new();
+    for bank in BANKS {
+        let table = bank.replace('-', "_");
+        let path = plain(folder, bank);
+        let path = path.to_str().ok_or("the folder's name is no text")?;
+        context.register_parquet(&table, path, ParquetReadOptions::default()).await?;
+        union.push(format!("SELECT account, amount, abroad FROM {table}"));
+    }
+    let sql = format!("WITH cohort AS ({}), persons AS ({SQL}) {MEASURES}", union.join(" UNION ALL "));
+    let rows: usize = context.sql(&sql).await?.collect().await?.iter().map(RecordBatch::num_rows).sum();
+    if rows == 0 { Err("no result".into()) } else { Ok(start.elapsed().as_secs_f64()) }
+}
