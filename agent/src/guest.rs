@@ -198,8 +198,11 @@ impl GuestAgent {
         let Some(bytes) = tokio::time::timeout(CALL_TIME, asked).await.map_err(late)?? else {
             return Ok(None);
         };
-        let bad = |e: serde_json::Error| GuestError::Answer { method, reason: e.to_string() };
-        serde_json::from_slice(&bytes).map(Some).map_err(bad)
+        // A parser's message could hold a part of the answer, and the answer a key: only where it is wrong is told.
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| GuestError::Answer {
+            method,
+            reason: format!("line {}, column {}", error.line(), error.column()),
+        })
     }
 }
 

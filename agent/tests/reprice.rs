@@ -103,16 +103,18 @@ async fn pooled_above(provider: &impl Provider, fee: u128) {
 /// Anvil's first account.
 const KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
+/// An account without code takes any call: only the sending is looked at here.
+async fn chain(anvil: &Anvil, gas: PrivateKeySigner) -> Chain {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Chain::connect(std::slice::from_ref(&anvil.url), Address::repeat_byte(9), gas, 0).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_transaction_is_repriced_and_mined_once() {
     let Some(anvil) = Anvil::start(&["--no-mining"]) else { return };
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let gas: PrivateKeySigner = KEY.parse().unwrap();
     let account = gas.address();
-    // An account without code takes any call: only the sending is looked at here.
-    let chain =
-        Chain::connect(std::slice::from_ref(&anvil.url), Address::repeat_byte(9), gas, 0).await.unwrap();
-    let chain = chain.with_reprice_after(Duration::from_secs(1));
+    let chain = chain(&anvil, gas).await.with_reprice_after(Duration::from_secs(1));
     chain.check_gas().await.unwrap();
     let provider = ProviderBuilder::new().connect_http(anvil.url.clone());
     let first = provider.estimate_eip1559_fees().await.unwrap().max_fee_per_gas;
@@ -135,12 +137,9 @@ async fn a_stuck_transaction_is_repriced_and_mined_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jump_of_the_base_fee_is_followed() {
     let Some(anvil) = Anvil::start(&["--no-mining"]) else { return };
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let gas: PrivateKeySigner = KEY.parse().unwrap();
     let account = gas.address();
-    let chain =
-        Chain::connect(std::slice::from_ref(&anvil.url), Address::repeat_byte(9), gas, 0).await.unwrap();
-    let chain = chain.with_reprice_after(Duration::from_secs(1));
+    let chain = chain(&anvil, gas).await.with_reprice_after(Duration::from_secs(1));
     let provider = ProviderBuilder::new().connect_http(anvil.url.clone());
     let (terms, run) = request();
     let opening = tokio::spawn(async move { chain.open_run(&terms, &run).await });
@@ -161,11 +160,9 @@ async fn a_jump_of_the_base_fee_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_gas_account_is_found_before_anything_is_sent() {
     let Some(anvil) = Anvil::start(&[]) else { return };
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let gas = PrivateKeySigner::random();
     let account = gas.address();
-    let chain =
-        Chain::connect(std::slice::from_ref(&anvil.url), Address::repeat_byte(9), gas, 0).await.unwrap();
+    let chain = chain(&anvil, gas).await;
     let error = chain.check_gas().await.unwrap_err();
     assert!(
         matches!(error, ChainError::GasLow { account: named, have: U256::ZERO, .. } if named == account),
