@@ -69,11 +69,7 @@ impl Chain {
         confirmations: u64,
         timeout: Duration,
     ) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .build()?;
+        let http = crate::client::client(timeout)?;
         let connect = |url| RootProvider::new(RpcClient::builder().http_with_client(http.clone(), url));
         let endpoints = urls.into_iter().map(connect).collect();
         Ok(Self(Arc::new(Inner { endpoints, registry, confirmations, timeout, queue: Queue::default() })))

@@ -233,10 +233,7 @@ impl Pccs {
             let path = format!("{}/", base.path());
             base.set_path(&path);
         }
-        let http = reqwest::Client::builder()
-            .timeout(ANSWER_TIME)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let http = crate::client::client(ANSWER_TIME)?;
         Ok(Self { base, http })
     }
 

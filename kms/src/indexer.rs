@@ -19,10 +19,7 @@ pub struct Indexer {
 impl Indexer {
     /// For the indexer at `base`, under a time limit for each answer.
     pub fn new(base: reqwest::Url, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let http = crate::client::client(timeout)?;
         Ok(Self { base, http })
     }
 

@@ -9,6 +9,7 @@
 pub mod chain;
 pub mod challenge;
 pub mod claims;
+mod client;
 pub mod collateral;
 pub mod config;
 pub mod decide;

@@ -116,10 +116,7 @@ pub async fn onboard(
     (chain_id, registry): (u64, Address),
 ) -> Result<SecretBytes, OnboardError> {
     let unreachable = |error: reqwest::Error| OnboardError::Unreachable(error.without_url().to_string());
-    let http = reqwest::Client::builder()
-        .timeout(std::time::Duration::from_secs(30))
-        .build()
-        .map_err(unreachable)?;
+    let http = crate::client::client(std::time::Duration::from_secs(30)).map_err(unreachable)?;
     let challenge: Challenge = post(&http, url, "v1/challenge", &serde_json::json!({})).await?;
     let pair = KeyPair::derive(&hpke::random_secret().map_err(OnboardError::Random)?);
     let encryption_key = Bytes::copy_from_slice(pair.public_key().as_bytes());

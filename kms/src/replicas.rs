@@ -92,11 +92,7 @@ impl Replicas {
         ballot: Ballot,
         timeout: Duration,
     ) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .build()?;
+        let http = crate::client::client(timeout)?;
         let names = set.peers.iter().map(|peer| peer.name.as_str()).chain([set.own.as_str()]);
         let set_hash = set_hash(chain_id, registry, names);
         let votes_are_known = AtomicBool::new(!ballot.is_new());
