@@ -1,10 +1,16 @@
-// Quotes and event logs: recorded ones, and each broken in one place.
+// Results, quotes and event logs: the vectors that the command line runs, and recorded ones, each broken in one place.
 import { existsSync, readFileSync } from "node:fs";
 import { hexToBytes } from "viem";
 import { describe, expect, it } from "vitest";
+import { parseResult } from "../src/format/result";
+import { appraise } from "../src/verify/collateral";
 import { replay } from "../src/verify/event-log";
-import { parseQuote, rootOf } from "../src/verify/quote";
+import { chain, verify } from "../src/verify/gpu";
+import { offline } from "../src/verify/offline";
+import { parseQuote, signers } from "../src/verify/quote";
+import { Report } from "../src/verify/report";
 
+const rootOf = (quote: ReturnType<typeof parseQuote>, now: number) => signers(quote, now)?.root ?? null;
 const { result } = JSON.parse(readFileSync(new URL("../public/walkthrough.json", import.meta.url), "utf8"));
 const quote = hexToBytes(`0x${result.evidence.quote}`);
 const log: string = result.evidence.event_log;
@@ -60,9 +66,9 @@ describe("a recorded quote", () => {
 
 describe("a recorded event log", () => {
   it("replays to the quote's registers and names app and code", () => {
-    const { registers, app, composeHash } = replay(log);
+    const { registers, boot } = replay(log);
     expect(registers).toEqual(parseQuote(quote).registers);
-    expect([`0x${app}`, `0x${composeHash}`]).toEqual([result.app, result.terms.compose_hash]);
+    expect([`0x${boot.get("app-id")}`, `0x${boot.get("compose-hash")}`]).toEqual([result.app, result.terms.compose_hash]);
   });
 
   it.each<[string, (entries: Entry[]) => void]>([
@@ -82,14 +88,74 @@ describe("a recorded event log", () => {
   });
 });
 
-describe("evidence of a real machine", () => {
-  const sample = `${process.env["COHORT_SAMPLES"] ?? new URL("../../../shared/samples", import.meta.url).pathname}/real-dstack-cvm/quote-report.json`;
-  if (!existsSync(sample)) console.log(`skipped: a quote of Intel hardware (${sample} is not there)`);
-  it.skipIf(!existsSync(sample))("leads to Intel's root, and its log replays", () => {
-    const report = JSON.parse(readFileSync(sample, "utf8"));
+const vectors = new URL("../../test/vectors/evidence/", import.meta.url);
+const { files } = JSON.parse(readFileSync(new URL("cases.json", vectors), "utf8"));
+
+type Case = { file: string; fails_at: string | null };
+/** Lists that terms name by their hash: the page has none to compare. */
+const UNTOLD = ["CVM image", "device"];
+/** What the page asks the chain, where the command line also takes proofs in the file. */
+const ONLINE = new Set([
+  "block header", "account proof", "storage proofs", "receipt proof", "receipt on chain", "run on chain", "pinned root", "quorum",
+  "own approval", "datasets", "analyst", "agent key", "budget",
+]);
+const cases: [string, string | null][] = files.filter((it: Case) => !ONLINE.has(String(it.fails_at))).map((it: Case) => [it.file, it.fails_at]);
+
+describe("the vectors of result files", () => {
+  it.each(cases)("%s: %s", async (name, failing) => {
+    const report = new Report();
+    await offline(parseResult(readFileSync(new URL(name, vectors), "utf8")), report);
+    const failed = report.checks.find(({ verdict }) => verdict === "failed");
+    const expected = failing === null || UNTOLD.includes(failing) ? undefined : failing.toLowerCase().replaceAll(" ", "_");
+    expect([failed?.name, failed?.detail]).toEqual([expected, failed ? expect.any(String) : undefined]);
+  });
+
+  it("have every check that is made without the chain", async () => {
+    const report = new Report();
+    await offline(parseResult(readFileSync(new URL("sound-gpu.json", vectors), "utf8")), report);
+    expect(report.checks.map(({ name }) => name)).toEqual([
+      "payload", "compose_hash", "recipe", "output_schema", "privacy_loss", "receipt_signature", "certificate", "evidence", "tdx_quote",
+      "collateral", "event_log", "measurement", "quote_binding", "cvm_image", "device", "gpu_evidence", "gpu_firmware",
+      "claimed_platform", "run", "request_signature", "inputs",
+    ]);
+    expect(report.checks.filter(({ verdict }) => verdict === "skipped").map(({ name }) => name)).toEqual(["gpu_firmware"]);
+  });
+});
+
+const samples = process.env["COHORT_SAMPLES"] ?? new URL("../../../shared/samples", import.meta.url).pathname;
+const missing = !existsSync(`${samples}/real-dstack-cvm`);
+if (missing) console.log(`skipped: evidence of real machines (${samples} is not there)`);
+
+describe.skipIf(missing)("evidence of a real machine", () => {
+  const sample = (name: string) => readFileSync(`${samples}/${name}`, "utf8");
+
+  it("leads to Intel's root, its log replays, and by Intel's collateral it is up to date", () => {
+    const report = JSON.parse(sample("real-dstack-cvm/quote-report.json"));
     const parsed = parseQuote(hexToBytes(`0x${String(report.quote).replace(/^0x/, "")}`));
-    expect(rootOf(parsed, Date.parse("2026-01-01T00:00:00Z") / 1000)).toBe("intel");
     const { registers } = replay(typeof report.event_log === "string" ? report.event_log : JSON.stringify(report.event_log));
     expect(registers.map((it, index) => it ?? parsed.registers[index])).toEqual(parsed.registers);
+    const collateral = JSON.parse(sample("real-dstack-cvm/collateral_fmspc_90c06f000000.json"));
+    const now = 1771500000;
+    const signed = signers(parsed, now);
+    expect(signed?.root).toBe("intel");
+    if (!signed) return;
+    expect(appraise(parsed, signed, collateral, now).evaluation).toBeGreaterThan(10);
+    expect(() => appraise(parsed, signed, collateral, 1774003275)).toThrow("of 2026-");
+    const info = { ...collateral, tcb_info: collateral.tcb_info.replace("UpToDate", "OutOfDate") };
+    expect(() => appraise(parsed, signed, info, now)).toThrow("not signed");
+  });
+
+  it("is of a GPU that leads to NVIDIA's root, and its report is signed by it", () => {
+    const report = new Uint8Array(Buffer.from(sample("nvidia-hopper/hopperAttestationReport.txt").trim(), "hex"));
+    const pem = sample("nvidia-hopper/hopperCertChain.txt");
+    const certificates = [...pem.matchAll(/-----BEGIN CERTIFICATE-----([^-]+)-----END/g)].map(([, body]) => new Uint8Array(Buffer.from(body as string, "base64")));
+    const now = 1771500000;
+    expect(chain(certificates, now).genuine).toBe(true);
+    const asked = report.subarray(4, 36);
+    expect(verify({ architecture: "hopper", report, certificates }, asked, now)).toMatchObject({ genuine: true, mode: 0 });
+    const last = report.with(report.length - 1, (report.at(-1) as number) ^ 1);
+    expect(() => verify({ architecture: "hopper", report: last, certificates }, asked, now)).toThrow("not signed");
+    const forged = certificates.with(1, (certificates[1] as Uint8Array).with(-20, 1));
+    expect(() => chain(forged, now)).toThrow("no chain");
   });
 });

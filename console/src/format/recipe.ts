@@ -91,6 +91,8 @@ export interface Compose {
   scripts: string[];
   publicLogs: boolean;
   owners: string[];
+  /** `gpu` of the recipe, as it stands there. */
+  gpu: Json | undefined;
 }
 
 const words = (value: Json | undefined, what: string): string[] =>
@@ -269,5 +271,6 @@ export function parseCompose(bytes: Uint8Array): Compose {
     scripts,
     publicLogs: file["public_logs"] === true,
     owners: words(datasets?.["owners"], "owners"),
+    gpu: section["gpu"],
   };
 }

@@ -15,6 +15,8 @@ export interface Binding extends Place {
   runId: Hex;
   encryptionKeyHash: Hex;
   receiptKey: Hex;
+  /** Hash of the evidence of GPUs, where there is any. */
+  gpuEvidenceHash: Hex | null;
 }
 
 export interface ResultFile {
@@ -35,8 +37,9 @@ export interface ResultFile {
   quote: Hex;
   /** The guest agent's event log, JSON text. */
   eventLog: string;
-  /** Whether there is evidence of GPUs as well. */
-  hasGpu: boolean;
+  /** What Intel and NVIDIA say of the machine, as of the run. */
+  collateral: Json | undefined;
+  gpu: Json | undefined;
   /** Exact text of the app-compose file, if the evidence has it. */
   appCompose: string | null;
   /** `{binding, evidence}` as they stand in the file: what the evidence hash is over. */
@@ -90,7 +93,8 @@ function request(value: Json | undefined): [Message<"RunRequest">, Hex] {
 function binding(value: Json | undefined): Binding {
   const object = members(value, "binding", [
     "chain_id", "app", "kms_root", "challenge", "run_id", "encryption_key_hash", "receipt_key",
-  ]);
+  ], ["gpu_evidence_hash"]);
+  const gpu = object["gpu_evidence_hash"];
   return {
     chainId: integer(object["chain_id"], "chain_id"),
     app: address(object["app"], "app"),
@@ -99,6 +103,7 @@ function binding(value: Json | undefined): Binding {
     runId: hash(object["run_id"], "run_id"),
     encryptionKeyHash: hash(object["encryption_key_hash"], "encryption_key_hash"),
     receiptKey: address(object["receipt_key"], "receipt_key"),
+    gpuEvidenceHash: gpu === undefined ? null : hash(gpu, "gpu_evidence_hash"),
   };
 }
 
@@ -135,7 +140,8 @@ export function parseResult(source: string): ResultFile {
     binding: binding(file["binding"]),
     quote: hex(`0x${text(evidence["quote"], "quote")}`, "quote"),
     eventLog: text(evidence["event_log"], "event_log"),
-    hasGpu: evidence["gpu"] !== undefined,
+    collateral: evidence["collateral"],
+    gpu: evidence["gpu"],
     appCompose: typeof appCompose === "string" ? appCompose : null,
     committed: { binding: file["binding"] as Json, evidence },
     position: {

@@ -25,9 +25,8 @@ interface Event {
 export interface Replayed {
   /** RTMR0 to RTMR3 in hex; null for a register of which the log says nothing. */
   registers: (string | null)[];
-  /** Payloads of the events that name the app and its code, in hex. */
-  app: string;
-  composeHash: string;
+  /** Payloads of the boot's events, by name, in hex; of the last where there are several. */
+  boot: Map<string, string>;
 }
 
 function bytes(value: Json | undefined, what: string): Uint8Array {
@@ -69,7 +68,7 @@ function event(value: Json, index: number): Event {
 }
 
 /** The grammar of register 3: an app must not measure a second identity, nor hide one behind a colon. */
-function requireBootOrder(events: Event[]): void {
+function requireBootOrder(events: Event[]): Event[] {
   let next = 0;
   const seen = new Set<string>();
   for (const { name } of events) {
@@ -81,6 +80,7 @@ function requireBootOrder(events: Event[]): void {
     seen.add(name);
   }
   if (next < ORDER.length) throw new FormatError(`${ORDER[next]} is missing`);
+  return events.slice(0, events.findIndex(({ name }) => name === ORDER.at(-1)));
 }
 
 /** Throws {@link FormatError} where the log is not one that a measured dstack image writes. */
@@ -90,12 +90,11 @@ export function replay(text: string): Replayed {
   if (entries.length > LIMIT.events) throw new FormatError("the event log has too many events");
   const events = entries.map(event);
   const own = events.filter(({ register }) => register === DSTACK_REGISTER);
-  requireBootOrder(own);
+  const boot = requireBootOrder(own);
   const registers = [0, 1, 2, 3].map((register) => {
     const digests = events.filter((it) => it.register === register).map(({ digest }) => digest);
     const value = digests.reduce((sum, digest) => sha384(concatBytes(sum, digest)), new Uint8Array(48));
     return digests.length > 0 ? bytesToHex(value) : null;
   });
-  const payload = (name: string) => bytesToHex(own.find((it) => it.name === name)?.payload ?? new Uint8Array());
-  return { registers, app: payload("app-id"), composeHash: payload("compose-hash") };
+  return { registers, boot: new Map(boot.map(({ name, payload }) => [name, bytesToHex(payload)])) };
 }

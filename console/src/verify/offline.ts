@@ -1,17 +1,15 @@
 // What a result file shows by itself: arithmetic, no network. Order and names are those of `cohort verify`.
 import { Validator } from "@cfworker/json-schema";
 import { keccak_256 } from "@noble/hashes/sha3";
-import { sha512 } from "@noble/hashes/sha2";
 import { bytesToHex } from "@noble/hashes/utils";
-import { concat, hexToBytes, numberToHex, stringToBytes, type Hex } from "viem";
+import { concat, hexToBytes, type Hex } from "viem";
 import { canonicalHash } from "../format/hash";
 import { epsilonText } from "../format/loss";
 import { parseCompose, type Compose } from "../format/recipe";
-import type { Binding, ResultFile } from "../format/result";
+import type { ResultFile } from "../format/result";
 import { proposalId } from "../format/terms";
 import { digest, recover, structHash } from "../format/typed";
-import { replay } from "./event-log";
-import { parseQuote, rootOf, type Quote } from "./quote";
+import { machine } from "./machine";
 import type { Report } from "./report";
 
 export async function offline(result: ResultFile, report: Report): Promise<void> {
@@ -19,7 +17,7 @@ export async function offline(result: ResultFile, report: Report): Promise<void>
   report.check("payload", hash === result.receipt.outputHash, hash);
   recipe(result, report);
   await signatures(result, report);
-  evidence(result, report);
+  machine(result, report);
   await request(result, report);
 }
 
@@ -60,57 +58,6 @@ async function signatures(result: ResultFile, report: Report): Promise<void> {
     certificate.composeHash === result.terms.composeHash &&
     receipt.producedAt < certificate.notAfter;
   report.check("certificate", bound, binding.kmsRoot);
-}
-
-/** SHA-512 over the parts, each with its length before it (docs/spec/release.md). */
-export function reportData(binding: Binding): string {
-  const parts: Uint8Array[] = [
-    stringToBytes("cohort-release/1"),
-    hexToBytes(numberToHex(binding.chainId, { size: 8 })),
-    ...[binding.app, binding.kmsRoot, binding.challenge, binding.runId, binding.encryptionKeyHash, binding.receiptKey]
-      .map((part) => hexToBytes(part)),
-  ];
-  const framed = parts.flatMap((part) => [hexToBytes(numberToHex(part.length, { size: 4 })), part]);
-  return bytesToHex(sha512(concat(framed)));
-}
-
-function evidence(result: ResultFile, report: Report): void {
-  const hash = canonicalHash(result.committed);
-  report.check("evidence", hash === result.receipt.evidenceHash, hash);
-  try {
-    machine(result, parseQuote(hexToBytes(result.quote)), report);
-  } catch (error) {
-    report.check("tdx_quote", false, (error as Error).message);
-  }
-  report.skip("tcb", "Intel DCAP");
-  if (result.hasGpu) report.skip("gpu", "NVIDIA");
-}
-
-/** What the quote and the event log say of the machine, and who signed that. */
-function machine(result: ResultFile, quote: Quote, report: Report): void {
-  const root = rootOf(quote, Number(result.receipt.producedAt));
-  report.check("tdx_quote", root !== null, root === "intel" ? "Intel SGX Root CA" : "not Intel SGX Root CA");
-  report.check("claimed_platform", result.attestation === (root === "intel" ? "intel" : "development"), result.attestation);
-  const { binding, place } = result;
-  const named =
-    binding.chainId === place.chainId &&
-    binding.app === place.app &&
-    binding.runId === result.receipt.runId &&
-    binding.receiptKey === result.certificate.agent;
-  report.check("quote_binding", named && quote.reportData === reportData(binding), `0x${quote.reportData}`);
-  report.check("measurement", ...measurement(result, quote));
-}
-
-/** Whether the event log replays to the quote's registers and names this app and this code. */
-function measurement(result: ResultFile, quote: Quote): [holds: boolean, detail: string] {
-  try {
-    const log = replay(result.eventLog);
-    const same = log.registers.every((value, index) => value === null || value === quote.registers[index]);
-    const own = `0x${log.app}` === result.place.app && `0x${log.composeHash}` === result.terms.composeHash;
-    return [same && own, `RTMR3 ${quote.registers[3]}`];
-  } catch (error) {
-    return [false, (error as Error).message];
-  }
 }
 
 /** keccak256 of the dataset ids, joined in the order of the inputs. */
