@@ -27,6 +27,19 @@ use crate::{
 /// How long a transaction may take to be mined.
 const TRANSACTION_WAIT: Duration = Duration::from_secs(180);
 
+/// One answer of an endpoint may take so long.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+
+/// Reads from one endpoint, which cannot keep a command waiting for ever.
+pub fn reader(url: &reqwest::Url) -> Outcome<DynProvider> {
+    Ok(ProviderBuilder::new().connect_reqwest(client()?, url.clone()).erased())
+}
+
+fn client() -> Outcome<reqwest::Client> {
+    let client = reqwest::Client::builder().timeout(ANSWER_WAIT).build();
+    client.map_err(|e| Failure::unreachable(e, "check the system's network settings"))
+}
+
 /// A connection to the consortium's contract.
 pub struct App {
     /// EIP-155 chain id, as the endpoint states it.
@@ -48,8 +61,7 @@ pub struct Owner {
 impl App {
     /// Read-only.
     pub async fn connect(settings: &Settings) -> Outcome<Self> {
-        let url = first_url(settings)?;
-        Self::with(ProviderBuilder::new().connect_http(url).erased(), settings.app()?).await
+        Self::with(reader(&first_url(settings)?)?, settings.app()?).await
     }
 
     /// With a key that pays for transactions.
@@ -153,7 +165,7 @@ impl App {
 
 fn paying(settings: &Settings, key: impl Into<EthereumWallet>) -> Outcome<DynProvider> {
     let wallet: EthereumWallet = key.into();
-    Ok(ProviderBuilder::new().wallet(wallet).connect_http(first_url(settings)?).erased())
+    Ok(ProviderBuilder::new().wallet(wallet).connect_reqwest(client()?, first_url(settings)?).erased())
 }
 
 fn first_url(settings: &Settings) -> Outcome<reqwest::Url> {

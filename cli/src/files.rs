@@ -1,21 +1,49 @@
 //! Reading JSON, writing results: whole or not at all.
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use cohort_protocol::json;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::failure::{Failure, Outcome};
 
+/// No JSON file of ours is longer.
+const JSON_MAX: u64 = 64 << 20;
+
 /// Reads and parses a JSON file; `what` says in words what it should be.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {
-    let bytes = fs::read(path).map_err(|e| Failure::read(path, &e))?;
-    json::parse(&bytes).map_err(|e| {
+    read_json_with_value(path, what).map(|(read, _)| read)
+}
+
+/// The same, with the JSON as it stands in the file.
+pub fn read_json_with_value<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<(T, serde_json::Value)> {
+    let bytes = read_at_most(path, JSON_MAX)?;
+    let value = json::parse_value(&bytes).and_then(|value| Ok((T::deserialize(&value)?, value)));
+    value.map_err(|e| {
         Failure::input(
             format!("{} is not {what}: {e}", path.display()),
             "use the file as the command that made it wrote it",
         )
     })
+}
+
+/// A file of a stranger's, or a device, must not fill the memory.
+fn read_at_most(path: &Path, max: u64) -> Outcome<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
+    read.map_err(|e| Failure::read(path, &e))?;
+    if bytes.len() as u64 > max {
+        return Err(Failure::input(
+            format!("{} is longer than {} MiB", path.display(), max >> 20),
+            "is it the right file? None that this command takes is so long",
+        ));
+    }
+    Ok(bytes)
 }
 
 /// Writes JSON, as [`write_text`] does.

@@ -86,11 +86,17 @@ impl<N: Line> Report<N> {
         self.checks.push(Check { name, verdict: Verdict::Skipped, detail: detail.into() });
     }
 
-    /// Drops what was not checked where another line made the same check.
+    /// Drops what was not checked where another line made the same check, or says again, later, why it was not.
     pub fn settle(&mut self) {
-        let made: Vec<N> =
-            self.checks.iter().filter(|c| c.verdict != Verdict::Skipped).map(|c| c.name).collect();
-        self.checks.retain(|check| check.verdict != Verdict::Skipped || !made.contains(&check.name));
+        let names: Vec<_> = self.checks.iter().map(|check| (check.name, check.verdict)).collect();
+        let mut at = 0;
+        self.checks.retain(|check| {
+            at += 1;
+            let made =
+                names.iter().any(|(name, verdict)| *name == check.name && *verdict != Verdict::Skipped);
+            let again = names[at..].iter().any(|(name, _)| *name == check.name);
+            check.verdict != Verdict::Skipped || !(made || again)
+        });
     }
 
     /// How many checks ended so.

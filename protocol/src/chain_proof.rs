@@ -2,7 +2,7 @@
 //! each proved up to the block's hash. Spec: `docs/spec/evidence.md`. Whether that block is of the chain is for whoever
 //! knows a block hash from elsewhere: nothing in a file can say so.
 
-use alloy::primitives::{Address, B256, Bytes, Log, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, KECCAK256_EMPTY, Log, U256, keccak256};
 use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub struct StorageProof {
     pub proof: Vec<Bytes>,
 }
 
-/// One transaction's receipt and its proof under the block's receipts root.
+/// One transaction and its receipt, each with its proof under the block's header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptProof {
@@ -34,8 +34,36 @@ pub struct ReceiptProof {
     pub index: u64,
     /// The receipt as the trie holds it (EIP-2718).
     pub receipt: Bytes,
-    /// RLP of the trie's nodes from the root down.
+    /// RLP of the receipts trie's nodes from the root down.
     pub proof: Vec<Bytes>,
+    /// The transaction as the trie holds it (EIP-2718); its keccak256 is its hash.
+    pub transaction: Bytes,
+    /// RLP of the transactions trie's nodes from the root down.
+    pub transaction_proof: Vec<Bytes>,
+}
+
+/// One account and its proof under the block's state root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountProof {
+    /// RLP of the account: nonce, balance, storage root, code hash; empty if the proof shows that there is none.
+    pub account: Bytes,
+    /// RLP of the state trie's nodes from the root down.
+    pub proof: Vec<Bytes>,
+}
+
+/// What the registry's lists say about the run's CVM image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryProof {
+    /// The `DstackKms`.
+    pub address: Address,
+    /// RLP of its account.
+    pub account: Bytes,
+    /// RLP of the state trie's nodes from the root down.
+    pub account_proof: Vec<Bytes>,
+    /// Words of its storage after the block.
+    pub storage: Vec<StorageProof>,
 }
 
 /// Section `chain` of a result file.
@@ -50,8 +78,13 @@ pub struct ChainProof {
     pub account_proof: Vec<Bytes>,
     /// Words of the contract's storage after the block.
     pub storage: Vec<StorageProof>,
-    /// Receipt of the transaction that posted the run's receipt.
+    /// The transaction that posted the run's receipt.
     pub receipt: ReceiptProof,
+    /// The analyst's account: has it code, or is it a key's?
+    pub analyst: AccountProof,
+    /// The registry's word about the CVM image, for terms that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryProof>,
 }
 
 /// What does not hold.
@@ -60,11 +93,11 @@ pub enum ProofError {
     /// Not the RLP of a block header.
     #[error("the header is not the RLP of a block header: {0}")]
     Header(String),
-    /// The account is not under the state root.
-    #[error("the account is not proved under the block's state root: {0}")]
-    Account(String),
+    /// An account is not under the state root.
+    #[error("the account {0} is not proved under the block's state root: {1}")]
+    Account(Address, String),
     /// A word is not under the storage root.
-    #[error("the storage word at {slot} is not proved under the contract's storage root: {reason}")]
+    #[error("the storage word at {slot} is not proved under its contract's storage root: {reason}")]
     Storage {
         /// Which slot.
         slot: B256,
@@ -77,6 +110,9 @@ pub enum ProofError {
     /// The receipt is not under the receipts root.
     #[error("the transaction's receipt is not proved under the block's receipts root: {0}")]
     Receipt(String),
+    /// The transaction is not under the transactions root.
+    #[error("the transaction is not proved under the block's transactions root: {0}")]
+    Transaction(String),
 }
 
 /// What a verifier takes from a block's header.
@@ -90,6 +126,8 @@ pub struct Header {
     pub timestamp: u64,
     /// Root of the accounts after the block.
     pub state_root: B256,
+    /// Root of the block's transactions.
+    pub transactions_root: B256,
     /// Root of the block's receipts.
     pub receipts_root: B256,
 }
@@ -120,13 +158,20 @@ impl Header {
             let mut rest = list(bytes)?;
             skip(&mut rest, 3)?; // parent, ommers, beneficiary
             let state_root = next(&mut rest)?;
-            skip(&mut rest, 1)?; // transactions root
+            let transactions_root = next(&mut rest)?;
             let receipts_root = next(&mut rest)?;
             skip(&mut rest, 2)?; // bloom, difficulty
             let number = next(&mut rest)?;
             skip(&mut rest, 2)?; // gas limit, gas used
             let timestamp = next(&mut rest)?;
-            Ok(Self { hash: keccak256(bytes), number, timestamp, state_root, receipts_root })
+            Ok(Self {
+                hash: keccak256(bytes),
+                number,
+                timestamp,
+                state_root,
+                transactions_root,
+                receipts_root,
+            })
         };
         fields().map_err(|e: alloy_rlp::Error| ProofError::Header(e.to_string()))
     }
@@ -180,43 +225,82 @@ impl ChainProof {
 
     /// The account of `app` after the block, proved.
     pub fn account(&self, header: &Header, app: Address) -> Result<TrieAccount, ProofError> {
-        prove(header.state_root, keccak256(app).as_slice(), Some(self.account.to_vec()), &self.account_proof)
-            .map_err(ProofError::Account)?;
-        let mut rest = self.account.as_ref();
-        match TrieAccount::decode(&mut rest) {
-            Ok(account) if rest.is_empty() => Ok(account),
-            Ok(_) => Err(ProofError::Account("bytes after the account".to_owned())),
-            Err(e) => Err(ProofError::Account(e.to_string())),
-        }
+        account(header, app, &self.account, &self.account_proof)
     }
 
-    /// The words at exactly these slots, in this order, proved under the account's storage root.
+    /// The words at exactly these slots of `app`, in this order, proved under the account's storage root.
     pub fn words(&self, account: &TrieAccount, slots: &[B256]) -> Result<Vec<B256>, ProofError> {
-        if self.storage.len() != slots.len() {
-            return Err(ProofError::Slots("there are more or fewer of them"));
+        words(account, slots, &self.storage)
+    }
+
+    /// Has `analyst` code, so that it may sign by EIP-1271?
+    pub fn analyst_has_code(&self, header: &Header, analyst: Address) -> Result<bool, ProofError> {
+        let AccountProof { account: bytes, proof } = &self.analyst;
+        if bytes.is_empty() {
+            return prove(header.state_root, keccak256(analyst).as_slice(), None, proof)
+                .map(|()| false)
+                .map_err(|reason| ProofError::Account(analyst, reason));
         }
-        let word = |(slot, entry): (&B256, &StorageProof)| {
-            if entry.slot != *slot {
-                return Err(ProofError::Slots("another one stands in its place"));
-            }
-            prove_word(account.storage_root, entry)
-                .map_err(|reason| ProofError::Storage { slot: *slot, reason })?;
-            Ok(entry.word)
-        };
-        slots.iter().zip(&self.storage).map(word).collect()
+        Ok(account(header, analyst, bytes, proof)?.code_hash != KECCAK256_EMPTY)
     }
 
     /// The logs of the transaction, which succeeded, proved under the block's receipts root.
     pub fn logs(&self, header: &Header) -> Result<Vec<Log>, ProofError> {
-        let ReceiptProof { index, receipt, proof } = &self.receipt;
-        prove(header.receipts_root, &receipt_key(*index), Some(receipt.to_vec()), proof)
+        let ReceiptProof { index, receipt, proof, .. } = &self.receipt;
+        prove(header.receipts_root, &index_key(*index), Some(receipt.to_vec()), proof)
             .and_then(|()| logs(receipt))
             .map_err(ProofError::Receipt)
     }
+
+    /// The hash of the transaction with that receipt, proved under the block's transactions root.
+    pub fn transaction(&self, header: &Header) -> Result<B256, ProofError> {
+        let ReceiptProof { index, transaction, transaction_proof, .. } = &self.receipt;
+        prove(header.transactions_root, &index_key(*index), Some(transaction.to_vec()), transaction_proof)
+            .map(|()| keccak256(transaction))
+            .map_err(ProofError::Transaction)
+    }
 }
 
-/// Key of a receipt in its block's trie: RLP of the transaction's index.
-pub fn receipt_key(index: u64) -> Vec<u8> {
+impl RegistryProof {
+    /// The words at exactly these slots, in this order, proved under the registry's storage root.
+    pub fn words(&self, header: &Header, slots: &[B256]) -> Result<Vec<B256>, ProofError> {
+        words(&account(header, self.address, &self.account, &self.account_proof)?, slots, &self.storage)
+    }
+}
+
+fn account(
+    header: &Header,
+    address: Address,
+    bytes: &[u8],
+    proof: &[Bytes],
+) -> Result<TrieAccount, ProofError> {
+    let failed = |reason| ProofError::Account(address, reason);
+    prove(header.state_root, keccak256(address).as_slice(), Some(bytes.to_vec()), proof).map_err(failed)?;
+    let mut rest = bytes;
+    match TrieAccount::decode(&mut rest) {
+        Ok(account) if rest.is_empty() => Ok(account),
+        Ok(_) => Err(failed("bytes after the account".to_owned())),
+        Err(e) => Err(failed(e.to_string())),
+    }
+}
+
+fn words(account: &TrieAccount, slots: &[B256], storage: &[StorageProof]) -> Result<Vec<B256>, ProofError> {
+    if storage.len() != slots.len() {
+        return Err(ProofError::Slots("there are more or fewer of them"));
+    }
+    let word = |(slot, entry): (&B256, &StorageProof)| {
+        if entry.slot != *slot {
+            return Err(ProofError::Slots("another one stands in its place"));
+        }
+        prove_word(account.storage_root, entry)
+            .map_err(|reason| ProofError::Storage { slot: *slot, reason })?;
+        Ok(entry.word)
+    };
+    slots.iter().zip(storage).map(word).collect()
+}
+
+/// Key of a transaction, and of its receipt, in the block's tries: RLP of its index.
+pub fn index_key(index: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(9);
     index.encode(&mut key);
     key
@@ -234,8 +318,11 @@ mod tests {
             serde_json::from_str(include_str!("../../test/vectors/evidence/sound.json")).unwrap();
         let chain: ChainProof = serde_json::from_value(file["chain"].clone()).unwrap();
         let words = chain.storage.into_iter().flat_map(|entry| entry.proof);
-        let others = [chain.header, chain.account, chain.receipt.receipt];
-        chain.account_proof.into_iter().chain(words).chain(chain.receipt.proof).chain(others).collect()
+        let others = [chain.header, chain.account, chain.receipt.receipt, chain.receipt.transaction];
+        let transaction = chain.receipt.transaction_proof;
+        let nodes =
+            chain.account_proof.into_iter().chain(words).chain(chain.receipt.proof).chain(transaction);
+        nodes.chain(chain.analyst.proof).chain(others).collect()
     }
 
     /// `bytes` as every part of a section, under the roots that make each of them the first node of its proof.
@@ -243,16 +330,42 @@ mod tests {
         let (node, root) = (Bytes::copy_from_slice(bytes), keccak256(bytes));
         let _ = Header::decode(bytes);
         let _ = logs(bytes);
-        let header = Header { hash: root, number: 0, timestamp: 0, state_root: root, receipts_root: root };
+        let header = Header {
+            hash: root,
+            number: 0,
+            timestamp: 0,
+            state_root: root,
+            transactions_root: root,
+            receipts_root: root,
+        };
         let word = StorageProof { slot: B256::ZERO, word: B256::ZERO, proof: vec![node.clone()] };
         let proof = ChainProof {
             header: node.clone(),
             account: node.clone(),
             account_proof: vec![node.clone()],
-            storage: vec![word],
-            receipt: ReceiptProof { index: 0, receipt: node.clone(), proof: vec![node] },
+            storage: vec![word.clone()],
+            receipt: ReceiptProof {
+                index: 0,
+                receipt: node.clone(),
+                proof: vec![node.clone()],
+                transaction: node.clone(),
+                transaction_proof: vec![node.clone()],
+            },
+            analyst: AccountProof { account: node.clone(), proof: vec![node.clone()] },
+            registry: None,
         };
+        let registry = RegistryProof {
+            address: Address::ZERO,
+            account: node.clone(),
+            account_proof: vec![node.clone()],
+            storage: vec![word],
+        };
+        let _ = registry.words(&header, &[B256::ZERO]);
         let _ = proof.account(&header, Address::ZERO);
+        let _ = proof.analyst_has_code(&header, Address::ZERO);
+        let _ = proof.transaction(&header);
+        let absent = AccountProof { account: Bytes::new(), proof: vec![node] };
+        let _ = ChainProof { analyst: absent, ..proof.clone() }.analyst_has_code(&header, Address::ZERO);
         let _ = proof.logs(&header);
         let account = TrieAccount { storage_root: root, ..TrieAccount::default() };
         let _ = proof.words(&account, &[B256::ZERO]);
@@ -297,6 +410,7 @@ mod tests {
         let header = Header::decode(&bytes).unwrap();
         assert_eq!((header.number, header.timestamp), (77, 1_790_000_000));
         assert_eq!(header.state_root, B256::repeat_byte(1));
+        assert_eq!(header.transactions_root, B256::repeat_byte(2));
         assert_eq!(header.receipts_root, B256::repeat_byte(3));
         assert_eq!(header.hash, keccak256(&bytes));
         for cut in 0..bytes.len() {

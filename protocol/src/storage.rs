@@ -1,5 +1,5 @@
-//! Where `DstackApp` keeps what a decision or an audit depends on, and what those storage words say.
-//! The layout is frozen by `test/golden/DstackApp.storage.json`; `docs/spec/evidence.md` has it in words.
+//! Where `DstackApp` and `DstackKms` keep what a decision or an audit depends on, and what those storage words say.
+//! The layouts are frozen by `test/golden/*.storage.json`; `docs/spec/evidence.md` has them in words.
 
 use alloy::primitives::{Address, B256, U256, keccak256};
 
@@ -26,6 +26,10 @@ const DATASETS: u64 = 10;
 const ANALYSTS: u64 = 14;
 /// Mapping of receipt keys to whether an owner has revoked them.
 const AGENTS_REVOKED: u64 = 15;
+/// `DstackKms`: mapping of OS image hashes to whether they are listed.
+const OS_IMAGES: u64 = 9;
+/// `DstackKms`: mapping of `mr_system` to whether agents may run on it.
+const AGENT_SYSTEMS: u64 = 12;
 
 fn fixed(slot: u64) -> B256 {
     B256::from(U256::from(slot))
@@ -80,6 +84,11 @@ pub fn analyst(account: Address) -> B256 {
 /// Slot of whether a receipt key is revoked: [`flag_of`].
 pub fn agent_revoked(agent: Address) -> B256 {
     entry(AGENTS_REVOKED, agent.into_word(), 0)
+}
+
+/// Slots in `DstackKms` of whether a CVM image is listed, by its `mr_system` and by its OS image's hash: [`flag_of`].
+pub fn image(mr_system: B256, os_image_hash: B256) -> [B256; 2] {
+    [entry(AGENT_SYSTEMS, mr_system, 0), entry(OS_IMAGES, os_image_hash, 0)]
 }
 
 /// A word that holds what the contract's code never writes there.
@@ -292,6 +301,17 @@ mod tests {
         assert_eq!(widths("Proposals.Proposal"), want);
         assert_eq!(widths("DstackApp.Run"), ["(bytes32)", "(uint128)", "(uint64)", "(bool)"]);
         assert_eq!(widths("DstackApp.Dataset"), ["(bytes32)", "(bool)", "(bool)", "(uint8)"]);
+    }
+
+    #[test]
+    fn the_registrys_layout_is_the_compilers() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../../test/golden/DstackKms.storage.json")).unwrap();
+        let variables: Vec<String> = serde_json::from_value(golden["variables"].clone()).unwrap();
+        for (slot, name) in [(OS_IMAGES, "allowedOsImages"), (AGENT_SYSTEMS, "allowedAgentSystems")] {
+            let line = format!("slot {slot} byte 0: {name} (mapping(bytes32 => bool))");
+            assert!(variables.contains(&line), "{line}");
+        }
     }
 
     #[test]

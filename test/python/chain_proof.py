@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canonical import unhex
-from result import Json, nano, require
+from result import Json, nano, require, signed_by_analyst
 from typed_data import keccak256
 
 Item = bytes | list[Any]
@@ -131,6 +131,11 @@ class Proved:
     code_hash: bytes
     words: list[bytes]
     logs: list[Any]
+    transaction: bytes
+    analyst_has_code: bool
+
+
+EMPTY = keccak256(b"")
 
 
 def prove(result: Json) -> Proved:
@@ -141,18 +146,37 @@ def prove(result: Json) -> Proved:
     same = keccak256(raw) == unhex(position["block_hash"]) and number(header[8]) == position["block_number"]
     require(same, "block header")
     logs = posted(chain["receipt"], header[5])
-    account = unhex(chain["account"])
-    address = keccak256(unhex(result["app"]))
-    require(shown(header[3], address, chain["account_proof"]) == account, "account proof")
-    _, _, storage_root, code_hash = decode(account)
-    want = slots(result)
-    require([unhex(entry["slot"]) for entry in chain["storage"]] == want, "storage proofs")
-    for entry in chain["storage"]:
-        leaf = shown(storage_root, keccak256(unhex(entry["slot"])), entry["proof"], missing=b"")
+    transaction = at_index(chain["receipt"], header[4], "transaction", "transaction_proof", "transaction")
+    told = chain["analyst"]
+    analyst = account(header[3], result["run"]["analyst"], told["account"], told["proof"], missing=b"")
+    if "registry" in chain:
+        lists = chain["registry"]
+        _, _, root, _ = decode(account(header[3], lists["address"], lists["account"], lists["account_proof"]))
+        require(all(number(word) == 1 for word in under(root, lists["storage"])), "CVM image")
+    _, _, root, code = decode(account(header[3], result["app"], chain["account"], chain["account_proof"]))
+    require([unhex(entry["slot"]) for entry in chain["storage"]] == slots(result), "storage proofs")
+    words = under(root, chain["storage"])
+    has_code = analyst != b"" and decode(analyst)[3] != EMPTY
+    return Proved(number(header[11]), code, words, logs, keccak256(transaction), has_code)
+
+
+def account(
+    root: bytes, address: str, encoded: str, proof: list[str], missing: bytes | None = None
+) -> bytes:
+    """The account's RLP; `missing` where the proof shows that there is none."""
+    found = shown(root, keccak256(unhex(address)), proof, missing)
+    require(found is not None and found == unhex(encoded), "account proof")
+    return unhex(encoded)
+
+
+def under(root: bytes, entries: list[Json]) -> list[bytes]:
+    """The words, each under a contract's storage root."""
+    for entry in entries:
+        leaf = shown(root, keccak256(unhex(entry["slot"])), entry["proof"], missing=b"")
         require(leaf is not None, "storage proofs")
         stored = decode(leaf) if leaf else b""
         require(stored == unhex(entry["word"]).lstrip(b"\0"), "storage proofs")
-    return Proved(number(header[11]), code_hash, [unhex(entry["word"]) for entry in chain["storage"]], logs)
+    return [unhex(entry["word"]) for entry in entries]
 
 
 def shown(root: bytes, key: bytes, proof: list[str], missing: bytes | None = None) -> bytes | None:
@@ -165,20 +189,28 @@ def shown(root: bytes, key: bytes, proof: list[str], missing: bytes | None = Non
 
 
 def posted(receipt: Json, root: bytes) -> list[Any]:
-    index = receipt["index"]
-    key = bytes([0x80]) if index == 0 else index.to_bytes((index.bit_length() + 7) // 8, "big")
-    key = key if len(key) == 1 and (key[0] < 0x80 or index == 0) else bytes([0x80 + len(key)]) + key
-    encoded = unhex(receipt["receipt"])
-    require(shown(root, key, receipt["proof"]) == encoded, "receipt proof")
+    encoded = at_index(receipt, root, "receipt", "proof", "receipt proof")
     status, _, _, logs = decode(encoded[1:] if encoded[0] < 0x80 else encoded)
     require(status == b"\x01", "receipt proof")
     return logs
+
+
+def at_index(receipt: Json, root: bytes, what: str, proof: str, check: str) -> bytes:
+    index = receipt["index"]
+    key = bytes([0x80]) if index == 0 else index.to_bytes((index.bit_length() + 7) // 8, "big")
+    key = key if len(key) == 1 and (key[0] < 0x80 or index == 0) else bytes([0x80 + len(key)]) + key
+    encoded = unhex(receipt[what])
+    require(shown(root, key, receipt[proof]) == encoded, check)
+    return encoded
 
 
 RECEIPT_POSTED = keccak256(
     b"ReceiptPosted(bytes32,bytes32,address,"
     b"(bytes32,bytes32,bytes32,bytes32,uint64,uint64,uint8,uint64),bytes32)"
 )
+
+
+CLOCKS_APART = 900
 
 
 def check(result: Json, digest: bytes) -> None:
@@ -193,6 +225,8 @@ def check(result: Json, digest: bytes) -> None:
     app = unhex(result["app"])
     told = any(log[0] == app and log[1] == topics and log[2][-32:] == digest for log in proved.logs)
     require(told, "receipt on chain")
+    require(proved.transaction == unhex(result["position"]["transaction"]), "transaction")
+    require(proved.analyst_has_code or signed_by_analyst(result), "request signature")
     config, root, proposal, analyst, agent, stored, run, *inputs = proved.words
     active, threshold, _, _, era, _ = fields(config, 16, 1, 1, 1, 4, 8)
     approvals, expiry, of_era, runs, snapshot, revoked, superseded = fields(proposal, 16, 5, 4, 4, 1, 1, 1)
@@ -201,6 +235,8 @@ def check(result: Json, digest: bytes) -> None:
     require({revoked, superseded, is_analyst, agent_revoked, closed} <= {0, 1}, "storage proofs")
     wanted = int(result["run"]["participants"])
     require(stored == digest and opened != 0 and closed == 1 and participants == wanted, "run on chain")
+    produced_at = result["receipt"]["produced_at"]
+    require(opened - CLOCKS_APART <= produced_at <= proved.timestamp + CLOCKS_APART, "time")
     require(root[12:] == unhex(result["binding"]["kms_root"]), "pinned root")
     terms = result["terms"]
     live = not revoked and snapshot and not superseded and of_era == era and proved.timestamp < expiry

@@ -101,6 +101,12 @@ def check_signatures(result: Json) -> None:
         require(recovered(digest, part["signature"]) == signer, f"signature of {next(iter(types))}")
 
 
+def signed_by_analyst(result: Json) -> bool:
+    run = result["run"]
+    digest = typed_data.digest(domain(result), struct_hash(RUN, run))
+    return recovered(digest, run["signature"]) == run["analyst"]
+
+
 def recovered(digest: bytes, signature: str) -> str | None:
     try:
         return typed_data.recover(digest, unhex(signature))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::{Address, B256},
-    providers::{DynProvider, Provider, ProviderBuilder},
+    providers::{DynProvider, Provider},
     rpc::types::{Filter, Log},
     sol_types::SolEventInterface,
 };
@@ -13,7 +13,7 @@ use cohort_protocol::{abi::IDstackApp::IDstackAppEvents, chain::Position};
 
 use super::{Finding, Severity};
 use crate::{
-    chain::App,
+    chain::{self, App},
     failure::{self, Failure, Outcome},
 };
 
@@ -92,7 +92,7 @@ pub(super) async fn compare(
     to: &Position,
     findings: &mut Vec<Finding>,
 ) -> Outcome {
-    let provider = ProviderBuilder::new().connect_http(url.clone()).erased();
+    let provider = chain::reader(url)?;
     let name = url.host_str().unwrap_or("another endpoint");
     let mut add = |text: String, block| {
         findings.push(Finding { severity: Severity::Violation, code: "endpoints_differ", text, block });

@@ -4,13 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::verify::read_result;
-use crate::{config::Settings, failure::Outcome, files, verify::online};
+use super::verify::{PolicyArgs, read_result};
+use crate::{
+    config::Settings,
+    failure::{Failure, Outcome},
+    files,
+    verify::{self, online},
+};
 
 /// `cohort result ...`
 #[derive(Debug, Subcommand)]
 pub enum ResultCommand {
-    /// Put the chain's proofs into a result file that has none, so that it verifies without any endpoint.
+    /// Put the chain's proofs into a result file, so that it verifies without any endpoint; with --registry also those
+    /// that the registry lists the CVM image, for terms that name none.
     AttachProofs(AttachArgs),
 }
 
@@ -22,6 +28,8 @@ pub struct AttachArgs {
     /// Where to write the file with its proofs.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    evidence: PolicyArgs,
 }
 
 /// Runs one of them.
@@ -29,8 +37,18 @@ pub async fn run(settings: &Settings, command: &ResultCommand) -> Outcome {
     let ResultCommand::AttachProofs(args) = command;
     files::refuse_existing(&args.out)?;
     let mut result = read_result(&args.file)?;
-    let proof = online::fetch(settings.rpc_urls()?, &result).await?;
-    let words = proof.storage.len();
+    let urls = settings.rpc_urls()?;
+    let mut proof = online::fetch(urls, &result).await?;
+    if let Some(registry) = settings.registry().ok().filter(|_| result.terms.systems.is_zero()) {
+        let td = verify::machine(&result, &args.evidence.policy()?).map_err(|refusal| {
+            Failure::refused(
+                format!("the file's evidence does not hold: {refusal} ({})", refusal.code()),
+                "cohort verify tells more; leave out --registry to attach the rest",
+            )
+        })?;
+        online::fetch_registry(urls, &mut proof, registry, &td).await?;
+    }
+    let words = proof.storage.len() + proof.registry.as_ref().map_or(0, |registry| registry.storage.len());
     result.chain = Some(proof);
     files::write_json(&args.out, &result)?;
     let value = serde_json::json!({

@@ -6,7 +6,8 @@ use alloy::primitives::{Address, B256};
 use clap::Args;
 use cohort_agent::run::RunResult;
 use cohort_attestation::Policy;
-use cohort_protocol::{eip712, sign_rpc};
+use cohort_protocol::{eip712, json, sign_rpc};
+use serde_json::Value;
 
 use super::gpu::GoldenArgs;
 use crate::{
@@ -42,24 +43,60 @@ pub struct VerifyArgs {
     /// Only the checks, without what each rests on and does not prove.
     #[arg(long)]
     brief: bool,
-    /// Accept evidence under this development root (PEM): it proves nothing about any hardware.
-    #[cfg(feature = "dev")]
-    #[arg(long, env = "COHORT_INSECURE_DEV_ATTESTATION_ROOT")]
-    insecure_dev_attestation_root: Option<PathBuf>,
+    #[command(flatten)]
+    evidence: PolicyArgs,
     #[command(flatten)]
     golden: GoldenArgs,
 }
 
-/// Reads a result file; another format is refused by its name.
-pub fn read_result(path: &Path) -> Outcome<RunResult> {
-    let result: RunResult = files::read_json(path, "a result file of cohort run")?;
-    if result.format == sign_rpc::FORMAT {
-        return Ok(result);
+/// Which evidence is taken.
+#[derive(Debug, Clone, Args)]
+pub struct PolicyArgs {
+    /// Accept evidence under this development root (PEM): it proves nothing about any hardware.
+    #[cfg(feature = "dev")]
+    #[arg(long, env = "COHORT_INSECURE_DEV_ATTESTATION_ROOT")]
+    insecure_dev_attestation_root: Option<PathBuf>,
+}
+
+impl PolicyArgs {
+    #[cfg(feature = "dev")]
+    pub(super) fn policy(&self) -> Outcome<Policy> {
+        let Some(path) = &self.insecure_dev_attestation_root else { return Ok(Policy::production()) };
+        let root = crate::dev::attestation_root(path)?;
+        eprintln!(
+            "warning: {} is a development root: nothing below proves anything about hardware",
+            path.display()
+        );
+        Ok(Policy::production().with_root(root))
     }
-    Err(Failure::input(
-        format!("{} has format {:?}, not {}", path.display(), result.format, sign_rpc::FORMAT),
-        "use a file of cohort run of this version",
-    ))
+
+    #[cfg(not(feature = "dev"))]
+    pub(super) fn policy(&self) -> Outcome<Policy> {
+        Ok(Policy::production())
+    }
+}
+
+/// Reads a result file: of this format, and written in the one form that it has.
+pub fn read_result(path: &Path) -> Outcome<RunResult> {
+    let (result, value): (RunResult, Value) =
+        files::read_json_with_value(path, "a result file of cohort run")?;
+    if result.format != sign_rpc::FORMAT {
+        return Err(Failure::input(
+            format!("{} has format {:?}, not {}", path.display(), result.format, sign_rpc::FORMAT),
+            "use a file of cohort run of this version",
+        ));
+    }
+    let again = serde_json::to_value(&result).map_err(|e| Failure::input(e, "report this"))?;
+    match json::first_difference(&value, &again) {
+        None => Ok(result),
+        Some(place) => Err(Failure::input(
+            format!(
+                "{} is not as it was written: at {place} the same could be said in two ways",
+                path.display()
+            ),
+            "use the file as cohort run wrote it",
+        )),
+    }
 }
 
 /// Checks a file and prints the report.
@@ -67,23 +104,18 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
     let mut result = read_result(&args.file)?;
     let known = Known {
         app: settings.app_if_any(),
+        registry: settings.registry().ok(),
         code_hash: args.code_hash,
         kms_root: args.kms_root,
         block_hash: args.block_hash,
         systems: args.systems.clone(),
         devices: args.devices.clone(),
-        policy: policy(args)?,
+        policy: args.evidence.policy()?,
         gpu_policy: args.golden.policy(|| Ok(eip712::kms_domain(result.chain_id, settings.registry()?)))?,
     };
     let endpoints = if args.offline { &[] } else { settings.rpc_urls_if_any() };
+    let missing = complete(&mut result, &known, endpoints).await;
     let mut report = Report::default();
-    let mut missing = None;
-    if result.chain.is_none() && !endpoints.is_empty() {
-        match verify::online::fetch(endpoints, &result).await {
-            Ok(proof) => result.chain = Some(proof),
-            Err(failure) => missing = Some(failure.message),
-        }
-    }
     verify::check_file(&result, &known, &mut report);
     if result.chain.is_none() {
         let why = missing.unwrap_or_else(|| "give --rpc-url, or have them attached".to_owned());
@@ -93,27 +125,40 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
     if endpoints.is_empty() {
         report.skip(Name::Chain, "no endpoint is asked: what was revoked since is not known (--rpc-url)");
     }
+    let mut silent = Vec::new();
     for url in endpoints {
-        verify::online::check(url, &result, &mut report).await;
+        if let Err(failure) = verify::online::check(url, &result, &mut report).await {
+            silent.push(format!("{}: {}", url.host_str().unwrap_or("an endpoint"), failure.message));
+        }
     }
     report.settle();
-    print(settings, args, &result, &known, &report)
+    for what in &silent {
+        report.skip(Name::Chain, what);
+    }
+    print(settings, args, &result, &known, &report, silent.len())
 }
 
-#[cfg(feature = "dev")]
-fn policy(args: &VerifyArgs) -> Outcome<Policy> {
-    let Some(path) = &args.insecure_dev_attestation_root else { return Ok(Policy::production()) };
-    let root = crate::dev::attestation_root(path)?;
-    eprintln!(
-        "warning: {} is a development root: nothing below proves anything about hardware",
-        path.display()
-    );
-    Ok(Policy::production().with_root(root))
-}
-
-#[cfg(not(feature = "dev"))]
-fn policy(_args: &VerifyArgs) -> Outcome<Policy> {
-    Ok(Policy::production())
+/// Adds the proofs that the file has not and that endpoints can give; gives back why the file still has none.
+async fn complete(result: &mut RunResult, known: &Known, endpoints: &[reqwest::Url]) -> Option<String> {
+    if endpoints.is_empty() {
+        return None;
+    }
+    if result.chain.is_none() {
+        match verify::online::fetch(endpoints, result).await {
+            Ok(proof) => result.chain = Some(proof),
+            Err(failure) => return Some(failure.message),
+        }
+    }
+    // A file whose evidence does not hold has no image to ask for.
+    let Some((registry, td)) = known.registry.zip(verify::machine(result, &known.policy).ok()) else {
+        return None;
+    };
+    let proof = result.chain.as_mut().filter(|_| result.terms.systems.is_zero());
+    if let Some(proof) = proof.filter(|proof| proof.registry.is_none()) {
+        // Without it the line about the image stays open, which is said there.
+        let _ = verify::online::fetch_registry(endpoints, proof, registry, &td).await;
+    }
+    None
 }
 
 fn print(
@@ -122,12 +167,13 @@ fn print(
     result: &RunResult,
     known: &Known,
     report: &Report,
+    silent: usize,
 ) -> Outcome {
     let (failed, skipped) = (report.count(Verdict::Failed), report.count(Verdict::Skipped));
     let anchored = verify::is_anchored(known, report);
     let on_chain = report.holds(Name::Block) && report.holds(Name::Budget);
     if settings.json {
-        let verified = failed == 0 && anchored && on_chain;
+        let verified = failed == 0 && silent == 0 && anchored && on_chain;
         let told = serde_json::json!({ "verified": verified, "skipped": skipped, "checks": report.checks });
         println!("{told}");
     } else {
@@ -137,6 +183,12 @@ fn print(
         return Err(Failure::refused(
             format!("{failed} of {} checks failed: this is not a result to rely on", report.checks.len()),
             "fetch the file again from the agent; if it still fails, tell the owners",
+        ));
+    }
+    if silent > 0 {
+        return Err(Failure::unreachable(
+            format!("nothing failed, but {silent} of the endpoints did not answer"),
+            "try again, or leave out --rpc-url of those that are down",
         ));
     }
     if !anchored {

@@ -5,19 +5,31 @@ use alloy::{
     sol_types::SolEvent,
 };
 use cohort_agent::run::RunResult;
+use cohort_attestation::VerifiedTd;
 use cohort_protocol::{
     abi::IDstackApp,
-    chain_proof::{ChainProof, Header},
+    chain_proof::{ChainProof, Header, ProofError},
     decision::{DatasetFacts, Decision, decide_proposal},
     eip712,
     loss::Epsilon,
     storage::{self, OddWord},
 };
 
-use super::{Known, Name, Report};
+use crate::audit::text::utc;
 
-/// Adds the lines of the chain's proofs.
-pub fn check(result: &RunResult, proof: &ChainProof, known: &Known, report: &mut Report) {
+use super::{Known, Name, Report, file, image_slots};
+
+/// How far the agent's clock and a block's time may be apart, in seconds.
+const CLOCKS_APART: u64 = 900;
+
+/// Adds the lines of the chain's proofs; `td` is the machine of the file's evidence, if that holds.
+pub fn check(
+    result: &RunResult,
+    proof: &ChainProof,
+    td: Option<&VerifiedTd>,
+    known: &Known,
+    report: &mut Report,
+) {
     let header = match header(result, proof) {
         Ok(header) => header,
         Err(why) => {
@@ -25,12 +37,7 @@ pub fn check(result: &RunResult, proof: &ChainProof, known: &Known, report: &mut
             return;
         }
     };
-    let detail = format!(
-        "block {} of {}, hash {}",
-        header.number,
-        crate::audit::text::utc(header.timestamp),
-        header.hash
-    );
+    let detail = format!("block {} of {}, hash {}", header.number, utc(header.timestamp), header.hash);
     report.check(Name::BlockHeader, true, detail);
     match known.block_hash {
         Some(hash) => {
@@ -44,6 +51,8 @@ pub fn check(result: &RunResult, proof: &ChainProof, known: &Known, report: &mut
             .skip(Name::Block, "give its hash as you know it from elsewhere (--block-hash), or --rpc-url"),
     }
     receipt(result, proof, &header, report);
+    analyst(result, proof, &header, report);
+    registry(result, proof, &header, td, known, report);
     let words = match words(result, proof, &header, known, report) {
         Some(words) => words,
         None => return,
@@ -122,6 +131,80 @@ fn receipt(result: &RunResult, proof: &ChainProof, header: &Header, report: &mut
     let detail =
         format!("in it the contract says that it took exactly this receipt, by {}", result.certificate.agent);
     report.check(Name::ReceiptOnChain, posted, detail);
+    let transaction = result.position.transaction;
+    match proof.transaction(header) {
+        Ok(hash) => {
+            let detail = format!("{hash} posted it; the file names {transaction}");
+            report.check(Name::Transaction, hash == transaction, detail);
+        }
+        Err(error) => {
+            report.check(Name::Transaction, false, error.to_string());
+        }
+    }
+}
+
+/// A request that is not signed by the analyst's key can only be that of a contract account.
+fn analyst(result: &RunResult, proof: &ChainProof, header: &Header, report: &mut Report) {
+    let analyst = result.run.analyst;
+    let has_code = match proof.analyst_has_code(header, analyst) {
+        Ok(has_code) => has_code,
+        Err(error) => {
+            report.check(Name::AccountProof, false, error.to_string());
+            return;
+        }
+    };
+    if file::is_by_key(result, &eip712::app_domain(result.chain_id, result.app)) {
+        return;
+    }
+    if has_code {
+        let why = "which DstackApp asked when it opened the run; its answer is not proved in a file (--rpc-url asks it)";
+        report.skip(Name::RequestSignature, format!("analyst {analyst} is a contract account, {why}"));
+    } else {
+        let detail = format!("not by {analyst}, which is no contract account");
+        report.check(Name::RequestSignature, false, detail);
+    }
+}
+
+/// The registry's lists of CVM images, where the file has them.
+fn registry(
+    result: &RunResult,
+    proof: &ChainProof,
+    header: &Header,
+    td: Option<&VerifiedTd>,
+    known: &Known,
+    report: &mut Report,
+) {
+    let (Some(proof), Some(td)) = (&proof.registry, td) else { return };
+    let words = match proof.words(header, &image_slots(td)) {
+        Ok(words) => words,
+        Err(error @ ProofError::Account(..)) => {
+            report.check(Name::AccountProof, false, error.to_string());
+            return;
+        }
+        Err(error) => {
+            report.check(Name::StorageProofs, false, error.to_string());
+            return;
+        }
+    };
+    let listed = words.iter().all(|word| storage::flag_of("an image", *word) == Ok(true));
+    let address = proof.address;
+    match known.registry {
+        _ if !listed => {
+            let detail = format!("the registry {address} does not list it after that block");
+            report.check(Name::CvmImage, false, detail);
+        }
+        Some(want) => {
+            let detail = format!("listed by the registry {address}, which is to be the given {want}");
+            report.check(Name::CvmImage, address == want, detail);
+        }
+        // The terms have named it themselves, or nothing has.
+        None if result.terms.systems.is_zero() => {
+            let detail =
+                format!("the registry {address} lists it; is that the one you mean? give --registry");
+            report.skip(Name::CvmImage, detail);
+        }
+        None => {}
+    }
 }
 
 /// The event of exactly this receipt.
@@ -173,6 +256,7 @@ impl State {
 
     fn check(&self, result: &RunResult, header: &Header, report: &mut Report) {
         self.run(result, report);
+        self.time(result, header, report);
         let root = result.binding.kms_root;
         let detail = format!("{root} is the root that the contract pinned");
         report.check(Name::PinnedRoot, self.kms_root == root, detail);
@@ -202,6 +286,20 @@ impl State {
             result.terms.epsilon_per_run
         );
         report.check(Name::RunOnChain, holds, detail);
+    }
+
+    /// The host sets the agent's clock, as of which evidence and collateral are judged: the chain bounds it.
+    fn time(&self, result: &RunResult, header: &Header, report: &mut Report) {
+        let at = result.receipt.produced_at;
+        let holds = at.saturating_add(CLOCKS_APART) >= self.run.opened_at
+            && at <= header.timestamp.saturating_add(CLOCKS_APART);
+        let detail = format!(
+            "produced at {}, opened at {}, posted at {}",
+            utc(at),
+            utc(self.run.opened_at),
+            utc(header.timestamp)
+        );
+        report.check(Name::Time, holds, detail);
     }
 
     fn quorum(&self, result: &RunResult, header: &Header, report: &mut Report) {

@@ -8,24 +8,25 @@ use cohort_attestation::{
 };
 use cohort_protocol::{sign_rpc, terms::id_list_hash};
 
-use super::{Known, Name, Report};
+use super::{Known, Name, Report, machine};
 
-pub(super) fn check(result: &RunResult, known: &Known, report: &mut Report) {
+/// Gives back the machine, if its evidence holds.
+pub(super) fn check(result: &RunResult, known: &Known, report: &mut Report) -> Option<VerifiedTd> {
     let hash = sign_rpc::evidence_hash(&result.binding, &result.evidence).ok();
     let holds = hash == Some(result.receipt.evidence_hash);
     report.check(Name::Evidence, holds, "the receipt commits to exactly this evidence");
-    let at = result.receipt.produced_at;
-    let expected = result.binding.report_data();
-    match cohort_attestation::verify(&result.evidence, &known.policy, &expected, at) {
+    match machine(result, &known.policy) {
         Ok(td) => {
             quote(result, &td, report);
             allowed(result, &td, known, report);
             let gpus = gpus(result, &td, known, report);
             claimed_platform(result, &td, &gpus, report);
+            Some(td)
         }
         Err(refusal) => {
             let detail = format!("refused: {refusal} ({})", refusal.code());
             report.check(refused(&refusal), false, detail);
+            None
         }
     }
 }
@@ -71,7 +72,9 @@ fn allowed(result: &RunResult, td: &VerifiedTd, known: &Known, report: &mut Repo
     let terms = &result.terms;
     let system = B256::from(td.mr_system().0);
     if terms.systems.is_zero() {
-        let detail = format!("the terms name none: mr_system {system} was for the registry's owner to list");
+        let detail = format!(
+            "the terms name none: mr_system {system} was for the registry's owner to list (--registry with --rpc-url)"
+        );
         report.skip(Name::CvmImage, detail);
     } else {
         listed(report, Name::CvmImage, terms.systems, system, &known.systems, "mr_system", "--system");

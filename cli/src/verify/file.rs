@@ -71,13 +71,8 @@ pub(super) fn request(result: &RunResult, domain: &Eip712Domain, report: &mut Re
         report.check(Name::RequestSignature, true, format!("by analyst {}", run.analyst));
     } else {
         // The contract checked it when it opened the run; an account that is a contract signs in its own way.
-        report.skip(
-            Name::RequestSignature,
-            format!(
-                "not by a key of {}: valid only if that is a contract account, which the chain tells",
-                run.analyst
-            ),
-        );
+        let why = "valid only if that is a contract account, which the chain tells";
+        report.skip(Name::RequestSignature, format!("not by a key of {}: {why}", run.analyst));
     }
     let inputs = sign_rpc::inputs_hash(&result.inputs);
     let counted = result.inputs.len() == run.participants.count_ones() as usize;

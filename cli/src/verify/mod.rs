@@ -2,8 +2,8 @@
 
 use alloy::primitives::{Address, B256};
 use cohort_agent::run::RunResult;
-use cohort_attestation::{Policy, gpu::GpuPolicy};
-use cohort_protocol::eip712;
+use cohort_attestation::{Policy, Refusal, VerifiedTd, gpu::GpuPolicy};
+use cohort_protocol::{eip712, storage};
 
 pub mod chain;
 mod evidence;
@@ -23,6 +23,8 @@ pub type Report = crate::report::Report<Name>;
 pub struct Known {
     /// The consortium's contract.
     pub app: Option<Address>,
+    /// The registry that lists the CVM images of terms that name none.
+    pub registry: Option<Address>,
     /// keccak256 of the contract's code.
     pub code_hash: Option<B256>,
     /// The KMS root that the consortium pins.
@@ -45,11 +47,11 @@ pub fn check_file(result: &RunResult, known: &Known, report: &mut Report) {
     file::payload(result, report);
     file::recipe(result, report);
     file::signatures(result, &domain, report);
-    evidence::check(result, known, report);
+    let td = evidence::check(result, known, report);
     file::request(result, &domain, report);
     anchors(result, known, report);
     if let Some(proof) = &result.chain {
-        chain::check(result, proof, known, report);
+        chain::check(result, proof, td.as_ref(), known, report);
     }
 }
 
@@ -77,4 +79,16 @@ pub fn is_anchored(known: &Known, report: &Report) -> bool {
     let by_root = known.kms_root.is_some() && report.holds(Name::KmsRoot);
     let by_contract = report.holds(Name::Contract) && report.holds(Name::Block);
     by_root || (by_contract && report.holds(Name::PinnedRoot))
+}
+
+/// The machine of the file's evidence, as of the run.
+pub fn machine(result: &RunResult, policy: &Policy) -> Result<VerifiedTd, Refusal> {
+    let expected = result.binding.report_data();
+    cohort_attestation::verify(&result.evidence, policy, &expected, result.receipt.produced_at)
+}
+
+/// Slots of the registry's words about a CVM image. One that names no OS image is never listed.
+pub fn image_slots(td: &VerifiedTd) -> [B256; 2] {
+    let image = td.os_image_hash().map(|hash| B256::from(hash.0)).unwrap_or_default();
+    storage::image(B256::from(td.mr_system().0), image)
 }

@@ -17,6 +17,8 @@ pub(crate) enum Behaviour {
     ZeroLastWord { selector: String },
     /// Leaves this one out of the logs that it answers.
     DropLog { index: Arc<AtomicUsize> },
+    /// Answers everything with this text in the place of that.
+    Replace { from: String, to: String },
 }
 
 struct Proxy {
@@ -60,6 +62,9 @@ async fn handle(State(proxy): State<Arc<Proxy>>, Json(request): Json<Value>) -> 
         && index.load(Ordering::Relaxed) < logs.len()
     {
         logs.remove(index.load(Ordering::Relaxed));
+    }
+    if let Behaviour::Replace { from, to } = &proxy.behaviour {
+        answer = serde_json::from_str(&answer.to_string().replace(from, to)).expect("JSON as before");
     }
     Json(answer)
 }

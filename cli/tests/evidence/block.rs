@@ -6,14 +6,14 @@ use alloy::{
     primitives::{Address, B256, Bytes, Log, LogData, U256, keccak256},
     sol_types::SolEvent,
 };
-use alloy_trie::{HashBuilder, Nibbles, TrieAccount, proof::ProofRetainer};
-use cohort_agent::{prove::receipts_trie, run::RunResult};
+use alloy_trie::{HashBuilder, KECCAK_EMPTY, Nibbles, TrieAccount, proof::ProofRetainer};
+use cohort_agent::{prove::ordered_trie, run::RunResult};
 use cohort_protocol::{
     abi::IDstackApp,
-    chain_proof::{ChainProof, ReceiptProof, StorageProof},
+    chain_proof::{AccountProof, ChainProof, ReceiptProof, RegistryProof, StorageProof},
 };
 
-use super::study::{PRODUCED_AT, domain};
+use super::study::{PRODUCED_AT, REGISTRY, domain};
 
 const NUMBER: u64 = 77;
 /// Stands for the code of the contract.
@@ -30,6 +30,12 @@ pub(crate) struct Words {
     pub(crate) run: U256,
     /// Owner's index plus one, compose hash, state; for each input.
     pub(crate) inputs: Vec<[U256; 3]>,
+    /// The block's time.
+    pub(crate) time: u64,
+    /// Code hash of the analyst's account; none: there is no such account.
+    pub(crate) analyst_code: Option<B256>,
+    /// Is the CVM image listed by its mr_system, and by its OS image's hash? None: the file does not tell.
+    pub(crate) image: Option<[U256; 2]>,
 }
 
 fn word(bytes: B256) -> U256 {
@@ -57,6 +63,9 @@ impl Words {
             digest: word(result.receipt.digest(&domain())),
             run: field(0b0011, 0) | field(PRODUCED_AT - 60, 16) | field(1, 24),
             inputs: vec![dataset(0), dataset(1)],
+            time: PRODUCED_AT + 30,
+            analyst_code: Some(KECCAK_EMPTY),
+            image: None,
         }
     }
 
@@ -75,10 +84,9 @@ impl Words {
     }
 }
 
-/// A trie's root, and for each key the nodes on its way.
+/// The root of a trie of leaves at hashed keys, and for each hashed key the nodes on its way.
 fn trie(mut leaves: Vec<(B256, Vec<u8>)>, keys: &[B256]) -> (B256, Vec<Vec<Bytes>>) {
-    let paths: Vec<_> = keys.iter().map(|key| Nibbles::unpack(keccak256(key))).collect();
-    leaves.iter_mut().for_each(|(key, _)| *key = keccak256(*key));
+    let paths: Vec<_> = keys.iter().map(Nibbles::unpack).collect();
     leaves.sort();
     leaves.dedup();
     let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::from_iter(paths.clone()));
@@ -91,60 +99,86 @@ fn trie(mut leaves: Vec<(B256, Vec<u8>)>, keys: &[B256]) -> (B256, Vec<Vec<Bytes
     (root, paths.iter().map(way).collect())
 }
 
-/// The block's proofs for `result`, in which the event tells of `told`; and its number.
-pub(crate) fn prove(result: &RunResult, told: &RunResult, words: &Words) -> (ChainProof, u64) {
-    let slots = result.storage_slots();
-    let list = words.list();
+/// A contract's storage with these words, and the proof of each.
+fn storage(slots: &[B256], words: &[U256]) -> (B256, Vec<StorageProof>) {
     let filler = (0u64..40).map(|i| (keccak256(i.to_be_bytes()), U256::from(i + 1)));
-    let stored = slots.iter().copied().zip(list.iter().copied()).chain(filler);
-    let leaves = stored.filter(|(_, word)| !word.is_zero()).map(|(slot, w)| (slot, alloy_rlp::encode(w)));
-    let (storage_root, ways) = trie(leaves.collect(), &slots);
-    let storage = slots
-        .iter()
-        .zip(&list)
-        .zip(ways)
+    let stored = slots.iter().copied().zip(words.iter().copied()).chain(filler);
+    let leaves = stored.filter(|(_, word)| !word.is_zero());
+    let leaves = leaves.map(|(slot, word)| (keccak256(slot), alloy_rlp::encode(word))).collect();
+    let keys: Vec<_> = slots.iter().map(keccak256).collect();
+    let (root, ways) = trie(leaves, &keys);
+    let entries = slots.iter().zip(words).zip(ways);
+    let proofs = entries
         .map(|((slot, word), proof)| StorageProof { slot: *slot, word: B256::from(*word), proof })
         .collect();
+    (root, proofs)
+}
 
-    let account = TrieAccount { nonce: 1, balance: U256::ZERO, storage_root, code_hash: keccak256(CODE) };
-    let account = alloy_rlp::encode(account);
-    let (state_root, account_proof) = accounts(result.app, &account);
-    let encoded = receipts(told);
-    let index = 1;
-    let (receipts_root, proof) = receipts_trie(&encoded, index);
+/// The block's proofs for `result`, in which the event tells of `told`; and its number. `image`: slots of the registry.
+pub(crate) fn prove(
+    result: &RunResult,
+    told: &RunResult,
+    words: &Words,
+    image: &[B256],
+) -> (ChainProof, u64) {
+    let account = |storage_root, code_hash| {
+        alloy_rlp::encode(TrieAccount { nonce: 1, balance: U256::ZERO, storage_root, code_hash })
+    };
+    let (root, app_storage) = storage(&result.storage_slots(), &words.list());
+    let app = account(root, keccak256(CODE));
+    let (root, registry_storage) = storage(image, &words.image.unwrap_or_default());
+    let registry = account(root, keccak256(b"the code of DstackKms"));
+    let analyst = words.analyst_code.map(|code| account(B256::ZERO, code));
+
+    let other = alloy_rlp::encode(TrieAccount::default());
+    let mut accounts: Vec<_> =
+        (1..=20).map(|byte| (keccak256(Address::repeat_byte(byte)), other.clone())).collect();
+    accounts.push((keccak256(result.app), app.clone()));
+    accounts.push((keccak256(REGISTRY), registry.clone()));
+    accounts.extend(analyst.iter().map(|account| (keccak256(result.run.analyst), account.clone())));
+    let keys = [result.app, result.run.analyst, REGISTRY].map(keccak256);
+    let (state_root, ways) = trie(accounts, &keys);
+    let [account_proof, analyst_proof, registry_proof] = ways.try_into().expect("three keys");
+
+    let (receipts, transactions, index) = (receipts(told), transactions(), 1);
+    let (receipts_root, proof) = ordered_trie(&receipts, index);
+    let (transactions_root, transaction_proof) = ordered_trie(&transactions, index);
     let header = Header {
         number: NUMBER,
-        timestamp: PRODUCED_AT + 30,
+        timestamp: words.time,
         gas_limit: 30_000_000,
         state_root,
+        transactions_root,
         receipts_root,
         base_fee_per_gas: Some(7),
         ..Header::default()
     };
     let proof = ChainProof {
         header: alloy_rlp::encode(header).into(),
-        account: account.into(),
+        account: app.into(),
         account_proof,
-        storage,
-        receipt: ReceiptProof { index: index as u64, receipt: encoded[index].clone(), proof },
+        storage: app_storage,
+        receipt: ReceiptProof {
+            index: index as u64,
+            receipt: receipts[index].clone(),
+            proof,
+            transaction: transactions[index].clone(),
+            transaction_proof,
+        },
+        analyst: AccountProof { account: analyst.unwrap_or_default().into(), proof: analyst_proof },
+        registry: words.image.map(|_| RegistryProof {
+            address: REGISTRY,
+            account: registry.into(),
+            account_proof: registry_proof,
+            storage: registry_storage,
+        }),
     };
     (proof, NUMBER)
 }
 
-/// The state trie's leaves are keyed by the hash of 20 bytes.
-fn accounts(app: Address, account: &[u8]) -> (B256, Vec<Bytes>) {
-    let other = alloy_rlp::encode(TrieAccount::default());
-    let mut leaves: Vec<_> =
-        (1..=20).map(|byte| (keccak256(Address::repeat_byte(byte)), other.as_slice())).collect();
-    leaves.push((keccak256(app), account));
-    leaves.sort();
-    let path = Nibbles::unpack(keccak256(app));
-    let mut builder = HashBuilder::default().with_proof_retainer(ProofRetainer::from_iter([path]));
-    for (key, value) in leaves {
-        builder.add_leaf(Nibbles::unpack(key), value);
-    }
-    let root = builder.root();
-    (root, builder.take_proof_nodes().into_nodes_sorted().into_iter().map(|(_, node)| node).collect())
+/// Three of them; their content is nobody's business here.
+fn transactions() -> Vec<Bytes> {
+    (0u8..3).map(|index| vec![2, index].repeat(40).into()).collect()
 }
 
 /// Three transactions; the second posts the receipt.

@@ -1,13 +1,14 @@
 //! The files of `test/vectors/evidence`: sound ones, and one defect a file, with the check at which it must fail.
 
-use alloy::primitives::{Address, B256, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use cohort_agent::run::RunResult;
 use cohort_cli::verify::Name;
+use cohort_protocol::chain_proof::RegistryProof;
 use serde_json::{Value, json};
 
 use super::{
     block::field,
-    study::{PRODUCED_AT, Study, key},
+    study::{APP, PRODUCED_AT, Study, key},
 };
 
 /// One file.
@@ -42,7 +43,15 @@ fn sound() -> Vec<Case> {
         case("sound", None, |_| ()),
         case("sound-without-chain", None, |s| s.file = |file| file.chain = None),
         case("sound-any-image", None, |s| s.terms = |terms| terms.systems = B256::ZERO),
-        case("sound-contract-account", None, |s| s.analyst = key(9)),
+        case("sound-listed-image", None, |s| {
+            s.terms = |terms| terms.systems = B256::ZERO;
+            s.words = |w| w.image = Some([U256::from(1); 2]);
+        }),
+        case("sound-contract-account", None, |s| {
+            s.analyst = key(9);
+            s.words = |w| w.analyst_code = Some(B256::repeat_byte(5));
+        }),
+        case("sound-analyst-without-account", None, |s| s.words = |w| w.analyst_code = None),
         case("sound-superseded-dataset", None, |s| s.words = |w| w.inputs[0][2] |= field(1, 1)),
         with_gpu("sound-gpu", None, |_| ()),
     ]
@@ -162,6 +171,11 @@ fn evidence() -> Vec<Case> {
 fn request() -> Vec<Case> {
     vec![
         case("run-of-another-nonce", Name::Run, |s| s.file = |file| file.run.nonce = B256::repeat_byte(5)),
+        case("request-of-another-key", Name::RequestSignature, |s| s.analyst = key(9)),
+        case("request-of-another-key-and-no-account", Name::RequestSignature, |s| {
+            s.analyst = key(9);
+            s.words = |w| w.analyst_code = None;
+        }),
         case("run-of-another-proposal", Name::Run, |s| {
             s.run = |run| run.proposal_id = B256::repeat_byte(5).into();
         }),
@@ -183,6 +197,34 @@ fn proofs() -> Vec<Case> {
             s.file = |file| {
                 file.chain.as_mut().unwrap().account_proof.pop();
             };
+        }),
+        case("analyst-account-denied", Name::AccountProof, |s| {
+            s.file = |file| {
+                let analyst = &mut file.chain.as_mut().unwrap().analyst;
+                analyst.account = Bytes::new();
+                analyst.proof.pop();
+            };
+        }),
+        case("registry-of-another-address", Name::AccountProof, |s| {
+            s.words = |w| w.image = Some([U256::from(1); 2]);
+            s.file = |file| registry(file).address = APP;
+        }),
+        case("registry-of-another-image", Name::StorageProofs, |s| {
+            s.words = |w| w.image = Some([U256::from(1); 2]);
+            s.file = |file| registry(file).storage.swap(0, 1);
+        }),
+        case("image-not-listed", Name::CvmImage, |s| {
+            s.words = |w| w.image = Some([U256::ZERO, U256::from(1)]);
+        }),
+        case("os-image-not-listed", Name::CvmImage, |s| {
+            s.terms = |terms| terms.systems = B256::ZERO;
+            s.words = |w| w.image = Some([U256::from(1), U256::ZERO]);
+        }),
+        case("transaction-of-another-hash", Name::Transaction, |s| {
+            s.file = |file| file.position.transaction = B256::repeat_byte(5);
+        }),
+        case("transaction-altered", Name::Transaction, |s| {
+            s.file = |file| flip_last(&mut file.chain.as_mut().unwrap().receipt.transaction);
         }),
         case("storage-word-altered", Name::StorageProofs, |s| {
             s.file = |file| file.chain.as_mut().unwrap().storage[2].word = B256::repeat_byte(1);
@@ -225,6 +267,10 @@ fn words() -> Vec<Case> {
         case("run-still-open", Name::RunOnChain, |s| s.words = |w| w.run ^= field(1, 24)),
         case("run-never-opened", Name::RunOnChain, |s| s.words = |w| w.run = U256::ZERO),
         case("run-of-other-owners", Name::RunOnChain, |s| s.words = |w| w.run ^= field(0b0100, 0)),
+        case("produced-before-the-run", Name::Time, |s| {
+            s.words = |w| w.run ^= field((PRODUCED_AT - 60) ^ (PRODUCED_AT + 901), 16);
+        }),
+        case("produced-after-the-block", Name::Time, |s| s.words = |w| w.time = PRODUCED_AT - 901),
         case("root-not-pinned", Name::PinnedRoot, |s| s.words = |w| w.kms_root ^= U256::from(1)),
         case("quorum-not-reached", Name::Quorum, |s| s.words = |w| w.proposal ^= field(0b0100, 0)),
         case("quorum-raised", Name::Quorum, |s| s.words = |w| w.config ^= field(3 ^ 4, 16)),
@@ -250,7 +296,11 @@ fn words() -> Vec<Case> {
     ]
 }
 
-fn flip_last(bytes: &mut alloy::primitives::Bytes) {
+fn registry(file: &mut RunResult) -> &mut RegistryProof {
+    file.chain.as_mut().unwrap().registry.as_mut().unwrap()
+}
+
+fn flip_last(bytes: &mut Bytes) {
     let mut altered = bytes.to_vec();
     *altered.last_mut().unwrap() ^= 1;
     *bytes = altered.into();

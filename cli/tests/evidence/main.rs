@@ -20,7 +20,7 @@ use cohort_attestation::{
     gpu::{GpuPolicy, GpuRoot},
 };
 use cohort_cli::verify::{self, Known, Name, Report, Verdict};
-use cohort_protocol::chain_proof::ChainProof;
+use cohort_protocol::{chain_proof::ChainProof, json};
 use serde_json::{Value, json};
 
 /// Made once: quotes are signed in a debug build.
@@ -42,6 +42,7 @@ fn known(result: &RunResult) -> Known {
     let gpu_root = GpuRoot::development(&gpus.root_certificate_der().unwrap()).unwrap();
     Known {
         app: Some(study::APP),
+        registry: Some(study::REGISTRY),
         code_hash: Some(keccak256(block::CODE)),
         kms_root: Some(study::root().address()),
         block_hash: result.chain.as_ref().map(|_| result.position.block_hash),
@@ -76,6 +77,7 @@ fn index(cases: &[cases::Case]) -> Value {
         .collect();
     json!({
         "app": study::APP,
+        "registry": study::REGISTRY,
         "code_hash": keccak256(block::CODE),
         "kms_root": study::root().address(),
         "systems": [B256::repeat_byte(4), B256::repeat_byte(5)],
@@ -131,7 +133,7 @@ fn every_byte_of_the_chain_counts() {
         let mut altered = result.clone();
         change(altered.chain.as_mut().unwrap());
         let mut report = Report::default();
-        verify::chain::check(&altered, altered.chain.as_ref().unwrap(), &known, &mut report);
+        verify::chain::check(&altered, altered.chain.as_ref().unwrap(), None, &known, &mut report);
         report.first_failure().is_some()
     };
     assert!(!refused(&|_| ()));
@@ -151,9 +153,17 @@ fn every_byte_of_the_chain_counts() {
     for at in (0..proof.receipt.receipt.len()).step_by(7) {
         assert!(refused(&|chain| flip(&mut chain.receipt.receipt, at)), "receipt {at}");
     }
+    for at in (0..proof.receipt.transaction.len()).step_by(7) {
+        assert!(refused(&|chain| flip(&mut chain.receipt.transaction, at)), "transaction {at}");
+    }
+    for at in 0..proof.analyst.account.len() {
+        assert!(refused(&|chain| flip(&mut chain.analyst.account, at)), "analyst {at}");
+    }
     type Nodes = fn(&mut ChainProof, usize) -> &mut Vec<Bytes>;
-    let proofs: [(usize, Nodes); 3] = [
+    let proofs: [(usize, Nodes); 5] = [
         (1, |chain, _| &mut chain.account_proof),
+        (1, |chain, _| &mut chain.analyst.proof),
+        (1, |chain, _| &mut chain.receipt.transaction_proof),
         (1, |chain, _| &mut chain.receipt.proof),
         (proof.storage.len(), |chain, index| &mut chain.storage[index].proof),
     ];
@@ -183,8 +193,7 @@ fn every_byte_of_the_chain_counts() {
 fn no_check_is_without_its_defect() {
     let cases = &*CASES;
     let needs_more = [
-        Name::RequestSignature, // only an endpoint can tell that the analyst is no contract account
-        Name::GpuFirmware,      // needs golden values: cli/tests/e2e/gpu.rs
+        Name::GpuFirmware, // needs golden values: cli/tests/e2e/gpu.rs
         Name::Contract,
         Name::KmsRoot,
         Name::Chain,
@@ -226,6 +235,16 @@ fn what_the_verifier_knows_is_compared_and_what_it_does_not_is_said() {
         assert_eq!(check.verdict, want, "{check:?}");
     }
     assert!(verify::is_anchored(&root, &told));
+    // The registry that lists the image is the one that is meant, or it is said that nobody says so.
+    let listed = read("sound-listed-image");
+    let image = |registry| {
+        let known = Known { registry, ..known(&listed) };
+        let report = report(&listed, &known);
+        report.checks.into_iter().filter(|check| check.name == Name::CvmImage).next_back().unwrap().verdict
+    };
+    assert_eq!(image(Some(study::REGISTRY)), Verdict::Ok);
+    assert_eq!(image(Some(study::APP)), Verdict::Failed);
+    assert_eq!(image(None), Verdict::Skipped);
     // No development evidence under production's policy.
     let production = Known { policy: Policy::production(), ..all };
     assert_eq!(made(&production).0, Some(Name::TdxQuote));
@@ -294,5 +313,100 @@ fn the_specification_has_every_check_in_order() {
         let row = rest[at + 1..].lines().next().unwrap();
         assert!(row.ends_with(&end), "{row}");
         rest = &rest[at + 1..];
+    }
+}
+
+/// Whoever alters any member of a file, in any of these ways, gets no verdict of 0 for it; and no panic.
+#[test]
+fn no_altered_member_is_verified() {
+    // Each further file for the part that only it has.
+    for (name, part) in
+        [("sound", ""), ("sound-listed-image", "/chain/registry"), ("sound-gpu", "/evidence/gpu")]
+    {
+        let file: Value = serde_json::from_str(&fs::read_to_string(path(name)).unwrap()).unwrap();
+        let sound = read(name);
+        let known = known(&sound);
+        let td = verify::machine(&sound, &known.policy).ok();
+        // The machine's evidence takes long to verify: what the chain's proofs refuse needs no more.
+        let holds = |result: &RunResult, place: &str| {
+            let mut report = Report::default();
+            if let (Some(chain), true) =
+                (&result.chain, place.starts_with("/chain") || place.starts_with("/position"))
+            {
+                verify::chain::check(result, chain, td.as_ref(), &known, &mut report);
+            }
+            if report.first_failure().is_none() {
+                report = self::report(result, &known);
+            }
+            report.first_failure().is_none() && report.holds(Name::Budget)
+        };
+        let mut places = Vec::new();
+        members(file.pointer(part).unwrap(), part.to_owned(), &mut places);
+        assert!(places.len() > 4, "{name}: {}", places.len());
+        // All measures and cells are as the first.
+        let first = |place: &String| !place.contains("/measures/") || place.contains("/measures/0/");
+        let cell = |place: &String| !place.contains("/cells/") || place.contains("/cells/0");
+        places.retain(|place| first(place) && cell(place));
+        for place in &places {
+            for altered in alterations(file.pointer(place).unwrap()) {
+                let mut changed = file.clone();
+                *changed.pointer_mut(place).unwrap() = altered.clone();
+                let Ok(result) = serde_json::from_value::<RunResult>(changed.clone()) else { continue };
+                let again = serde_json::to_value(&result).unwrap();
+                let is_taken = result.format == "cohort-result/1"
+                    && json::first_difference(&changed, &again).is_none()
+                    && holds(&result, place);
+                assert!(!is_taken, "{name}: {place} may be {altered}");
+            }
+        }
+        // And what is left out.
+        for place in &places {
+            let (parent, last) = place.rsplit_once('/').unwrap();
+            let mut changed = file.clone();
+            let removed = match changed.pointer_mut(parent).unwrap() {
+                Value::Object(members) => members.remove(last).is_some(),
+                Value::Array(items) => items.pop().is_some(),
+                _ => false,
+            };
+            assert!(removed, "{place}");
+            let Ok(result) = serde_json::from_value::<RunResult>(changed.clone()) else { continue };
+            assert!(!holds(&result, place), "{name}: without {place}");
+        }
+    }
+}
+
+/// Pointers to all values but the root.
+fn members(value: &Value, at: String, places: &mut Vec<String>) {
+    let inside: Vec<(String, &Value)> = match value {
+        Value::Object(members) => members.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(i, item)| (i.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    for (key, value) in inside {
+        let place = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+        places.push(place.clone());
+        members(value, place, places);
+    }
+}
+
+/// Another value of the same kind, where there is one; and one that says the same in another way.
+fn alterations(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Bool(flag) => vec![json!(!flag)],
+        Value::Number(number) => {
+            number.as_u64().map(|n| vec![json!(n + 1), json!(n ^ 1)]).unwrap_or_default()
+        }
+        Value::String(text) if !text.is_empty() => {
+            let last = text.chars().next_back().unwrap();
+            let other = if last == '0' { '1' } else { '0' };
+            let flipped = format!("{}{other}", &text[..text.len() - last.len_utf8()]);
+            let upper = text.replacen('a', "A", 1);
+            let mut all = vec![json!(flipped), json!(format!("{text} ")), json!(format!("0{text}"))];
+            all.extend((upper != *text).then(|| json!(upper)));
+            all
+        }
+        Value::String(_) => vec![json!("0")],
+        Value::Null => vec![json!(0)],
+        Value::Array(_) | Value::Object(_) => vec![Value::Null],
     }
 }

@@ -20,6 +20,7 @@ use cohort_protocol::{
     json::canonical_hash,
     release::{Binding, Certificate},
     sign_rpc::{self, FORMAT, Input, PrivacyProof, ReceiptPosition, SignedReceipt},
+    storage,
     terms::{SignedRunRequest, Terms},
 };
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ use super::block::{self, Words};
 pub(crate) const PRODUCED_AT: u64 = 1_800_000_000;
 pub(crate) const CHAIN_ID: u64 = 31337;
 pub(crate) const APP: Address = Address::repeat_byte(0x5f);
+pub(crate) const REGISTRY: Address = Address::repeat_byte(0x6a);
 const COMPOSE: &str = include_str!("../../../test/data/heart-disease/app-compose.json");
 
 /// A key that everybody knows.
@@ -216,8 +218,7 @@ impl Study {
         };
         (self.receipt)(&mut receipt);
         receipt.signature = sign(&self.signer, receipt.digest(&domain()));
-        let position =
-            ReceiptPosition { transaction: B256::repeat_byte(10), block_number: 0, block_hash: B256::ZERO };
+        let position = ReceiptPosition { transaction: B256::ZERO, block_number: 0, block_hash: B256::ZERO };
         let mut result = RunResult {
             format: FORMAT.to_owned(),
             chain_id: CHAIN_ID,
@@ -244,7 +245,10 @@ impl Study {
         (self.words)(&mut words);
         let mut told = result.clone();
         (self.event)(&mut told);
-        let (proof, number) = block::prove(result, &told, &words);
+        let system = B256::from(self.guest().mr_system().0);
+        let image = storage::image(system, B256::from(DevGuest::os_image_hash().0));
+        let (proof, number) = block::prove(result, &told, &words, &image);
+        result.position.transaction = keccak256(&proof.receipt.transaction);
         result.position.block_number = number;
         result.position.block_hash = keccak256(&proof.header);
         result.chain = Some(proof);
