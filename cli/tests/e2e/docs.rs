@@ -8,16 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::support::{programs, project};
+use super::support::{blocks, programs, project};
 
 /// Enough for a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// The fenced `sh` blocks of a page, in order.
-fn blocks(page: &str) -> Vec<String> {
-    let blocks = page.split("```sh\n").skip(1);
-    blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
-}
 
 /// The demo with its services left running, and the lines of a shell that its last words ask for.
 async fn kept_demo() -> (Child, String) {

@@ -96,3 +96,22 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
+
+/// The fenced `sh` blocks of a page, in order; those of a list without its indentation.
+pub(crate) fn blocks(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut block: Option<(usize, String)> = None;
+    for line in page.lines() {
+        let text = line.trim_start();
+        match &mut block {
+            None if text == "```sh" => block = Some((line.len() - text.len(), String::new())),
+            None => (),
+            Some(_) if text == "```" => blocks.extend(block.take().map(|(_, block)| block)),
+            Some((indent, block)) => {
+                *block += line.get(*indent..).unwrap_or(text);
+                block.push('\n');
+            }
+        }
+    }
+    blocks
+}
