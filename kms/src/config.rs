@@ -16,6 +16,7 @@ use cohort_attestation::{
 use cohort_protocol::{
     eip712,
     hpke::SecretBytes,
+    json,
     root::{RootError, replica_key},
     terms::id_list_hash,
 };
@@ -28,7 +29,7 @@ use crate::{
     onboard::{OnboardError, onboard},
     own_evidence::OwnEvidence,
     policy::{CHAIN_ID_MAX, Policy},
-    release_log::{LogError, ReleaseLog},
+    release_log::{Head, LogError, ReleaseLog, SignedHead},
     replicas::{
         Peer, ReplicaSet, Replicas,
         votes::{Ballot, VotesError},
@@ -175,6 +176,10 @@ pub struct Serve {
     /// The release log; made if absent.
     #[arg(long, env = "COHORT_KMS_LOG", value_name = "FILE")]
     pub log: PathBuf,
+    /// A signed head of that log which was kept elsewhere (`cohort kms log verify --save-head`): the log must go on from it,
+    /// else it is an older copy and the service does not start.
+    #[arg(long, env = "COHORT_KMS_LOG_HEAD", value_name = "FILE")]
+    pub log_head: Option<PathBuf>,
     /// How many blocks an approval must lie below the newest block.
     #[arg(long, env = "COHORT_KMS_CONFIRMATIONS", default_value_t = 12)]
     pub confirmations: u64,
@@ -237,6 +242,21 @@ fn id_list(text: &str) -> Result<IdList, String> {
     Ok(IdList(ids))
 }
 
+/// A head that one of this KMS's roots signed.
+fn kept_head(path: &Path, policy: &Policy) -> Result<Head, ConfigError> {
+    let refuse =
+        |why: &dyn std::fmt::Display| ConfigError::LogHead { path: path.to_owned(), why: why.to_string() };
+    let bytes = std::fs::read(path).map_err(|error| refuse(&error))?;
+    let signed: SignedHead = json::parse(&bytes).map_err(|error| refuse(&error))?;
+    let own = policy.roots.iter().any(|root| root.address == signed.root)
+        && signed.chain_id == policy.chain_id
+        && signed.registry == policy.registry;
+    if own && signed.is_signed() {
+        return Ok(signed.head);
+    }
+    Err(refuse(&"it is not signed by this KMS's root for this registry"))
+}
+
 fn peer(text: &str) -> Result<Peer, String> {
     let (name, url) = text.split_once('=').ok_or("a replica is NAME=URL")?;
     let url: reqwest::Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
@@ -293,6 +313,14 @@ pub enum ConfigError {
     /// The release log.
     #[error("--log cannot be used")]
     Log(#[source] LogError),
+    /// The head that was kept.
+    #[error("--log-head {path} cannot be used: {why}")]
+    LogHead {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The HTTP clients.
     #[error("--rpc-url or --indexer-url cannot be used")]
     Client(#[source] reqwest::Error),
@@ -373,6 +401,10 @@ impl Serve {
         }
         let indexer = Indexer::new(indexer_url, limit).map_err(ConfigError::Client)?;
         let (log, torn_bytes) = ReleaseLog::open(&self.log).map_err(ConfigError::Log)?;
+        if let Some(path) = &self.log_head {
+            let head = kept_head(path, &policy)?;
+            log.check_goes_on_from(&head).map_err(ConfigError::Log)?;
+        }
         let parts = Parts {
             policy,
             evidence_policy,

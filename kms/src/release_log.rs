@@ -57,6 +57,17 @@ pub enum LogError {
         /// What does not verify.
         what: &'static str,
     },
+    /// It is an older copy, or another log.
+    #[error(
+        "the release log {path} does not go on from entry {entries} of the head that was kept: it is an older copy, or another \
+         log. A KMS that starts with it could release a run's keys a second time; put back the newest log"
+    )]
+    OtherThanHead {
+        /// Which file.
+        path: PathBuf,
+        /// Number of entries at the head that was kept.
+        entries: u64,
+    },
     /// An earlier write failed: what is on disk is not known.
     #[error("an earlier write to the release log failed")]
     Poisoned,
@@ -313,6 +324,18 @@ impl ReleaseLog {
         Ok(Page { entries, head })
     }
 
+    /// Whether the log goes on from a head that was kept elsewhere.
+    pub fn check_goes_on_from(&self, kept: &Head) -> Result<(), LogError> {
+        let hash = match kept.entries.checked_sub(1) {
+            None => Some(genesis()),
+            Some(last) => self.page(last)?.entries.first().map(|line| line.hash),
+        };
+        if hash == Some(kept.hash) {
+            return Ok(());
+        }
+        Err(LogError::OtherThanHead { path: self.0.path.clone(), entries: kept.entries })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic in `append` leaves `poisoned` set, which is what counts.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -381,6 +404,25 @@ mod tests {
         drop(log);
         let lines = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         (dir, path, lines)
+    }
+
+    #[test]
+    fn an_older_copy_does_not_go_on_from_a_kept_head() {
+        let (_dir, path, lines) = five();
+        let log = ReleaseLog::open(&path).unwrap().0;
+        let (three, five) = (log.page(2).unwrap().entries[0].hash, log.page(4).unwrap());
+        let heads = [Head::empty(), Head { entries: 3, hash: three }, five.head];
+        assert!(heads.iter().all(|head| log.check_goes_on_from(head).is_ok()));
+        let other = Head { entries: 3, hash: five.head.hash };
+        assert!(matches!(log.check_goes_on_from(&other), Err(LogError::OtherThanHead { entries: 3, .. })));
+        drop(log);
+        fs::write(&path, lines[..4].join("\n") + "\n").unwrap();
+        let older = ReleaseLog::open(&path).unwrap().0;
+        assert!(heads[..2].iter().all(|head| older.check_goes_on_from(head).is_ok()));
+        assert!(matches!(
+            older.check_goes_on_from(&five.head),
+            Err(LogError::OtherThanHead { entries: 5, .. })
+        ));
     }
 
     fn refused(path: &Path, lines: &[String]) -> u64 {

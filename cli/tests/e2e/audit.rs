@@ -36,6 +36,7 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
     let ran = ok(&stack, &["audit", "--kms-log", &kms, "--html", "audit.html"]).await;
     assert!(ran.stdout.contains("Release log: "), "{}", ran.stdout);
     the_log_is_matched(&stack).await;
+    nothing_secret_is_written(&stack, audit["runs"][0]["run_id"].as_str().expect("an id"));
     assert_eq!(audit["findings"], serde_json::json!([]), "nothing to find");
     assert_eq!(audit["proposals"][&proposal]["decision"], "allow");
     assert_eq!(audit["proposals"][&proposal]["approvals"].as_array().map(Vec::len), Some(4));
@@ -88,4 +89,32 @@ async fn the_log_is_matched(stack: &Stack) {
     let ran =
         stack.cohort(&["audit", "--kms-log", "cut.jsonl"]).await.unwrap_or_else(|f| panic!("{}", f.message));
     assert!(ran.stdout.contains("release_missing"), "{}", ran.stdout);
+}
+
+/// No key, no seed and no word of a row stands in what services write: logs, release log, results, pages.
+fn nothing_secret_is_written(stack: &Stack, run: &str) {
+    let read = |path: &std::path::Path| std::fs::read(path).unwrap_or_default();
+    let hex = |path: &std::path::Path| {
+        String::from_utf8(read(path)).expect("text").trim().trim_start_matches("0x").to_owned()
+    };
+    let people = stack.owners.iter().chain([&stack.analyst, &stack.relayer, &stack.deployer]);
+    let mut secrets: Vec<String> = people.map(|person| hex(&person.key_file)).collect();
+    secrets.push(hex(&stack.path("platform.seed")));
+    assert!(secrets.iter().all(|secret| secret.len() == 64));
+    // Values of columns that the recipe does not read, so that no word of its own is one of them.
+    let words = ["lv hypertrophy", "atypical angina", "downsloping", "reversable defect"];
+    let csv = String::from_utf8(read(&stack.study.csv())).expect("text");
+    assert!(words.iter().all(|word| csv.contains(word)), "they are in the data");
+    secrets.extend(words.map(str::to_owned));
+
+    let mut files: Vec<_> =
+        std::fs::read_dir(stack.path("logs")).expect("logs").flatten().map(|e| e.path()).collect();
+    files.extend(["release-log.jsonl", "result.json", "audit.html"].map(|name| stack.path(name)));
+    let texts: Vec<_> = files.iter().map(|file| String::from_utf8_lossy(&read(file)).into_owned()).collect();
+    assert!(texts.iter().filter(|text| text.contains(run)).count() >= 3, "they tell of the run");
+    for (file, text) in files.iter().zip(&texts) {
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{} has {secret}", file.display());
+        }
+    }
 }

@@ -122,6 +122,28 @@ async fn a_revocation_ends_a_running_computation() {
     let log = std::fs::read_to_string(stack.path("release-log.jsonl")).unwrap();
     assert!(log.lines().last().unwrap().contains("\"proposal_revoked\""), "{log}");
     the_log_fits_the_chain(&stack, &log).await;
+    an_older_log_does_not_start(&mut stack, &log).await;
+}
+
+/// Whoever puts an older copy of the log back gets no KMS that forgot a release, if a head was kept elsewhere.
+async fn an_older_log_does_not_start(stack: &mut Stack, log: &str) {
+    stack.kms.take().expect("running").kill().await;
+    let head = stack.path("head.json").display().to_string();
+    stack.kms_args = vec!["--log-head".to_owned(), head.clone()];
+    let older: String = log.lines().take(1).map(|line| format!("{line}\n")).collect();
+    std::fs::write(stack.path("release-log.jsonl"), older).unwrap();
+    assert!(stack.start_kms().await.is_err());
+    let said = std::fs::read_to_string(stack.path("logs/kms.log")).unwrap();
+    assert!(said.contains("it is an older copy"), "{said}");
+    std::fs::write(stack.path("release-log.jsonl"), log).unwrap();
+    stack.start_kms().await.unwrap_or_else(|f| panic!("{}", f.message));
+    // A head that somebody else made is none.
+    stack.kms.take().expect("running").kill().await;
+    let text = std::fs::read_to_string(&head).unwrap();
+    std::fs::write(&head, text.replacen("\"entries\": ", "\"entries\": 1", 1)).unwrap();
+    assert!(stack.start_kms().await.is_err());
+    let said = std::fs::read_to_string(stack.path("logs/kms.log")).unwrap();
+    assert!(said.contains("not signed by this KMS's root"), "{said}");
 }
 
 /// The release log of the two runs, whole, rewritten, and with its first entry's release hidden.

@@ -260,6 +260,12 @@ impl Findings {
         for (name, service) in services {
             self.service(name.as_str().unwrap_or("?"), service);
         }
+        let with_socket = services.values().filter(|service| has_socket(service)).count();
+        if with_socket > 1 {
+            let message =
+                "is mounted by more than one service: each could ask for the agent's keys; leave it to one";
+            self.error("shared-socket", format!("{at}: the guest agent's socket"), message);
+        }
     }
 
     fn service(&mut self, name: &str, service: &Yaml) {
@@ -330,6 +336,16 @@ impl Findings {
 
 fn map<'a>(node: &'a Yaml, key: &str) -> Option<&'a yaml_rust2::yaml::Hash> {
     node[key].as_hash()
+}
+
+/// Does the service mount the guest agent's socket?
+fn has_socket(service: &Yaml) -> bool {
+    let source = |volume: &Yaml| match volume {
+        Yaml::String(text) => text.split(':').next().map(str::to_owned),
+        other => other["source"].as_str().map(str::to_owned),
+    };
+    let volumes = service["volumes"].as_vec().into_iter().flatten();
+    volumes.filter_map(source).any(|source| SOCKETS.contains(&source.as_str()))
 }
 
 /// A key's text if it is not in the list; `?` for a key that is no text.

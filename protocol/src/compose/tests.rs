@@ -219,6 +219,14 @@ fn lint_finds_ways_around_the_guard() {
         assert_eq!(docker(&service(&format!("    volumes:\n      - {fine}\n"))), [""; 0], "{fine}");
     }
     assert_eq!(docker(&service("    volumes: {a: /etc}\n")), ["host-mount"]);
+    // A second container with the guest agent's socket could ask for the agent's keys.
+    let socket = "    volumes: [\"/var/run/dstack.sock:/s\"]\n";
+    let image = format!("    image: other/image@sha256:{}\n", "cd".repeat(32));
+    let beside = |volumes: &str| service(socket) + "  other:\n" + &image + volumes;
+    assert_eq!(docker(&beside("")), [""; 0]);
+    assert_eq!(docker(&beside(socket)), ["shared-socket"]);
+    let long = "    volumes:\n      - {type: bind, source: /var/run/tappd.sock, target: /s}\n";
+    assert_eq!(docker(&beside(long)), ["shared-socket"]);
     let bind = "volumes:\n  scratch:\n    driver_opts: {type: none, o: bind, device: /etc}\n";
     assert_eq!(docker(&(service("") + bind)), ["host-mount"]);
     for volume in ["{external: true}", "{driver: local}", "{name: x, external: false}", "text", "[]"] {
