@@ -1,10 +1,13 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { canonical, FormatError, parseJson } from "../src/format/json";
-import { epsilon, epsilonText } from "../src/format/loss";
+import { ZERO_HASH } from "../src/format/hex";
+import { delta, deltaText, epsilon, epsilonText } from "../src/format/loss";
 import { parseCompose } from "../src/format/recipe";
 import { idList, parseTerms, proposalId, termsJson } from "../src/format/terms";
 import { sha256Hex } from "../src/format/hash";
+import { lines } from "../src/format/words";
+import { review } from "../src/wallet/approve";
 
 const file = (path: string) => new Uint8Array(readFileSync(new URL(`../../test/${path}`, import.meta.url)));
 const utf8 = (text: string) => new TextEncoder().encode(text);
@@ -107,6 +110,51 @@ describe("the compose file", () => {
     expect(recipe?.measures.map(({ cells }) => cells)).toEqual([2, 2, 3]);
     expect([recipe?.script?.text, recipe?.gpu]).toEqual(["emit([0])", "hopper \u00d7 1"]);
   });
+});
+
+describe("a recipe of SQL over several owners with Gaussian noise", () => {
+  const whole = JSON.parse(new TextDecoder().decode(file("data/heart-disease/app-compose.json")));
+  const column = (name: string, type = "int64") => ({ name, type, nullable: false });
+  Object.assign(whole.cohort, {
+    datasets: { owners: ["bank-A", "bank-B"], columns: [column("customer"), { ...column("amount"), owners: ["bank-A"] }] },
+    prepare: {
+      steps: [{ name: "spend", sql: 'SELECT customer,\n MAX(amount) AS amount FROM "bank-A" GROUP BY customer' }],
+      tables: [{ name: "zones", columns: [{ name: "zone", type: "int64" }], rows: [[1], [2]] }],
+      columns: [column("customer"), column("amount")],
+    },
+    privacy: { unit: "customer", epsilon_per_run: "1", epsilon_budget: "2", noise: "gaussian", delta: "0.000001", delta_budget: "0.000003" },
+    keys: [{ name: "size", column: "amount", bands: [10] }],
+    measures: [{ name: "customers", kind: "count", by: ["size"], round_to: "1", epsilon: "1" }],
+  });
+  const compose = parseCompose(utf8(JSON.stringify(whole)));
+
+  it("has its loss in units of the contract", () => {
+    expect([compose.epsilonPerRun, compose.deltaPerRun, compose.deltaBudget]).toEqual([10n ** 9n, 10n ** 12n, 3n * 10n ** 12n]);
+    expect(deltaText(compose.deltaPerRun)).toBe("0.000001");
+  });
+
+  it("is put into words, SQL and all", () => {
+    const said = lines(compose).join("\n");
+    for (const part of ["amount (int64), of bank-A only", 'MAX(amount) AS amount FROM "bank-A"', "2 rows", "the same at all owners", "Gaussian", "0.000001 / 0.000003"]) {
+      expect(said).toContain(part);
+    }
+  });
+
+  it("is not reviewed with terms of another delta", () => {
+    const terms = {
+      composeHash: compose.composeHash, recipeHash: compose.recipeHash, outputSchemaHash: compose.outputSchemaHash,
+      epsilonPerRun: 10n ** 9n, deltaPerRun: 10n ** 12n, epsilonBudget: 2n * 10n ** 9n, deltaBudget: 3n * 10n ** 12n,
+      expiry: 2n, devices: ZERO_HASH, systems: ZERO_HASH, era: 0n, round: 0n,
+    };
+    expect(review(proposalId(terms), terms, compose)).toMatchObject({ terms });
+    for (const other of [{ ...terms, deltaPerRun: 0n }, { ...terms, deltaBudget: 10n ** 13n }]) {
+      expect(review(proposalId(other), other, compose)).toBe("delta");
+    }
+  });
+});
+
+describe("delta", () => {
+  it.each(["", "1.", "2", ".5", "1e-6", "0.0000000000000000001", 0])("refuses %s", (text) => expect(() => delta(text, "d")).toThrow(FormatError));
 });
 
 describe("terms", () => {

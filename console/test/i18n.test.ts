@@ -16,7 +16,7 @@ describe("dictionaries", () => {
 
   it("translate every text", () => {
     const same = Object.entries(en).filter(([key, text]) => tr[key as keyof typeof tr] === text).map(([key]) => key);
-    expect(same).toEqual(["title", "terms.era_round", "check.tdx_quote"]); // names, and no words
+    expect(same).toEqual(["title", "terms.delta_of", "terms.era_round", "check.tdx_quote"]); // names, and no words
   });
 
   it("have every key that is looked up by a name of the contract", () => {

@@ -18,6 +18,19 @@ export function epsilonText(nano: bigint): string {
   return `${nano / 1_000_000_000n}${places && `.${places}`}`;
 }
 
+/** Delta in units of 1e-18. */
+export function delta(value: Json | undefined, what: string): bigint {
+  const found = typeof value === "string" ? /^(0|1)(?:\.([0-9]{1,18}))?$/.exec(value) : null;
+  if (!found) throw new FormatError(`${what} is no delta: a decimal in a text, at most 18 places`);
+  return BigInt(found[1] as string) * 10n ** 18n + BigInt((found[2] ?? "").padEnd(18, "0"));
+}
+
+/** The shortest decimal of a delta in units of 1e-18. */
+export function deltaText(atto: bigint): string {
+  const places = (atto % 10n ** 18n).toString().padStart(18, "0").replace(/0+$/, "");
+  return `${atto / 10n ** 18n}${places && `.${places}`}`;
+}
+
 /** An unsigned integer in a decimal text, below 2^bits. */
 export function decimal(value: Json | undefined, what: string, bits: number): bigint {
   if (typeof value !== "string" || !/^(0|[1-9][0-9]{0,38})$/.test(value) || BigInt(value) >= 1n << BigInt(bits)) {

@@ -3,7 +3,7 @@
 import type { Hex } from "viem";
 import { canonicalHash, sha256Hex } from "./hash";
 import { FormatError, integer, list, members, parseJson, text, utf8, type Json, type JsonObject } from "./json";
-import { epsilon } from "./loss";
+import { delta, epsilon } from "./loss";
 
 /** dstack reads no more of an app-compose file. */
 const MAX_BYTES = 262_144;
@@ -13,6 +13,8 @@ export interface Column {
   type: string;
   nullable: boolean;
   missing: string[];
+  /** Whose files have it; empty: all. */
+  owners: string[];
 }
 
 export interface Key {
@@ -44,8 +46,9 @@ export interface Measure {
   bins: string[];
   /** "age (20..90)" for regressions. */
   features: string[];
-  /** Names of the numbers that a script emits. */
+  /** Names of the numbers that a script emits, and by how much one person moves them, as its author declares. */
   labels: string[];
+  sensitivity: string;
   probability: string;
 }
 
@@ -57,6 +60,14 @@ export interface Script {
   memoryMib: number;
 }
 
+/** SQL by which all owners' rows become one table of persons. */
+export interface Prepare {
+  steps: { name: string; sql: string }[];
+  /** Public tables inside the recipe, with their number of rows. */
+  tables: { name: string; rows: number }[];
+  columns: Column[];
+}
+
 export interface Recipe {
   title: string;
   owners: string[];
@@ -66,6 +77,9 @@ export interface Recipe {
   measures: Measure[];
   minimumGroup: number;
   script: Script | null;
+  prepare: Prepare | null;
+  /** Privacy loss is (epsilon, delta) then. */
+  gaussian: boolean;
   /** "hopper x 1"; empty: no GPU. */
   gpu: string;
 }
@@ -81,6 +95,9 @@ export interface Compose {
   recipe: Recipe | null;
   epsilonPerRun: bigint;
   epsilonBudget: bigint;
+  /** In units of 1e-18. */
+  deltaPerRun: bigint;
+  deltaBudget: bigint;
   title: string;
   engine: string;
   source: string;
@@ -102,12 +119,13 @@ const words = (value: Json | undefined, what: string): string[] =>
   });
 
 function column(value: Json): Column {
-  const object = members(value, "a column", ["name", "type", "nullable"], ["decimals", "missing_values"]);
+  const object = members(value, "a column", ["name", "type", "nullable"], ["decimals", "missing_values", "owners"]);
   return {
     name: text(object["name"], "a column's name"),
     type: text(object["type"], "a column's type"),
     nullable: object["nullable"] === true,
     missing: object["missing_values"] === undefined ? [] : words(object["missing_values"], "missing_values"),
+    owners: object["owners"] === undefined ? [] : words(object["owners"], "owners"),
   };
 }
 
@@ -182,6 +200,7 @@ function measure(value: Json, keys: Key[], columns: Column[]): Measure {
     bins,
     features,
     labels,
+    sensitivity: object["sensitivity"] === undefined ? "" : String(object["sensitivity"]),
     probability: object["probability"] === undefined ? "" : text(object["probability"], "probability"),
   };
 }
@@ -189,22 +208,43 @@ function measure(value: Json, keys: Key[], columns: Column[]): Measure {
 function declared(section: JsonObject): Recipe {
   const object = members(section, "the recipe", [
     "version", "title", "engine", "datasets", "privacy", "keys", "measures", "minimum_group_size", "output_schema",
-  ], ["python", "gpu"]);
+  ], ["python", "gpu", "prepare"]);
   if (object["version"] !== 1) throw new FormatError("the recipe's version is not 1");
   const datasets = members(object["datasets"], "datasets", ["owners", "columns"]);
-  const privacy = members(object["privacy"], "privacy", ["unit", "epsilon_per_run", "epsilon_budget", "delta"]);
+  const privacy = members(object["privacy"], "privacy", ["unit", "epsilon_per_run", "epsilon_budget", "delta"], ["noise", "delta_budget"]);
+  const noise = privacy["noise"] ?? "laplace";
+  if (noise !== "laplace" && noise !== "gaussian") throw new FormatError("the noise is of an unknown kind");
   const columns = list(datasets["columns"], "columns").map(column);
-  const keys = list(object["keys"], "keys").map((value) => key(value, columns));
+  const prepared = object["prepare"] === undefined ? null : prepare(object["prepare"]);
+  const persons = prepared?.columns ?? columns;
+  const keys = list(object["keys"], "keys").map((value) => key(value, persons));
   return {
     title: text(object["title"], "title"),
     owners: words(datasets["owners"], "owners"),
     columns,
     unit: text(privacy["unit"], "unit"),
     keys,
-    measures: list(object["measures"], "measures").map((value) => measure(value, keys, columns)),
+    measures: list(object["measures"], "measures").map((value) => measure(value, keys, persons)),
     minimumGroup: integer(object["minimum_group_size"], "minimum_group_size"),
     script: object["python"] === undefined ? null : script(object["python"]),
+    prepare: prepared,
+    gaussian: noise === "gaussian",
     gpu: object["gpu"] === undefined ? "" : gpu(object["gpu"]),
+  };
+}
+
+function prepare(value: Json): Prepare {
+  const object = members(value, "prepare", ["steps", "columns"], ["tables"]);
+  return {
+    steps: list(object["steps"], "steps").map((it) => {
+      const step = members(it, "a step", ["name", "sql"]);
+      return { name: text(step["name"], "a step's name"), sql: text(step["sql"], "sql") };
+    }),
+    tables: (object["tables"] === undefined ? [] : list(object["tables"], "tables")).map((it) => {
+      const table = members(it, "a table", ["name", "columns", "rows"]);
+      return { name: text(table["name"], "a table's name"), rows: list(table["rows"], "rows").length };
+    }),
+    columns: list(object["columns"], "columns").map(column),
   };
 }
 
@@ -263,6 +303,8 @@ export function parseCompose(bytes: Uint8Array): Compose {
     recipe: readable(section),
     epsilonPerRun: epsilon(privacy["epsilon_per_run"], "epsilon_per_run"),
     epsilonBudget: epsilon(privacy["epsilon_budget"], "epsilon_budget"),
+    deltaPerRun: delta(privacy["delta"], "delta"),
+    deltaBudget: privacy["delta_budget"] === undefined ? 0n : delta(privacy["delta_budget"], "delta_budget"),
     title: text(section["title"], "title"),
     engine,
     source: JSON.stringify(section, null, 2),

@@ -4,7 +4,7 @@ import type { Hex as HexValue } from "viem";
 import { all, ApiError, apiUrl, get, useLoaded } from "../api/client";
 import type { AppState, Kms, Proposal } from "../api/types";
 import { termsFromLink } from "../format/link";
-import { epsilonText } from "../format/loss";
+import { deltaText, epsilonText } from "../format/loss";
 import { idList, parseTerms, termsJson } from "../format/terms";
 import type { Terms } from "../format/typed";
 import { ZERO_HASH } from "../format/hex";
@@ -163,7 +163,7 @@ function TermsCard(props: Loaded & { id: HexValue; terms: Terms }) {
       <Facts
         rows={[
           [t("terms.expiry"), <span title={utc(Number(terms.expiry))}>{date(Number(terms.expiry))}</span>],
-          [t("terms.delta"), <span class="num">{terms.deltaPerRun === 0n ? "0" : `${terms.deltaPerRun}e-18`}</span>],
+          [t("terms.delta"), <span class="num">{t("terms.delta_of", { run: decimal(deltaText(terms.deltaPerRun)), budget: decimal(deltaText(terms.deltaBudget)) })}</span>],
           [t("terms.devices"), terms.devices === ZERO_HASH ? t("terms.any_device") : <Hex value={terms.devices} ends={6} label={t("terms.devices")} />],
           [t("terms.systems"), <Systems {...props} />],
           [t("compose_hash"), <Hex value={terms.composeHash} ends={6} label={t("compose_hash")} />],

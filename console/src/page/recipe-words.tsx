@@ -46,7 +46,7 @@ function Declared(props: { compose: Compose }) {
           <tbody>
             {said.leaves.map((line) => (
               <tr key={line.name}>
-                <th scope="row">{line.name}</th>
+                <th scope="row"><Breaking name={line.name} /></th>
                 <td data-label={t("recipe.what")}>{line.text}</td>
                 <td class="right num" data-label={t("recipe.numbers")}>{line.cells}</td>
                 <td class="right num" data-label={"\u03b5"}>{decimal(epsilonText(line.epsilon))}</td>
@@ -55,7 +55,7 @@ function Declared(props: { compose: Compose }) {
           </tbody>
         </table>
       </div>
-      <p>{said.withheld} {t("recipe.nothing_else")}</p>
+      <p>{said.withheld} {t("recipe.nothing_else")} {said.noise}</p>
       {recipe.script && (
         <>
           <h4>{t("recipe.script")}</h4>
@@ -68,11 +68,29 @@ function Declared(props: { compose: Compose }) {
       <p class="quiet">{t("recipe.reads_text", { owners: recipe.owners.join(", ") })}</p>
       <ul class="tags">{said.reads.map((line) => <li key={line}>{line}</li>)}</ul>
       <p>{said.person}</p>
+      {recipe.prepare && (
+        <>
+          <h4>{t("recipe.prepare")}</h4>
+          <p class="quiet">{t("recipe.prepare_text")}</p>
+          {recipe.prepare.steps.map(({ name, sql }) => (
+            <figure key={name}>
+              <figcaption class="mono small">{name}</figcaption>
+              <pre tabIndex={0}>{sql}</pre>
+            </figure>
+          ))}
+          {said.prepared.map((line) => <p key={line}>{line}</p>)}
+        </>
+      )}
       {said.groups.length > 0 && (
         <Facts rows={[[t("recipe.groups"), <ul class="lines">{said.groups.map((line) => <li key={line}>{line}</li>)}</ul>]]} />
       )}
     </>
   );
+}
+
+/** A name that may break after each underscore. */
+function Breaking(props: { name: string }) {
+  return <>{props.name.split("_").map((part, index) => <>{index > 0 && <>_<wbr /></>}{part}</>)}</>;
 }
 
 /** What makes a file unfit to sign, as far as a page sees it; `cohort recipe lint` tells all. */

@@ -17,7 +17,7 @@ export interface Reviewed {
 }
 const proof = Symbol("reviewed");
 
-export type Mismatch = "compose_hash" | "recipe_hash" | "output_schema_hash" | "epsilon" | "proposal_id";
+export type Mismatch = "compose_hash" | "recipe_hash" | "output_schema_hash" | "epsilon" | "delta" | "proposal_id";
 
 /** Compares the bytes with the terms; the first thing that differs, or the reviewed terms. */
 export function review(id: Hex, terms: Terms, compose: Compose): Reviewed | Mismatch {
@@ -26,6 +26,7 @@ export function review(id: Hex, terms: Terms, compose: Compose): Reviewed | Mism
   if (compose.recipeHash !== terms.recipeHash) return "recipe_hash";
   if (compose.outputSchemaHash !== terms.outputSchemaHash) return "output_schema_hash";
   if (compose.epsilonPerRun !== terms.epsilonPerRun || compose.epsilonBudget !== terms.epsilonBudget) return "epsilon";
+  if (compose.deltaPerRun !== terms.deltaPerRun || compose.deltaBudget !== terms.deltaBudget) return "delta";
   return { terms, compose, proven: proof };
 }
 
