@@ -1,6 +1,6 @@
 import "./font.css";
 import "./style.css";
-import { render, type ComponentType } from "preact";
+import { Component, render, type ComponentChildren, type ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { follow, live } from "./api/live";
 import { choose, languages, speech, start, t, type Language } from "./i18n";
@@ -71,12 +71,27 @@ function Wallet() {
   return Button && <Button />;
 }
 
+const TITLES = {
+  directory: "nav.studies", study: "study", propose: "propose", approve: "proposal", dataset: "dataset", verify: "verify",
+  walkthrough: "nav.walkthrough", unknown: "not_found",
+} as const;
+
+/** A page that cannot be drawn says so; the others stay usable. */
+class Boundary extends Component<{ children: ComponentChildren }, { failed: string | null }> {
+  override state = { failed: null };
+  static override getDerivedStateFromError = (error: unknown) => ({ failed: String((error as Error).message ?? error) });
+  override render() {
+    if (this.state.failed === null) return this.props.children;
+    return <Notice tone="bad" alert title={t("page_failed")}><span class="mono small">{this.state.failed}</span></Notice>;
+  }
+}
+
 function Console() {
   const { language } = useStore(speech);
   const here = useStore(route);
   useEffect(() => {
-    document.title = t("title");
-  }, [language]);
+    document.title = `${t(TITLES[here.page])} \u00b7 ${t("title")}`;
+  }, [language, here.page]);
   const nav = [
     [link.directory, t("nav.studies"), !["verify", "walkthrough"].includes(here.page)],
     [link.verify, t("nav.verify"), here.page === "verify"],
@@ -103,9 +118,9 @@ function Console() {
           </div>
         </div>
       </header>
-      <main id="main" tabIndex={-1} key={language}>
+      <main id="main" tabIndex={-1}>
         <Stale />
-        <Page route={here} />
+        <Boundary key={JSON.stringify(here)}><Page route={here} /></Boundary>
       </main>
       <footer class="foot">
         <p>{t("tagline")} <a href="v1/openapi.json">API</a></p>

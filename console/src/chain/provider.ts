@@ -11,6 +11,7 @@ export interface Provider {
 export type Trouble =
   | { kind: "declined" }
   | { kind: "busy" }
+  | { kind: "locked" }
   | { kind: "unknown_chain" }
   | { kind: "unreachable"; detail: string }
   | { kind: "reverted"; name: string; args: readonly unknown[] }
@@ -44,9 +45,10 @@ export function troubleOf(error: unknown): Trouble {
   const { code, message } = (error ?? {}) as RpcError;
   const detail = String(message ?? error).slice(0, 300);
   if (code === 4001 || code === 5000) return { kind: "declined" };
+  if (code === 4100) return { kind: "locked" };
   if (code === -32002) return { kind: "busy" };
   if (code === 4902) return { kind: "unknown_chain" };
-  if (/revert/i.test(detail)) return { kind: "other", detail };
+  if (/revert|insufficient funds/i.test(detail)) return { kind: "other", detail };
   if (code === 4900 || code === 4901 || code === -32603 || /fetch|network|timeout|connect/i.test(detail)) {
     return { kind: "unreachable", detail };
   }

@@ -107,12 +107,19 @@ function binding(value: Json | undefined): Binding {
   };
 }
 
-export function parseResult(source: string): ResultFile {
-  const file = members(parseJson(source), "the result", [
+/** The format that a file names; null where it names none. */
+export const formatOf = (value: Json): Json =>
+  value !== null && typeof value === "object" && !Array.isArray(value) ? (value["format"] ?? null) : null;
+
+export const parseResult = (source: string): ResultFile => readResult(parseJson(source));
+
+export function readResult(value: Json): ResultFile {
+  const format = formatOf(value);
+  if (format !== FORMAT) throw new FormatError(`the format is ${JSON.stringify(format)}, not ${FORMAT}`);
+  const file = members(value, "the result", [
     "format", "chain_id", "app", "attestation", "payload", "receipt", "certificate", "terms", "run", "inputs",
     "binding", "evidence", "position",
   ], ["chain"]); // the chain's proofs: the browser asks the chain itself
-  if (file["format"] !== FORMAT) throw new FormatError(`the format is ${String(file["format"])}, not ${FORMAT}`);
   const [receiptMessage, receiptSignature] = receipt(file["receipt"]);
   const [certificateMessage, certificateSignature] = certificate(file["certificate"]);
   const [run, runSignature] = request(file["run"]);

@@ -1,6 +1,7 @@
 // The approval page: what exactly is approved, at what cost, and the owner's word on it.
 import { useMemo } from "preact/hooks";
 import type { Hex as HexValue } from "viem";
+import { proposalTone } from "../api/decision";
 import { all, ApiError, apiUrl, get, useLoaded } from "../api/client";
 import type { AppState, Kms, Proposal } from "../api/types";
 import { termsFromLink } from "../format/link";
@@ -18,7 +19,6 @@ import { review } from "../wallet/approve";
 import { Decide } from "./decide";
 import { HashMismatch, RecipeDrop, useCompose } from "./recipe-file";
 import { RecipeDifference, RecipeWords } from "./recipe-words";
-import { proposalTone } from "./study";
 
 interface Loaded {
   app: AppState;

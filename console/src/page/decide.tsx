@@ -17,7 +17,7 @@ import { Outcome, troubleText, useAction, type Action } from "../ui/action";
 import { Card, Facts, FileDrop, Hex, Notice, Pill, save } from "../ui/basics";
 import { dateTime, decimal, short } from "../ui/text";
 import { ChainGate, Choose } from "../ui/wallet";
-import { accept, approveMessage, relay, sign, type Reviewed } from "../wallet/approve";
+import { accept, giveOut, givenOut, relay, sign, type Reviewed } from "../wallet/approve";
 import { session, type Session } from "../wallet/wallets";
 
 interface Props {
@@ -45,9 +45,12 @@ interface Standing {
 export function Decide(props: Props) {
   const current = useStore(session);
   const place: Place = { chainId: props.chainId, app: props.app.app };
-  const [collected, collect] = useState<Approval[]>([]);
+  const key = `cohort.signatures.${place.chainId}.${place.app}.${props.proposal.proposal_id}`;
+  const [kept, collect] = useState<Approval[]>(() => restored(key));
   const add = (approval: Approval) =>
     collect((list) => [...list.filter(({ owner }) => owner !== approval.owner), approval]);
+  const collected = kept.filter(({ owner }) => !hasApproved(props, owner)); // somebody else may have submitted it
+  useEffect(() => keep(key, collected), [key, JSON.stringify(collected.map(approvalFile))]);
   const over = ["proposal_revoked", "proposal_superseded", "era_ended", "proposal_expired"].includes(props.proposal.decision.head);
   return (
     <>
@@ -57,6 +60,29 @@ export function Decide(props: Props) {
       <RevokeCard {...props} current={current} place={place} over={over} />
     </>
   );
+}
+
+const hasApproved = ({ app, proposal }: Pick<Props, "app" | "proposal">, account: HexValue): boolean => {
+  const owner = app.owners.find((it) => it.account === account);
+  return owner !== undefined && proposal.approvals.some(({ index, counts }) => index === owner.index && counts);
+};
+
+/** Signatures outlive a reload of the page, until its tab is closed. */
+function keep(key: string, approvals: Approval[]): void {
+  try {
+    if (approvals.length) sessionStorage.setItem(key, JSON.stringify(approvals.map(approvalFile)));
+    else sessionStorage.removeItem(key);
+  } catch {
+    // Storage is full or forbidden: they are saved as files.
+  }
+}
+
+function restored(key: string): Approval[] {
+  try {
+    return (JSON.parse(sessionStorage.getItem(key) ?? "[]") as string[]).map(parseApproval);
+  } catch {
+    return [];
+  }
 }
 
 type Inner = Props & { current: Session | null; place: Place };
@@ -180,7 +206,7 @@ function Elsewhere(props: Inner & { reviewed: Reviewed; add: (approval: Approval
   const { app, place, reviewed, current } = props;
   const awaited = app.owners.filter(({ index }) => !props.proposal.approvals.some((it) => it.index === index && it.counts));
   const [owner, choose] = useState<HexValue | "">(awaited[0]?.account ?? "");
-  const [message, ask] = useState<Message<"Approve"> | null>(null);
+  const [message, ask] = useState<Message<"Approve"> | null>(() => (owner ? givenOut(reviewed, owner) : null));
   const [signature, type] = useState("");
   const [done, finish] = useState(false);
   const action = useAction();
@@ -198,7 +224,15 @@ function Elsewhere(props: Inner & { reviewed: Reviewed; add: (approval: Approval
       <p class="quiet">{t("elsewhere.text")}</p>
       <label class="field">
         <span>{t("elsewhere.owner")}</span>
-        <select value={owner} onChange={(event) => (choose(event.currentTarget.value as HexValue), ask(null), finish(false))}>
+        <select
+          value={owner}
+          onChange={(event) => {
+            const chosen = event.currentTarget.value as HexValue;
+            choose(chosen);
+            ask(givenOut(reviewed, chosen));
+            finish(false);
+          }}
+        >
           {awaited.map((it) => <option key={it.index} value={it.account}>{it.owner} ({short(it.account)})</option>)}
         </select>
       </label>
@@ -209,7 +243,7 @@ function Elsewhere(props: Inner & { reviewed: Reviewed; add: (approval: Approval
           disabled={!owner}
           onClick={() => {
             if (!owner) return;
-            const made = approveMessage(reviewed, owner);
+            const made = giveOut(reviewed, owner);
             ask(made);
             finish(false);
             save(`approve-${short(owner).replace("\u2026", "-")}.typed-data.json`, typedData(place, "Approve", made));
@@ -248,7 +282,11 @@ function RelayCard(props: Inner & { collected: Approval[]; collect: (list: Appro
         const approval = parseApproval(await file.text());
         if (approval.place.chainId !== place.chainId || approval.place.app !== place.app) throw new FormatError(t("relay.other_place"));
         if (proposalId(approval.terms) !== proposal.proposal_id) throw new FormatError(t("relay.other_terms"));
-        props.add(approval);
+        if (!props.app.owners.some(({ account }) => account === approval.owner)) throw new FormatError(t("relay.no_owner", { owner: short(approval.owner) }));
+        if (hasApproved(props, approval.owner)) throw new FormatError(t("relay.approved", { owner: name(approval.owner) }));
+        const { owner, terms, deadline } = approval;
+        const reader = current?.chainId === place.chainId ? new App(current.wallet.provider, place.app) : null;
+        props.add(await accept(reader, place, { owner, terms, deadline: BigInt(deadline) }, approval.signature));
       }
     });
   return (
@@ -261,6 +299,13 @@ function RelayCard(props: Inner & { collected: Approval[]; collect: (list: Appro
               <strong>{name(approval.owner)}</strong> <Hex value={approval.signature} label={t("elsewhere.signature")} />
               <button type="button" class="button quiet small" onClick={() => save(`${name(approval.owner)}.approval.json`, approvalFile(approval))}>
                 {t("relay.save")}
+              </button>
+              <button
+                type="button"
+                class="button quiet small"
+                onClick={() => props.collect(collected.filter(({ owner }) => owner !== approval.owner))}
+              >
+                {t("relay.remove")}<span class="sr"> {name(approval.owner)}</span>
               </button>
             </li>
           ))}

@@ -1,5 +1,5 @@
 // A proposal made from the recipe's file: terms for the contract's current era, and a link that owners open.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Hex as HexValue } from "viem";
 import { get, useLoaded } from "../api/client";
 import type { AppState, Kms } from "../api/types";
@@ -11,7 +11,7 @@ import type { Terms } from "../format/typed";
 import { t } from "../i18n";
 import { link } from "../route";
 import { Card, Facts, Hex, Missing, Notice, save } from "../ui/basics";
-import { date, decimal, label } from "../ui/text";
+import { copyText, date, decimal, label } from "../ui/text";
 import { RecipeDrop, useCompose } from "./recipe-file";
 import { RecipeWords } from "./recipe-words";
 
@@ -90,7 +90,7 @@ function Propose(props: { app: AppState }) {
       devices: ZERO_HASH,
       systems: idList(systems),
       era: BigInt(app.era),
-      round: BigInt(Math.max(0, Math.floor(round) || 0)),
+      round: BigInt(Math.min(4_294_967_295, Math.max(0, Math.floor(round) || 0))),
     };
   }
 }
@@ -98,6 +98,8 @@ function Propose(props: { app: AppState }) {
 function Ready(props: { app: AppState; terms: Terms }) {
   const { app, terms } = props;
   const id: HexValue = proposalId(terms);
+  const [copied, copy] = useState(false);
+  useEffect(() => copy(false), [id]);
   const target = `${link.proposal(app.app, id)}?terms=${termsToLink(terms)}`;
   return (
     <>
@@ -112,7 +114,7 @@ function Ready(props: { app: AppState; terms: Terms }) {
       />
       <p class="actions">
         <a class="button primary" href={target}>{t("propose.open")}</a>
-        <button type="button" class="button" onClick={() => void navigator.clipboard?.writeText(new URL(target, location.href).href)}>
+        <button type="button" class="button" onClick={async () => copy(await copyText(new URL(target, location.href).href))}>
           {t("propose.copy")}
         </button>
         <button type="button" class="button quiet" onClick={() => save("terms.json", `${JSON.stringify(termsJson(terms), null, 2)}\n`)}>
@@ -120,6 +122,7 @@ function Ready(props: { app: AppState; terms: Terms }) {
         </button>
       </p>
       <p class="quiet small">{t("propose.note")}</p>
+      <p class="good-text" role="status">{copied && t("copied")}</p>
     </>
   );
 }

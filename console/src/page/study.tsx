@@ -1,4 +1,5 @@
 // One consortium: topology, quorum, budget, datasets, runs with receipts, and everything that happened.
+import { canClose, leading, proposalTone } from "../api/decision";
 import { all, apiUrl, get, useLoaded } from "../api/client";
 import type { AppState, Cohort, Dataset, Event, Proposal, Run } from "../api/types";
 import { t, tAny } from "../i18n";
@@ -29,20 +30,6 @@ export async function loadStudy(app: string): Promise<Study> {
   ]);
   return { app: state, proposals, datasets, runs, events };
 }
-
-/** The proposal to look at first: a live one, else one that still collects approvals, else the newest. */
-export function leading(proposals: Proposal[]): Proposal | null {
-  const newest = [...proposals].reverse();
-  return (
-    newest.find(({ decision }) => decision.head === "allow") ??
-    newest.find(({ decision }) => decision.head === "no_quorum") ??
-    newest[0] ??
-    null
-  );
-}
-
-export const proposalTone = (decision: string) =>
-  decision === "allow" ? "good" : decision === "no_quorum" ? "wait" : "bad";
 
 export function StudyPage(props: { app: string }) {
   const { value, error } = useLoaded(`study ${props.app}`, () => loadStudy(props.app));
@@ -127,7 +114,7 @@ function Datasets(props: { study: Study }) {
 }
 
 function Runs(props: { study: Study }) {
-  const { app, runs } = props.study;
+  const { app, runs, proposals } = props.study;
   return (
     <Card title={t("runs")} note={t("runs.note")}>
       {runs.length === 0 && <p class="empty">{t("runs.none")}</p>}
@@ -136,7 +123,7 @@ function Runs(props: { study: Study }) {
           <li key={run.run_id}>
             <div class="run-head">
               <Hex value={run.run_id} ends={6} label={t("run")} />
-              <Pill tone={run.receipt ? "good" : "wait"}>{t(run.receipt ? "run.closed" : "run.open")}</Pill>
+              <RunState run={run} proposals={proposals} />
               <span class="num">{"\u03b5"} {decimal(run.epsilon)}</span>
               <span class="quiet">{run.participants.map(({ owner }) => owner).join(", ")}</span>
             </div>
@@ -156,6 +143,12 @@ function Runs(props: { study: Study }) {
       <p class="actions"><a class="button quiet" href={link.verify}>{t("verify_result")}</a></p>
     </Card>
   );
+}
+
+function RunState(props: { run: Run; proposals: Proposal[] }) {
+  const { run, proposals } = props;
+  if (run.receipt) return <Pill tone="good">{t("run.closed")}</Pill>;
+  return canClose(proposals, run) ? <Pill tone="wait">{t("run.open")}</Pill> : <Pill tone="bad">{t("run.stopped")}</Pill>;
 }
 
 function Proposals(props: { study: Study }) {

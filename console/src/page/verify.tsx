@@ -1,8 +1,10 @@
 // A result file, re-checked in this browser.
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { useEndpoints } from "../api/origins";
 import { endpoint, troubleOf, type Trouble } from "../chain/provider";
-import { parseResult, type ResultFile } from "../format/result";
+import { FormatError, parseJson, utf8 } from "../format/json";
+import { parseRehearsal, REHEARSAL, type Rehearsal } from "../format/rehearsal";
+import { formatOf, readResult, type ResultFile } from "../format/result";
 import { epsilonText } from "../format/loss";
 import { t, tAny } from "../i18n";
 import { link } from "../route";
@@ -10,7 +12,7 @@ import { useStore } from "../store";
 import { troubleText } from "../ui/action";
 import { Card, Facts, FileDrop, Hex, Notice, Pill } from "../ui/basics";
 import { Payload } from "../ui/payload";
-import { dateTime, decimal } from "../ui/text";
+import { bytes, dateTime, decimal, number } from "../ui/text";
 import { Choose } from "../ui/wallet";
 import { offline } from "../verify/offline";
 import { online } from "../verify/online";
@@ -28,25 +30,35 @@ export interface Verified {
 
 export function VerifyPage() {
   const [source, give] = useState<string | null>(null);
-  const [problem, fail] = useState<string | null>(null);
-  const [verified, set] = useState<Verified | null>(null);
+  const [shown, show] = useState<Verified | Rehearsal | Error | null>(null);
   const [busy, work] = useState(false);
+  const newest = useRef(0);
   const current = useStore(session);
   const endpoints = useEndpoints();
 
   /** `through`: the wallet, an endpoint's URL, or null for no chain. */
   const check = async (text: string, through: "wallet" | (string & {}) | null) => {
+    newest.current += 1;
+    const mine = newest.current; // of two files only the second counts, however long the first takes
     work(true);
-    fail(null);
-    try {
-      const url = through === "wallet" ? null : through;
-      set(await verify(text, url, through === "wallet" ? current : null));
-    } catch (error) {
-      set(null);
-      fail((error as Error).message);
-    }
+    const url = through === "wallet" ? null : through;
+    const found = await open(text, url, through === "wallet" ? current : null).catch((error: Error) => error);
+    if (mine !== newest.current) return;
+    show(found);
     work(false);
   };
+  const take = async (file: File | undefined) => {
+    if (!file) return;
+    try {
+      if (file.size > MOST_BYTES) throw new FormatError(t("verify.too_large", { size: bytes(MOST_BYTES) }));
+      const text = utf8(new Uint8Array(await file.arrayBuffer()));
+      give(text);
+      await check(text, current ? "wallet" : null);
+    } catch (error) {
+      show(error as Error);
+    }
+  };
+  const verified = shown && "checks" in shown ? shown : null;
 
   return (
     <>
@@ -54,17 +66,10 @@ export function VerifyPage() {
         <h1>{t("verify")}</h1>
         <p class="lead">{t("verify.lead")}</p>
       </div>
-      <FileDrop
-        label={t(verified ? "verify.give_other" : "verify.give")}
-        onFiles={async ([file]) => {
-          if (!file) return;
-          const text = await file.text();
-          give(text);
-          await check(text, current ? "wallet" : null);
-        }}
-      />
-      {problem && <Notice tone="bad" alert title={t("verify.unusable")}><span class="mono small">{problem}</span></Notice>}
+      <FileDrop label={t(verified ? "verify.give_other" : "verify.give")} onFiles={([file]) => void take(file)} />
+      {shown instanceof Error && <Notice tone="bad" alert title={t("verify.unusable")}><span class="mono small">{shown.message}</span></Notice>}
       <div aria-live="polite">{busy && <p class="busy"><span class="spin" aria-hidden="true" />{t("verify.busy")}</p>}</div>
+      {shown && "rowsPerOwner" in shown && <Rehearsed record={shown} />}
       {verified && source && (
         <>
           <Summary verified={verified} />
@@ -94,8 +99,15 @@ export function VerifyPage() {
   );
 }
 
-async function verify(text: string, url: string | null, current: ReturnType<typeof session.get>): Promise<Verified> {
-  const file = parseResult(text);
+/** Longer than any result, which has at most 64 KiB of payload. */
+const MOST_BYTES = 16_000_000;
+
+async function open(text: string, url: string | null, current: ReturnType<typeof session.get>): Promise<Verified | Rehearsal> {
+  const value = parseJson(text);
+  return formatOf(value) === REHEARSAL ? parseRehearsal(value) : verify(readResult(value), url, current);
+}
+
+async function verify(file: ResultFile, url: string | null, current: ReturnType<typeof session.get>): Promise<Verified> {
   const report = new Report();
   await offline(file, report);
   const provider = url ? endpoint(url) : current?.wallet.provider;
@@ -108,6 +120,29 @@ async function verify(text: string, url: string | null, current: ReturnType<type
     report.checks.length = before; // half an answer of the chain is none
     return { file, checks: report.checks, trouble: troubleOf(error), through: null };
   }
+}
+
+/** Synthetic numbers, which must not be taken for a result. */
+function Rehearsed(props: { record: Rehearsal }) {
+  const { record } = props;
+  return (
+    <>
+      <Notice tone="wait" alert title={t("rehearsal")}><p>{t("rehearsal.text")}</p></Notice>
+      <div class="columns verify">
+        <Card title={t("verify.about")}>
+          <Facts
+            rows={[
+              [t("compose_hash"), <Hex value={record.composeHash} ends={6} label={t("compose_hash")} />],
+              [t("rehearsal.rows"), <span class="num">{number(record.rowsPerOwner)}</span>],
+              [t("rehearsal.seconds"), <span class="num">{number(record.seconds)} s</span>],
+              [t("rehearsal.signed"), <Hex value={record.analyst} ends={6} label={t("analyst")} />],
+            ]}
+          />
+        </Card>
+        <Card title={t("rehearsal.output")}><Payload payload={record.payload} /></Card>
+      </div>
+    </>
+  );
 }
 
 function Summary(props: { verified: Verified }) {

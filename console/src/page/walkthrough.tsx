@@ -45,8 +45,10 @@ export function WalkthroughPage() {
       </div>
       <div class={`walk ${on ? "on" : "off"}`}>
         <div class="walk-bar">
-          <strong>{t(on ? "walk.on" : "walk.off")}</strong>
-          <span class="quiet">{t(on ? "walk.on_text" : "walk.off_text")}</span>
+          <p>
+            <strong>{t(on ? "walk.on" : "walk.off")}</strong>
+            <span class="quiet">{t(on ? "walk.on_text" : "walk.off_text")}</span>
+          </p>
           <button type="button" role="switch" aria-checked={on} class="switch" onClick={() => turn(!on)}>
             <span class="knob" aria-hidden="true" /> dstack
           </button>

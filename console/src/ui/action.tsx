@@ -1,6 +1,6 @@
 // Something that a wallet or the chain is asked to do, how it goes, and why it did not work.
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { troubleOf, type Trouble } from "../chain/provider";
 import { FormatError } from "../format/json";
 import { t, tAny } from "../i18n";
@@ -17,8 +17,10 @@ export interface Action {
 export function useAction(): Action {
   const [busy, say] = useState<string | null>(null);
   const [trouble, set] = useState<Trouble | null>(null);
+  const working = useRef(false); // at once, where `busy` waits for the next rendering: a double click asks the wallet once
   const run: Action["run"] = async (doing, work) => {
-    if (busy) return;
+    if (working.current) return;
+    working.current = true;
     set(null);
     say(doing);
     try {
@@ -26,6 +28,7 @@ export function useAction(): Action {
     } catch (error) {
       set(error instanceof FormatError ? { kind: "other", detail: error.message } : troubleOf(error));
     } finally {
+      working.current = false;
       say(null);
     }
   };

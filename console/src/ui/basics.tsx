@@ -4,7 +4,7 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type { Stamp } from "../api/types";
 import { apiUrl, type ApiError } from "../api/client";
 import { t, tAny } from "../i18n";
-import { dateTime, short, utc } from "./text";
+import { copyText, dateTime, instant, short, utc } from "./text";
 
 export type Tone = "good" | "wait" | "bad" | "plain";
 
@@ -16,7 +16,7 @@ export function Pill(props: { tone: Tone; children: ComponentChildren }) {
 export function Hex(props: { value: string; ends?: number; label?: string }) {
   const [copied, set] = useState(false);
   const copy = async () => {
-    await navigator.clipboard?.writeText(props.value);
+    if (!(await copyText(props.value))) return;
     set(true);
     setTimeout(() => set(false), 1500);
   };
@@ -46,7 +46,7 @@ export function Evidence(props: { at: Stamp; record?: string }) {
   const { at, record } = props;
   return (
     <span class="evidence">
-      <time dateTime={new Date(at.block.timestamp * 1000).toISOString()} title={utc(at.block.timestamp)}>
+      <time dateTime={instant(at.block.timestamp)} title={utc(at.block.timestamp)}>
         {dateTime(at.block.timestamp)}
       </time>
       <span class="num">#{at.block.number}</span>
@@ -70,6 +70,10 @@ export function Card(props: { title?: string; note?: ComponentChildren; class?: 
     </section>
   );
 }
+
+/** A list of more than a screen's worth scrolls inside its card, by keyboard as well. */
+export const many = (count: number, name: string) =>
+  count > 12 ? ({ class: "long", tabIndex: 0, role: "group", "aria-label": name } as const) : {};
 
 /** Name and value pairs. */
 export function Facts(props: { rows: ([string, ComponentChildren] | null | "")[] }) {

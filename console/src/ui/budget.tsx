@@ -2,6 +2,7 @@
 import type { Proposal, Run } from "../api/types";
 import { t } from "../i18n";
 import type { Study } from "../page/study";
+import { many } from "./basics";
 import { decimal, utc } from "./text";
 
 const W = 460;
@@ -20,7 +21,7 @@ export function BudgetChart(props: { study: Study; proposal: Proposal | null }) 
         <span class="quiet num">{t("budget.spent", { spent: decimal(proposal.budget.epsilon_spent), budget: decimal(proposal.budget.epsilon_budget), runs: proposal.budget.runs_left })}</span>
       </div>
       <Steps runs={runs} budget={budget} />
-      <table class="plain-table">
+      <div {...many(study.app.owners.length, t("budget.owners"))}><table class="plain-table">
         <caption>{t("budget.owners")}</caption>
         <thead class="sr"><tr><th scope="col">{t("owner")}</th><th scope="col">{t("budget.committed")}</th><th scope="col">{t("budget.cap")}</th></tr></thead>
         <tbody>
@@ -38,7 +39,7 @@ export function BudgetChart(props: { study: Study; proposal: Proposal | null }) 
             );
           })}
         </tbody>
-      </table>
+      </table></div>
     </>
   );
 }

@@ -37,6 +37,13 @@ export function measures(payload: Json): MeasureCells[] | null {
 const show = (value: number | null) =>
   value === null ? t("payload.withheld") : Number.isInteger(value) ? number(value) : decimal(String(value));
 
+/** A bin's part of the largest. */
+function Bar(props: { value: number | null; of: MeasureCells }) {
+  const most = Math.max(...props.of.cells.map(({ value }) => value ?? 0));
+  const part = props.value === null || most <= 0 ? 0 : (100 * props.value) / most;
+  return <svg class="bin" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true"><rect width={part} height="8" /></svg>;
+}
+
 export function Payload(props: { payload: Json; exact?: Json }) {
   const list = measures(props.payload);
   if (!list) return <pre tabIndex={0}>{JSON.stringify(props.payload, null, 2)}</pre>;
@@ -67,6 +74,7 @@ export function Payload(props: { payload: Json; exact?: Json }) {
                       const known = exact?.[members[column] as number]?.cells[row]?.value;
                       return (
                         <td class="right num" data-label={measure.name} key={measure.name}>
+                          {columns.length === 1 && measure.kind === "histogram" && <Bar value={measure.cells[row]?.value ?? null} of={measure} />}
                           {show(measure.cells[row]?.value ?? null)}
                           {known !== undefined && <small class="exact"> {show(known)}</small>}
                         </td>

@@ -1,5 +1,6 @@
 // Where the data is and what leaves: drawn from on-chain state. Two drawings of the same facts, for wide and narrow
 // screens; a list says the same to screen readers.
+import { canClose } from "../api/decision";
 import { useMachine, type Machine } from "../api/origins";
 import type { Dataset, Proposal, Run } from "../api/types";
 import { t } from "../i18n";
@@ -42,7 +43,7 @@ function facts(study: Study, proposal: Proposal | null, machine: Machine | null)
     eyebrow: "", title: `+ ${over + 1}`, line: t("owners"), tone: "plain" as const,
   }] : sources;
   const last: Run | undefined = runs.findLast(({ receipt }) => receipt !== null);
-  const open = runs.findLast(({ receipt }) => receipt === null);
+  const open = runs.findLast((run) => run.receipt === null && canClose(study.proposals, run));
   const quorum = proposal?.quorum;
   const live = proposal?.decision.head === "allow";
   return {

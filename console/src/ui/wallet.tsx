@@ -44,6 +44,7 @@ function Connected(props: { current: Session }) {
 export function Choose(props: { done?: () => void }) {
   const found = useStore(wallets);
   const [trouble, set] = useState<Trouble | null>(null);
+  const [asked, ask] = useState<string | null>(null);
   return (
     <div class="wallets">
       {found.length === 0 && <p class="quiet">{t("wallet.none")}</p>}
@@ -53,16 +54,20 @@ export function Choose(props: { done?: () => void }) {
           class="wallet"
           key={wallet.info.uuid}
           onClick={async () => {
+            set(null);
+            ask(wallet.info.name);
             const failed = await connect(wallet);
+            ask(null);
             set(failed);
             if (!failed) props.done?.();
           }}
         >
-          {wallet.info.icon.startsWith("data:image/") ? <img src={wallet.info.icon} alt="" width="24" height="24" /> : <span class="noicon" aria-hidden="true" />}
-          {wallet.info.name}
+          {wallet.info.icon ? <img src={wallet.info.icon} alt="" width="24" height="24" /> : <span class="noicon" aria-hidden="true" />}
+          <span><bdi>{wallet.info.name}</bdi>{wallet.info.rdns && <span class="sub mono"><bdi>{wallet.info.rdns}</bdi></span>}</span>
         </button>
       ))}
-      {trouble && <Notice tone="bad" alert>{troubleText(trouble)}</Notice>}
+      <div aria-live="polite">{asked && <p class="busy"><span class="spin" aria-hidden="true" />{t("wallet.asked", { name: asked })}</p>}</div>
+      {trouble && <Notice tone={trouble.kind === "declined" ? "wait" : "bad"} alert>{troubleText(trouble)}</Notice>}
     </div>
   );
 }

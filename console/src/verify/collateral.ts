@@ -58,7 +58,7 @@ function seconds(value: Json | undefined, what: string): number {
 }
 
 function inForce(from: number, to: number, now: number, what: string): void {
-  const day = (time: number) => new Date(time * 1000).toISOString().slice(0, 10);
+  const day = (time: number) => new Date(Math.min(time, 8.64e12) * 1000).toISOString().slice(0, 10);
   if (now < from || now > to) throw new CollateralError(`${what} is of ${day(from)} to ${day(to)}, not of ${day(now)}`);
 }
 

@@ -39,7 +39,9 @@ function recipe(result: ResultFile, report: Report): void {
     parsed.recipeHash === terms.recipeHash &&
     parsed.outputSchemaHash === terms.outputSchemaHash &&
     parsed.epsilonPerRun === terms.epsilonPerRun &&
-    parsed.epsilonBudget === terms.epsilonBudget;
+    parsed.epsilonBudget === terms.epsilonBudget &&
+    parsed.deltaPerRun === terms.deltaPerRun &&
+    parsed.deltaBudget === terms.deltaBudget;
   report.check("recipe", same, parsed.recipeHash);
   const schema = new Validator(parsed.outputSchema as object, "2020-12");
   report.check("output_schema", schema.validate(result.payload).valid, parsed.outputSchemaHash);

@@ -4,11 +4,18 @@ import type { Hex } from "viem";
 import { ask, troubleOf, type Provider, type Trouble } from "../chain/provider";
 import { store } from "../store";
 
-/** EIP-6963 announcement. */
+/** EIP-6963 announcement. Anything in the browser can make one, under any name. */
 export interface Wallet {
   info: { uuid: string; name: string; icon: string; rdns: string };
   provider: Provider;
 }
+
+/** Characters of a name that are shown, and of an icon that is taken. */
+const MOST = { name: 40, icon: 100_000 } as const;
+
+/** One line of what a wallet says of itself, without characters that are not seen or turn the direction of others. */
+const line = (value: unknown): string =>
+  (typeof value === "string" ? value : "").replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ").trim().slice(0, MOST.name);
 
 export interface Session {
   wallet: Wallet;
@@ -20,10 +27,16 @@ export interface Session {
 export const wallets = store<Wallet[]>([]);
 export const session = store<Session | null>(null);
 
-function announced(wallet: Wallet): void {
-  if (!wallet?.info?.uuid || !wallet.provider?.request) return;
-  const others = wallets.get().filter(({ info }) => info.uuid !== wallet.info.uuid);
-  wallets.set([...others, wallet].sort((a, b) => a.info.name.localeCompare(b.info.name)));
+/** What was announced first stays: a later announcement under the same id neither takes its place nor its name. */
+function announced(wallet: Wallet | undefined): void {
+  const { uuid, name, icon, rdns } = wallet?.info ?? ({} as Partial<Wallet["info"]>);
+  const provider = wallet?.provider;
+  if (!provider || typeof provider.request !== "function" || typeof uuid !== "string" || !line(name)) return;
+  const known = wallets.get();
+  if (known.some((it) => it.provider === provider)) return;
+  const usable = typeof icon === "string" && icon.length <= MOST.icon && /^data:image\/(png|jpeg|webp|gif|svg\+xml)[;,]/.test(icon);
+  const info = { uuid: `${known.length} ${uuid}`, name: line(name), icon: usable ? icon : "", rdns: line(rdns) };
+  wallets.set([...known, { info, provider }].sort((a, b) => a.info.name.localeCompare(b.info.name)));
 }
 
 /** Asks all wallets to announce themselves; later ones announce on their own. */
@@ -40,18 +53,23 @@ export function discover(): void {
   }, 300);
 }
 
-const lower = (account: unknown) => String(account).toLowerCase() as Hex;
+/** The account that a wallet names first; null where it names none that is an address. */
+function first(accounts: unknown): Hex | null {
+  const account = Array.isArray(accounts) ? String(accounts[0]) : "";
+  return /^0x[0-9a-f]{40}$/i.test(account) ? (account.toLowerCase() as Hex) : null;
+}
 
 let forget: () => void = () => {};
 
 /** Opens the wallet for its accounts and follows them, and the chain, from then on. */
 export async function connect(wallet: Wallet): Promise<Trouble | null> {
   try {
-    const accounts = (await wallet.provider.request({ method: "eth_requestAccounts" })) as string[];
-    if (!accounts[0]) return { kind: "declined" };
+    const accounts = (await wallet.provider.request({ method: "eth_requestAccounts" })) as unknown;
+    const account = first(accounts);
+    if (!account) return { kind: "locked" };
     const chainId = Number(await ask(wallet.provider, "eth_chainId"));
     follow(wallet);
-    session.set({ wallet, account: lower(accounts[0]), chainId });
+    session.set({ wallet, account, chainId });
     return null;
   } catch (error) {
     return troubleOf(error);
@@ -61,10 +79,11 @@ export async function connect(wallet: Wallet): Promise<Trouble | null> {
 function follow(wallet: Wallet): void {
   forget();
   const { provider } = wallet;
-  const accounts = (list: string[]) => {
+  const accounts = (list: unknown) => {
     const current = session.get();
-    if (!list[0]) disconnect();
-    else if (current) session.set({ ...current, account: lower(list[0]) });
+    const account = first(list);
+    if (!account) disconnect();
+    else if (current) session.set({ ...current, account });
   };
   const chain = (id: string) => {
     const current = session.get();
