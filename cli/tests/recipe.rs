@@ -2,10 +2,12 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -177,6 +179,67 @@ fn the_committed_record_is_read() {
     assert!(said.contains(ANALYST), "{said}");
 }
 
+/// Web3 Secret Storage's own example; its password is `testpassword`.
+const KEYSTORE: &str = r#"{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},
+    "ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2","kdfparams":{"c":262144,
+    "dklen":32,"prf":"hmac-sha256","salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},
+    "mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},"version":3}"#;
+const KEYSTORE_ACCOUNT: &str = "0x008AeEda4D805471dF9b2A5B0f38A0C3bCBA786b";
+
+impl Desk {
+    /// Types a line once the terminal, which is of util-linux's `script`, hides what is typed: the exit code, and all that
+    /// stood on the screen.
+    fn typed(&self, command: &str, asked: &str, line: &str) -> (Option<i32>, String) {
+        let command = format!("tty > tty; exec {} {command}", env!("CARGO_BIN_EXE_cohort"));
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--flush", "--command", &command, "/dev/null"])
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        while !text(&seen).contains(asked) && screen.read(&mut byte).unwrap() == 1 {
+            seen.push(byte[0]);
+        }
+        let terminal = fs::read_to_string(self.path("tty")).unwrap();
+        let hides = || {
+            let state = Command::new("stty").args(["-a", "-F", terminal.trim()]).output().unwrap();
+            text(&state.stdout).contains("-echo ")
+        };
+        assert!(
+            (0..1000).any(|_| hides() || {
+                thread::sleep(Duration::from_millis(10));
+                false
+            }),
+            "what is typed is shown"
+        );
+        writeln!(keyboard, "{line}").unwrap();
+        screen.read_to_end(&mut seen).unwrap();
+        (child.wait().unwrap().code(), text(&seen))
+    }
+}
+
+#[test]
+fn the_password_of_a_keystore_is_asked_for_on_the_terminal_and_not_shown() {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: the password prompt: util-linux's script is not installed");
+        return;
+    }
+    let desk = Desk::new();
+    fs::write(desk.path("analyst.json"), KEYSTORE).unwrap();
+    let rehearse = "recipe rehearse --rows 200 --compose study.json --keystore analyst.json --out typed.json";
+    let (code, screen) = desk.typed(rehearse, "password of analyst.json: ", "wrongpassword");
+    assert!(code == Some(2) && screen.contains("the password is wrong"), "{code:?}: {screen}");
+    let (code, screen) = desk.typed(rehearse, "password of analyst.json: ", "testpassword");
+    assert!(code == Some(0) && screen.contains(KEYSTORE_ACCOUNT), "{code:?}: {screen}");
+    assert!(!screen.contains("testpassword"), "what is typed does not stand on the screen: {screen}");
+    desk.fails(&rehearse.replace("typed", "piped").split(' ').collect::<Vec<_>>(), 2, "answer on a terminal");
+}
+
 #[test]
 fn a_python_recipe_is_rehearsed_with_its_script_s_errors() {
     let python = std::env::var_os("COHORT_TEST_PYTHON").map(PathBuf::from);
@@ -207,7 +270,7 @@ fn a_python_recipe_is_rehearsed_with_its_script_s_errors() {
         let record = ["--rows", "100", "--key-file", "analyst.key", "--python", python, "--out", out];
         [&["recipe", "rehearse", "--compose", file], &record[..]].concat()
     };
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             desk.ok(&rehearse("good.json", "good.rehearsal"));
             desk.ok(&["recipe", "check-rehearsal", "good.rehearsal", "--compose", "good.json"]);
