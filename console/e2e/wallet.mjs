@@ -26,7 +26,7 @@ function announce(name) {
 
 /** A wallet for a browser context; `rpc` is its own endpoint. */
 export async function wallet(context, rpc, chainId) {
-  const state = { account: null, chainId, known: [chainId], decline: false, asked: [] };
+  const state = { account: null, signs: null, chainId, known: [chainId], decline: false, locked: false, slow: 0, asked: [] };
   const chain = { id: chainId, name: "test", nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 }, rpcUrls: { default: { http: [rpc] } } };
   const transport = http(rpc, { retryCount: 0, timeout: 5_000 });
   const reader = createPublicClient({ chain, transport });
@@ -37,7 +37,7 @@ export async function wallet(context, rpc, chainId) {
     switch (method) {
       case "eth_accounts":
       case "eth_requestAccounts":
-        return [state.account.address];
+        return state.locked ? [] : [state.account.address];
       case "wallet_requestPermissions":
         return [{ parentCapability: "eth_accounts" }];
       case "eth_chainId":
@@ -50,9 +50,11 @@ export async function wallet(context, rpc, chainId) {
       }
       case "eth_signTypedData_v4": {
         if (state.decline) throw refuse(4001, "User rejected the request.");
+        if (state.locked) throw refuse(4100, "The requested account has not been authorized by the user.");
+        await new Promise((resolve) => setTimeout(resolve, state.slow));
         const typed = JSON.parse(params[1]);
         if (Number(typed.domain.chainId) !== state.chainId) throw refuse(-32602, "typed data is for another chain");
-        return state.account.signTypedData(typed);
+        return (state.signs ?? state.account).signTypedData(typed);
       }
       case "eth_sendTransaction": {
         if (state.decline) throw refuse(4001, "User rejected the request.");

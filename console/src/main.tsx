@@ -36,7 +36,7 @@ function Later(props: { page: keyof typeof later; values: object }) {
 function Page(props: { route: Route }) {
   const { page, ...values } = props.route;
   if (page === "directory") return <Directory />;
-  if (page === "unknown") return <Notice tone="wait" title={t("not_found")}><a href={link.directory}>{t("back")}</a></Notice>;
+  if (page === "unknown") return <><h1>{t("not_found")}</h1><p><a href={link.directory}>{t("back")}</a></p></>;
   return <Later page={page} values={values} key={JSON.stringify(values)} />;
 }
 

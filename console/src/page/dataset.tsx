@@ -23,7 +23,7 @@ export function DatasetPage(props: { app: string; dataset: string }) {
   const { value, error } = useLoaded(`dataset ${props.dataset}`, () => load(props.app, props.dataset));
   if (!value) return <Missing error={error} what={t("dataset")} />;
   const { app, dataset } = value;
-  if (!dataset) return <p class="empty">{t("dataset.unknown")}</p>;
+  if (!dataset) return <><h1>{t("dataset")}</h1><p class="empty">{t("dataset.unknown")}</p></>;
   const owner = app.owners.find(({ index }) => index === dataset.index);
   return (
     <>

@@ -54,7 +54,7 @@ export function Decide(props: Props) {
   const over = ["proposal_revoked", "proposal_superseded", "era_ended", "proposal_expired"].includes(props.proposal.decision.head);
   return (
     <>
-      {!over && <ApproveCard key={current?.account ?? ""} {...props} current={current} place={place} add={add} />}
+      {!over && <ApproveCard {...props} current={current} place={place} add={add} />}
       {!over && <RelayCard {...props} current={current} place={place} collected={collected} collect={collect} add={add} />}
       {!over && <RejectCard {...props} current={current} place={place} />}
       <RevokeCard {...props} current={current} place={place} over={over} />
@@ -127,8 +127,6 @@ async function look(app: App, account: HexValue): Promise<Standing> {
 function ApproveCard(props: Inner & { add: (approval: Approval) => void }) {
   const { current, reviewed, place, proposal } = props;
   const { standing, trouble } = useStanding(props);
-  const action = useAction();
-  const [done, finish] = useState<string | null>(null);
   const signed = standing !== null && proposal.approvals.some(({ index, counts }) => index === standing.index && counts);
   return (
     <Card title={t("decide")} id="decide" note={standing?.owner && <Pill tone="good">{t("decide.you_are", { owner: standing.owner })}</Pill>}>
@@ -146,42 +144,43 @@ function ApproveCard(props: Inner & { add: (approval: Approval) => void }) {
       )}
       {standing?.owner && <Cost {...props} standing={standing} signed={signed} />}
       {signed && <Notice tone="good">{t("decide.already")}</Notice>}
-      {current && reviewed && standing?.owner && !standing.revoker && !signed && (
+      {/* What was done, or failed, with one account says nothing of another. */}
+      {current && reviewed && (
+        <Word {...props} key={current.account} current={current} reviewed={reviewed} offered={standing?.owner != null && !standing.revoker && !signed} />
+      )}
+      {reviewed && <Elsewhere {...props} reviewed={reviewed} />}
+    </Card>
+  );
+}
+
+/** The connected account's own word: a signature, or a transaction. */
+function Word(props: Inner & { current: Session; reviewed: Reviewed; offered: boolean; add: (approval: Approval) => void }) {
+  const { current, reviewed, place } = props;
+  const action = useAction();
+  const [done, finish] = useState<string | null>(null);
+  const bySignature = () =>
+    action.run(t("busy.sign"), async () => {
+      props.add(await sign(current, place, reviewed));
+      finish(t("decide.signed"));
+    });
+  const byTransaction = () =>
+    action.run(t("busy.send"), async (say) => {
+      const app = new App(current.wallet.provider, place.app);
+      const hash = await app.send("approve", [abiTerms(reviewed.terms)], current.account);
+      say(t("busy.mine", { hash: short(hash) }));
+      finish(t("decide.sent", { block: Number(await app.mined(hash)), hash: short(hash) }));
+    });
+  return (
+    <>
+      {props.offered && (
         <div class="actions">
-          <button
-            type="button"
-            class="button primary"
-            disabled={action.busy !== null}
-            onClick={() =>
-              action.run(t("busy.sign"), async () => {
-                props.add(await sign(current, place, reviewed));
-                finish(t("decide.signed"));
-              })
-            }
-          >
-            {t("decide.by_signature")}
-          </button>
-          <button
-            type="button"
-            class="button"
-            disabled={action.busy !== null}
-            onClick={() =>
-              action.run(t("busy.send"), async (say) => {
-                const app = new App(current.wallet.provider, place.app);
-                const hash = await app.send("approve", [abiTerms(reviewed.terms)], current.account);
-                say(t("busy.mine", { hash: short(hash) }));
-                finish(t("decide.sent", { block: Number(await app.mined(hash)), hash: short(hash) }));
-              })
-            }
-          >
-            {t("decide.by_transaction")}
-          </button>
+          <button type="button" class="button primary" disabled={action.busy !== null} onClick={bySignature}>{t("decide.by_signature")}</button>
+          <button type="button" class="button" disabled={action.busy !== null} onClick={byTransaction}>{t("decide.by_transaction")}</button>
         </div>
       )}
       <Outcome action={action} />
       {done && <p class="good-text" role="status">{done}</p>}
-      {reviewed && <Elsewhere {...props} reviewed={reviewed} />}
-    </Card>
+    </>
   );
 }
 

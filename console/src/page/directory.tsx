@@ -38,7 +38,7 @@ export function Directory() {
             ))}
           </p>
         </div>
-        {!shown ? <Missing error={error} what={t("directory.title")} /> : <Table cohorts={shown} />}
+        {!shown ? <Missing part error={error} what={t("directory.title")} /> : <Table cohorts={shown} />}
         <p class="quiet small">{t("directory.note")} <a href={apiUrl("v1/cohorts")}>{t("record")}</a></p>
       </section>
     </>

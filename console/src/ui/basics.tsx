@@ -99,12 +99,15 @@ export function Notice(props: { tone: Tone; title?: string; children?: Component
 }
 
 /** What stands in the place of something that is not there yet, or did not come. */
-export function Missing(props: { error: ApiError | null; what: string }) {
+export function Missing(props: { error: ApiError | null; what: string; part?: boolean }) {
   if (!props.error) return <p class="quiet" role="status">{t("loading")}</p>;
   return (
-    <Notice tone="bad" alert title={t("not_loaded", { what: props.what })}>
-      {tAny(`api.${props.error.code}`)} <span class="mono">{props.error.code}</span>
-    </Notice>
+    <>
+      {!props.part && <h1>{props.what}</h1>}
+      <Notice tone="bad" alert title={t("not_loaded", { what: props.what })}>
+        {tAny(`api.${props.error.code}`)} <span class="mono">{props.error.code}</span>
+      </Notice>
+    </>
   );
 }
 
@@ -155,12 +158,12 @@ export function Dialog(props: { title: string; open: boolean; onClose: () => voi
   }, [props.open]);
   return (
     <dialog ref={ref} aria-labelledby={id} onClose={props.onClose}>
-      <header>
+      <div class="head">
         <h2 id={id}>{props.title}</h2>
         <button type="button" class="plain" onClick={props.onClose} aria-label={t("close")}>
           <svg class="mark" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true"><path d="M3.5 3.5l9 9m0-9l-9 9" /></svg>
         </button>
-      </header>
+      </div>
       {props.open && props.children}
     </dialog>
   );
