@@ -13,10 +13,10 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground
 h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}p{margin:.3rem 0}.soft{color:var(--soft)}\
 code{font:12.5px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
-th{text-align:left;font-weight:600;color:var(--soft)}th.n{text-align:right}td code{display:inline-block;min-width:20ch}th,td{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
+th{text-align:left;font-weight:600;color:var(--soft)}th.n{text-align:right}td code{display:inline-block;min-width:14ch}th,td{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
 .n{text-align:right}.t{white-space:nowrap}.verdict{padding:.8rem 1rem;background:var(--panel);border-left:4px solid var(--ok);margin:1.2rem 0}\
 .verdict.bad{border-color:var(--bad)}.bad{color:var(--bad)}svg{display:block;min-width:36rem;max-width:100%}svg text{fill:var(--ink);font:12px system-ui,sans-serif}\
-@media print{body{max-width:none;padding:0}}";
+@media print{body{max-width:none;padding:0}.wide{overflow:visible}td code{min-width:0}}";
 
 /// The page.
 pub fn render(audit: &Audit) -> String {

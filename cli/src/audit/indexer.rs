@@ -56,9 +56,11 @@ pub(super) async fn compare(
         let path = format!("v1/apps/{app:#x}/timeline?limit={PAGE}{after}");
         let page: Timeline = service.get(&path).await?.ready("the indexer")?;
         head = page.head.number.max(head);
+        let before = told.len();
         told.extend(page.events.into_iter().map(|event| (event.cursor.clone(), event)));
         match page.next {
-            Some(cursor) if !cursor.is_empty() => after = format!("&after={cursor}"),
+            Some(cursor) if !cursor.is_empty() && told.len() > before => after = format!("&after={cursor}"),
+            // Pages without an end tell nothing new either.
             _ => break,
         }
     }
