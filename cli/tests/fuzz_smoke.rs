@@ -66,6 +66,8 @@ fn json_formats() {
     smoke(&seeds("fuzz/seeds/envelope"), 400, bodies::envelope);
     smoke(&seeds("fuzz/seeds/recovery"), 1000, bodies::recovery);
     smoke(&seeds("fuzz/seeds/compose"), 200, bodies::compose);
+    smoke(&seeds("fuzz/seeds/root"), 200, bodies::root);
+    smoke(&seeds("fuzz/seeds/event_log"), 1000, bodies::event_log);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 use std::{io::Cursor, sync::LazyLock};
 
+use cohort_attestation::{KmsEvidence, Policy, event_log, kms};
 use cohort_protocol::{
     compose::AppCompose,
     hpke::SecretBytes,
-    root::RootKeys,
+    json,
+    root::{RootAnswer, RootKeys},
     sealed::{Envelope, Recovery, SealedReader, check, open, read_header, wrap_key_from_root},
 };
 use cohort_recognise::recognise_stream;
@@ -54,6 +56,26 @@ pub(crate) fn recovery(data: &[u8]) {
     if let Ok(recovery) = Recovery::parse(data) {
         let json = recovery.to_json().expect("it was read");
         assert_eq!(*Recovery::parse(&json).expect("it was written").to_json().expect("again"), *json);
+    }
+}
+
+/// As a KMS's answer about its root: refused, or read back the same; and no bytes make evidence under Intel's root.
+pub(crate) fn root(data: &[u8]) {
+    let Ok(answer) = json::parse::<RootAnswer<KmsEvidence>>(data) else { return };
+    let text = serde_json::to_vec(&answer).expect("it was read");
+    assert_eq!(json::parse::<RootAnswer<KmsEvidence>>(&text).expect("it was written"), answer);
+    let _ = answer.statement.verify();
+    if let Some(evidence) = &answer.evidence {
+        assert!(evidence.verify(&[0; 64], &Policy::production(), 1_790_000_000).is_err());
+        let _ = kms::verify(&answer.statement, evidence, None, &Policy::production(), 1_790_000_000);
+    }
+}
+
+/// As a guest agent's event log: refused, or replayed with every event counted.
+pub(crate) fn event_log(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(events) = event_log::parse(text) {
+        assert_eq!(event_log::replay(&events).event_counts().iter().sum::<usize>(), events.len());
     }
 }
 
