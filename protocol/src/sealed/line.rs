@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::SealedError;
+use super::{SealedError, chunks::TAG_BYTES};
 
 /// A chunk in work; wiped on drop, because it holds plaintext at one of the steps.
 pub(super) type Buffer = Zeroizing<Vec<u8>>;
@@ -65,7 +65,7 @@ impl<T> Ordered<T> {
 impl Line {
     /// Takes the chunks 0 to `count` - 1 through `work` on as many threads as the machine and the buffers allow.
     ///
-    /// `work` gets a buffer of an unspecified length and content. Of several failures that of the lowest chunk is
+    /// `work` gets a buffer of an unspecified length and content, which holds a chunk and its tag without growing. Of several failures that of the lowest chunk is
     /// returned. One chunk alone needs no other thread.
     pub(super) fn run(
         count: u64,
@@ -77,17 +77,18 @@ impl Line {
         let threads = usize::try_from(count).unwrap_or(usize::MAX).min(threads(chunk_bytes));
         thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(|| line.work(&work));
+                scope.spawn(|| line.work(chunk_bytes, &work));
             }
-            line.work(&work);
+            line.work(chunk_bytes, &work);
         });
         let board = line.board.into_inner().unwrap_or_else(PoisonError::into_inner);
         board.failed.map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    fn work(&self, work: &impl Fn(&Self, u64, &mut Buffer) -> Result<(), SealedError>) {
+    fn work(&self, chunk_bytes: usize, work: &impl Fn(&Self, u64, &mut Buffer) -> Result<(), SealedError>) {
         let _guard = StopOnPanic(self);
-        let mut buffer = Buffer::default();
+        // The whole size at once: growing would leave plaintext behind that nobody wipes.
+        let mut buffer = Buffer::new(Vec::with_capacity(chunk_bytes + TAG_BYTES));
         while let Some(index) = self.take() {
             if let Err(error) = work(self, index, &mut buffer) {
                 self.fail(index, error);
@@ -156,10 +157,11 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// At least two where the buffers allow it: one reads or writes while the other computes.
+/// One a core: with more, the one whose turn it is to write may be the one that has no core. Two where there is one
+/// core, and the buffers allow it: one reads or writes while the other computes.
 fn threads(chunk_bytes: usize) -> usize {
     let cores = thread::available_parallelism().map_or(2, usize::from);
-    (cores + 2).clamp(2, THREADS_MAX).min(BUFFERS_MAX / chunk_bytes.max(1)).max(1)
+    cores.clamp(2, THREADS_MAX).min(BUFFERS_MAX / chunk_bytes.max(1)).max(1)
 }
 
 #[cfg(test)]
@@ -175,6 +177,9 @@ mod tests {
                     seen.push(index);
                     Ok(())
                 })?;
+                let capacity = buffer.capacity();
+                buffer.resize(4096 + TAG_BYTES, 0);
+                assert_eq!(buffer.capacity(), capacity, "a growing buffer would leave plaintext behind");
                 buffer.clear();
                 buffer.push(index as u8);
                 line.turn(&last, index, |seen: &mut Vec<u8>| {
