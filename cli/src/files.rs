@@ -3,14 +3,16 @@
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
 use cohort_protocol::json;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::failure::{Failure, Outcome};
+use crate::{
+    failure::{Failure, Outcome},
+    new_file::NewFile,
+};
 
 /// No JSON file of ours is longer.
 const JSON_MAX: u64 = 64 << 20;
@@ -52,31 +54,25 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Outcome {
     write_text(path, &(text + "\n"))
 }
 
-/// Writes beside the final name and renames: never a half file. Refuses to overwrite.
+/// Writes a whole file or none. Refuses to overwrite.
 pub fn write_text(path: &Path, text: &str) -> Outcome {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |e: std::io::Error| Failure::write(path, &e);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(failed)?;
-    file.persist_noclobber(path).map_err(|e| match e.error.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure::input(
-            format!("{} exists already", path.display()),
-            "give another --out, or move the file away",
-        ),
-        _ => failed(e.error),
-    })?;
-    Ok(())
+    let mut file = NewFile::create(path).map_err(failed)?;
+    file.file().write_all(text.as_bytes()).and_then(|()| file.finish(0o644)).map_err(failed)?;
+    file.publish().map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(path),
+        _ => failed(e),
+    })
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::input(format!("{} exists already", path.display()), "give another --out, or move the file away")
 }
 
 /// Refuses early when a result's final name is taken.
 pub fn refuse_existing(path: &Path) -> Outcome {
     if path.exists() {
-        return Err(Failure::input(
-            format!("{} exists already", path.display()),
-            "give another --out, or move the file away",
-        ));
+        return Err(exists(path));
     }
     Ok(())
 }

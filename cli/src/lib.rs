@@ -11,6 +11,7 @@ pub mod files;
 pub mod http;
 pub mod inspect;
 pub mod key;
+pub mod new_file;
 pub mod release_log;
 pub mod report;
 pub mod root;

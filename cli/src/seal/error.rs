@@ -24,7 +24,7 @@ pub enum SealFileError {
         #[source]
         source: Error,
     },
-    /// A folder, a device, a socket.
+    /// A folder, a device, a pipe.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
         /// The input.
@@ -123,7 +123,9 @@ impl SealFileError {
     pub fn hint(&self) -> String {
         match self {
             Self::Read { .. } => "check the path after --in and its permissions".into(),
-            Self::NotAFile { .. } => "give one file after --in; pack a folder into one file first".into(),
+            Self::NotAFile { .. } => {
+                "give one file after --in, or - to read a pipe; pack a folder into one file first".into()
+            }
             Self::Unreadable { format, .. } => {
                 format!(
                     "repair or export the file again; a file that is no {format} needs another name or kind"
@@ -137,10 +139,15 @@ impl SealFileError {
             Self::SameRecipe { .. } => "give the new app-compose file after --compose".into(),
             Self::NotSealed { .. } => "get the file again from where it is kept".into(),
             Self::Exists { .. } => "give another --out, or move the file away".into(),
-            Self::Write { source, .. } if source.kind() == ErrorKind::StorageFull => {
+            Self::Write { source, .. }
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
                 "free space there, or give --out on another disk; the sealed file is as large as the input, and \
                  standard input takes as much again meanwhile (with --out - in TMPDIR)"
                     .into()
+            }
+            Self::Write { source, .. } if source.kind() == ErrorKind::FileTooLarge => {
+                "that disk, or ulimit -f, allows no file of this size: give --out on another disk".into()
             }
             Self::Write { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
                 "the program that reads the output ended first; what it got is not a sealed dataset".into()

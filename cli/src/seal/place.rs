@@ -3,11 +3,12 @@
 use std::{
     fs::{self, File},
     io::{self, IsTerminal, Write},
-    os::{fd::AsFd, unix::fs::PermissionsExt},
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 use super::{Interrupt, SealFileError};
+use crate::new_file::{NewFile, folder_of};
 
 /// Where to.
 #[derive(Debug)]
@@ -59,8 +60,7 @@ impl Place {
 
     /// Lets `write` make the content, then `keep` decide whether it stays.
     ///
-    /// A file is written beside its final name under one that disappears on any error; it is on the disk before
-    /// `keep` is asked, and gets its name after.
+    /// A file is on the disk before `keep` is asked, and gets its name after.
     pub(super) fn write<T>(
         &mut self,
         interrupt: &Interrupt,
@@ -78,21 +78,17 @@ impl Place {
         let failed = |source| SealFileError::Write { path: path.clone(), source };
         let folder = folder_of(path);
         make_folder(folder).map_err(failed)?;
-        let mut temporary =
-            tempfile::Builder::new().prefix(".cohort-seal-").tempfile_in(folder).map_err(failed)?;
-        let written = write(temporary.as_file_mut())?;
-        temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
-        temporary.as_file().sync_all().map_err(failed)?;
+        let mut file = NewFile::create(path).map_err(failed)?;
+        let written = write(file.file())?;
+        file.finish(0o644).map_err(failed)?;
         if interrupt.is_set() {
             return Err(SealFileError::Interrupted);
         }
         keep()?;
-        temporary.persist_noclobber(&*path).map_err(|error| match error.error.kind() {
+        file.publish().map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => SealFileError::Exists { path: path.clone() },
-            _ => failed(error.error),
+            _ => failed(error),
         })?;
-        // The name is durable only once the folder is.
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(written)
     }
 }
@@ -103,8 +99,4 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         io::ErrorKind::AlreadyExists => io::Error::from(rustix::io::Errno::NOTDIR),
         _ => error,
     })
-}
-
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -10,7 +10,8 @@ use std::{
 use cohort_protocol::sealed::{DataKey, RECOVERY_BYTES_MAX, Recovery};
 use zeroize::Zeroizing;
 
-use super::{SealFileError, place::folder_of};
+use super::SealFileError;
+use crate::new_file::{NewFile, folder_of};
 
 /// A recovery file that is written once the sealed file is complete: an interruption before leaves no key behind.
 pub(super) struct RecoveryFile {
@@ -37,14 +38,11 @@ impl RecoveryFile {
     /// Writes it whole or not at all; made with mode 0600 and never wider.
     pub(super) fn keep(self) -> Result<(), SealFileError> {
         let failed = |source| SealFileError::Write { path: self.path.clone(), source };
-        let mut temporary = tempfile::Builder::new()
-            .prefix(".cohort-recovery-")
-            .tempfile_in(folder_of(&self.path))
-            .map_err(failed)?;
-        temporary.write_all(&self.record).and_then(|()| temporary.as_file().sync_all()).map_err(failed)?;
-        temporary.persist_noclobber(&self.path).map(drop).map_err(|error| match error.error.kind() {
+        let mut file = NewFile::create(&self.path).map_err(failed)?;
+        file.file().write_all(&self.record).and_then(|()| file.finish(0o600)).map_err(failed)?;
+        file.publish().map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => SealFileError::Exists { path: self.path.clone() },
-            _ => failed(error.error),
+            _ => failed(error),
         })
     }
 }
