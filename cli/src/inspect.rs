@@ -10,14 +10,17 @@ use std::{
 use alloy::primitives::{Address, B256};
 use cohort_protocol::{
     ids::{ComposeHash, DatasetId, OwnerId},
-    sealed::{self, Column, ContentKind, SealedError},
+    sealed::{self, Checked, Column, ContentKind, SealedError},
 };
 use serde::Serialize;
 
 use crate::{
     failure::Failure,
     files::chain_text,
-    seal::{WRAP_KEY_FORMULA, human},
+    seal::{
+        WRAP_KEY_FORMULA, human,
+        progress::{Bar, Watched},
+    },
 };
 
 /// What every sealed dataset is. Compliance grades are on chain, with the owner.
@@ -102,7 +105,7 @@ pub struct InspectReport {
 /// Reads the whole file and checks all that needs no key.
 pub fn inspect_file(path: &Path) -> Result<InspectReport, InspectError> {
     let file = File::open(path).map_err(|source| InspectError::Read { path: path.to_owned(), source })?;
-    let checked = sealed::check(&mut BufReader::new(file)).map_err(|source| match source {
+    let checked = check(file).map_err(|source| match source {
         SealedError::Read(source) => InspectError::Read { path: path.to_owned(), source },
         source => InspectError::Refused { path: path.to_owned(), source },
     })?;
@@ -126,6 +129,12 @@ pub fn inspect_file(path: &Path) -> Result<InspectReport, InspectError> {
         dataset_id: checked.dataset_id,
         tags: TAGS.map(str::to_owned).to_vec(),
     })
+}
+
+/// [`sealed::check`] with a bar: everything that needs no key.
+pub(crate) fn check(file: File) -> Result<Checked, SealedError> {
+    let bar = Bar::new("checking", file.metadata().ok().map(|metadata| metadata.len()));
+    sealed::check(&mut Watched::new(BufReader::new(file), bar))
 }
 
 impl fmt::Display for InspectReport {

@@ -1,10 +1,11 @@
 //! Sealing one file: recognise, encrypt beside the final name, sync, rename; or leave nothing behind.
 
 mod error;
+mod fit;
 pub mod human;
 mod interrupt;
 mod place;
-mod progress;
+pub(crate) mod progress;
 mod recovery;
 pub mod reseal;
 pub mod secrecy;
@@ -23,17 +24,18 @@ use alloy::primitives::{Address, B256};
 use cohort_protocol::{
     hpke::PublicKey,
     ids::{ComposeHash, DatasetId, OwnerId},
+    recipe,
     sealed::{
         self, CHUNK_BYTES_DEFAULT, ContentKind, DataKey, SealParams, SealedError, SealedSummary, root_key_id,
     },
 };
-use cohort_recognise::{RecogniseError, Recognised, recognise_file, recognise_stream};
+use cohort_recognise::{RecogniseError, Recognised, named, recognise_file, recognise_stream};
 use serde::Serialize;
 
 pub use error::SealFileError;
 pub use interrupt::Interrupt;
 pub use place::Place;
-use progress::Bar;
+use progress::{Bar, Watched};
 use recovery::RecoveryFile;
 
 /// The wrap key as the product page writes it; X-Wing makes it a secret.
@@ -62,6 +64,8 @@ pub struct SealInput {
     pub no_metadata: bool,
     /// Keep the data key in this new file, for [`reseal`].
     pub recovery: Option<PathBuf>,
+    /// The columns that the recipe reads of this owner, to warn where the file does not have them.
+    pub reads: Vec<recipe::Column>,
 }
 
 /// What was sealed; stable JSON.
@@ -131,8 +135,12 @@ pub fn seal_path(
     if !before.is_file() {
         return Err(SealFileError::NotAFile { path: input.input.clone() });
     }
-    let found = recognise_file(&mut file, is_csv(&input.input), &|| interrupt.is_set())
-        .map_err(|error| recognise_error(&input.input, error))?;
+    let found = {
+        let mut watched = Watched::new(&mut file, Bar::new("recognising", Some(before.len())));
+        recognise_file(&mut watched, named(&input.input), &|| interrupt.is_set())
+            .map_err(|error| recognise_error(&input.input, error))?
+    };
+    warn_of_misfit(input, &found);
     file.rewind().map_err(failed)?;
     let source = file.try_clone().map_err(failed)?;
     let unchanged = || {
@@ -173,10 +181,13 @@ pub fn seal_stream(
             .map_err(failed)?
     };
     let interrupt = Interrupt::listen();
-    let mut text = BufReader::new(spooled.plaintext().map_err(failed)?);
-    let found = recognise_stream(&mut text, &|| interrupt.is_set())
-        .map_err(|error| recognise_error(&input.input, error))?;
-    drop(text);
+    let found = {
+        let bar = Bar::new("recognising", Some(spooled.plain_bytes()));
+        let mut watched = Watched::new(spooled.plaintext().map_err(failed)?, bar);
+        recognise_stream(&mut BufReader::new(&mut watched), &|| interrupt.is_set())
+            .map_err(|error| recognise_error(&input.input, error))?
+    };
+    warn_of_misfit(input, &found);
     let mut bar = Bar::new("writing", Some(spooled.plain_bytes()));
     let write = |mut writer: &mut (dyn Write + Send)| {
         spooled.seal(&mut writer, &params(input, found), &mut watch(&mut bar, &interrupt)).map_err(failed)
@@ -255,6 +266,16 @@ fn report(input: &SealInput, output: &Path, sealed: SealedSummary) -> SealReport
     }
 }
 
+/// A file that the recipe cannot read is sealed for nothing, which would be seen only in a run.
+fn warn_of_misfit(input: &SealInput, found: &Recognised) {
+    if let Some(misfit) = fit::misfit(&input.reads, found) {
+        let (path, owner) = (input.input.display(), &input.owner);
+        eprintln!(
+            "warning: the recipe cannot read {path} as the data of {owner}: {misfit}; its runs would fail"
+        );
+    }
+}
+
 /// The library's error with the file that it is about.
 fn seal_error(input: &Path, output: &Path, error: SealedError) -> SealFileError {
     let path = input.to_owned();
@@ -266,10 +287,6 @@ fn seal_error(input: &Path, output: &Path, error: SealedError) -> SealFileError 
         SealedError::Envelope(reason) => SealFileError::Metadata { path, reason },
         other => SealFileError::Seal { path, source: other },
     }
-}
-
-fn is_csv(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
 }
 
 /// The recogniser's error with the file that it is about.

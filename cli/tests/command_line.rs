@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -153,7 +154,24 @@ fn a_saved_root_seals_without_a_network() {
     let said = text(&output.stdout);
     assert!(said.contains("-> ./sealed/a.tar\n2 rows"), "{said}");
     assert_eq!(site.opened(&fs::read(site.path("sealed/a.tar")).unwrap()), DATA);
+    let output = site.run(&["seal", "--owner", "hospital-A", "--in", "a.csv", "--out", "b.tar", "--json"]);
+    let members = |bytes: &[u8]| {
+        let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    // Programs read these: one that goes or is renamed breaks them.
+    assert_eq!(
+        members(&output.stdout),
+        "app chain_id compose_hash dataset_id file kind owner plain_bytes root_epoch root_key_id rows sealed_bytes"
+    );
     let card = cohort(site.folder.path(), &["inspect", "sealed/a.tar", "--json"]);
+    assert_eq!(
+        members(&card.stdout),
+        "algo analysis_app_id analysis_compose_hash chain_id dataset_id file kem kind owner plain_bytes root_epoch \
+         root_key_id rows schema sealed_bytes tags wrap_key"
+    );
     let card: serde_json::Value = serde_json::from_slice(&card.stdout).unwrap();
     assert_eq!((&card["rows"], &card["analysis_app_id"]), (&2.into(), &APP.into()));
 }
@@ -250,6 +268,37 @@ fn a_wrong_owner_a_changed_root_and_another_registry_are_refused_offline() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("is not signed by"), "{}", text(&output.stderr));
     assert!(!site.path("sealed").exists());
+}
+
+/// What a program of that name leaves when it is aborted while it reads standard input: does the system dump its memory?
+fn dumps_core(program: &str, args: &[&str], folder: &Path) -> bool {
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -c unlimited 2> /dev/null; exec \"$@\"", "sh", program])
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // More than a pipe holds: when all is written, the program reads.
+    stdin.write_all(&vec![b'1'; 3 << 20]).unwrap();
+    assert!(Command::new("kill").args(["-ABRT", &child.id().to_string()]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(6));
+    status.core_dumped()
+}
+
+#[test]
+fn no_core_dump_holds_rows_or_keys() {
+    let site = Site::new();
+    if !dumps_core("cat", &[], site.folder.path()) {
+        println!("skipped: this system dumps no process's memory");
+        return;
+    }
+    let args = site.offline(&["seal", "--owner", "hospital-A", "--in", "-"]);
+    assert!(!dumps_core(env!("CARGO_BIN_EXE_cohort"), &args, site.folder.path()));
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Site {
             root_key: target.root,
             no_metadata: false,
             recovery: Some(self.path(&format!("{name}.key"))),
+            reads: vec![],
         };
         seal_file(&input).unwrap()
     }

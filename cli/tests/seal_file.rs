@@ -9,7 +9,8 @@ use std::{
 
 use alloy::primitives::{Address, B256};
 use arrow::{
-    array::{Float64Array, Int64Array, RecordBatch, StringArray},
+    array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray},
+    datatypes::{DataType, Field, Int32Type},
     ipc::writer::{FileWriter, StreamWriter},
 };
 use cohort_cli::{
@@ -46,6 +47,7 @@ fn input(path: &Path, output: &Path) -> SealInput {
         root_key: root().public_key().clone(),
         no_metadata: false,
         recovery: None,
+        reads: vec![],
     }
 }
 
@@ -81,7 +83,7 @@ impl Site {
 
 fn batch() -> RecordBatch {
     RecordBatch::try_from_iter([
-        ("age", Arc::new(Int64Array::from(vec![63, 41, 57])) as arrow::array::ArrayRef),
+        ("age", Arc::new(Int64Array::from(vec![63, 41, 57])) as ArrayRef),
         ("sex", Arc::new(StringArray::from(vec!["m", "f", "f"]))),
         ("bp", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(2.0)]))),
     ])
@@ -101,6 +103,38 @@ fn schema(columns: &[(&str, &str)]) -> Vec<Column> {
 }
 
 const COLUMNS: [(&str, &str); 3] = [("age", "int64"), ("sex", "utf8"), ("bp", "float64")];
+
+#[test]
+fn nested_parquet_is_told_by_its_top_columns() {
+    let tags =
+        ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
+    let site = StructArray::from(vec![(
+        Arc::new(Field::new("ward", DataType::Utf8, true)),
+        Arc::new(StringArray::from(vec![Some("a"), None, Some("b")])) as ArrayRef,
+    )]);
+    let batch = RecordBatch::try_from_iter([("tags", Arc::new(tags) as ArrayRef), ("site", Arc::new(site))]);
+    let (batch, mut bytes) = (batch.unwrap(), Vec::new());
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let site = Site::new();
+    let report = site.seal("nested.parquet", &bytes).unwrap();
+    assert_eq!((report.kind, report.rows), (ContentKind::Parquet, Some(3)));
+    let columns = inspect_file(&site.output()).unwrap().schema.unwrap();
+    let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["tags", "site"]);
+    assert!(columns[0].type_name.starts_with("list(") && columns[1].type_name.starts_with("struct("));
+    assert_eq!(site.opened(), bytes);
+}
+
+#[test]
+fn csv_of_every_line_end_is_counted() {
+    for text in ["a,b\r\n1,2\r\n3,4\r\n", "a,b\n1,2\n3,4", "a,b\r\n\r\n1,2\r\n3,4", "a,b\r1,2\r3,4\r"] {
+        let report = Site::new().seal("a.csv", text.as_bytes()).unwrap();
+        assert_eq!((report.kind, report.rows), (ContentKind::Csv, Some(2)), "{text:?}");
+    }
+    assert_eq!(Site::new().seal("a.csv", b"a,b\n").unwrap().rows, Some(0), "a header alone");
+}
 
 #[test]
 fn parquet_is_recognised_by_its_footer() {
@@ -189,6 +223,12 @@ fn metadata_can_be_withheld() {
     let card = inspect_file(&site.output()).unwrap();
     assert_eq!((card.rows, &card.schema), (None, &None));
     assert!(card.to_string().contains("not told"));
+    let file = fs::read(site.output()).unwrap();
+    let envelope = sealed::read_header(&mut &file[..]).unwrap();
+    let text = String::from_utf8(envelope.bytes().to_vec()).unwrap();
+    for told in ["rows", "schema\"", "trestbps", "cohort-A", "\"age\""] {
+        assert!(!text.contains(told), "{told} in {text}");
+    }
 }
 
 /// A mistake: its words, a hint, and nothing left in the output folder.
@@ -203,13 +243,19 @@ fn refused(site: &Site, error: SealFileError, words: &str, hint: &str) {
 fn unreadable_tables_are_refused_by_name_and_line() {
     let mut cut = parquet_bytes();
     cut.truncate(cut.len() - 5);
-    let cases: [(&str, &[u8], &str, &str); 6] = [
+    let cases: [(&str, &[u8], &str, &str); 12] = [
         ("a.parquet", &cut, "a.parquet is not readable as Parquet", "export the file again"),
         ("a.arrow", b"ARROW1\0\0nonsense", "not readable as Arrow", "export the file again"),
         ("a.csv", b"name\nJos\xe9\n", "line 2 is not UTF-8", "export the file again"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "line 3 has 3 cells, the header has 2", "export"),
         ("a.csv", b"", "must name every column", "export"),
         ("a.csv", b"a,\n1,2\n", "must name every column", "export"),
+        ("a.csv", b"\xff\xfea\0,\0b\0", "line 1 is not UTF-8", "export"),
+        ("a.csv", b"age;sex\n63;m\n", "separated by ';', not by commas", "export"),
+        ("a.csv", b"age\tsex\n63\tm\n", "separated by '\\t', not by commas", "export"),
+        ("a.Parquet", b"", "does not begin as Parquet does", "export the file again"),
+        ("a.parquet", b"<html>404</html>", "does not begin as Parquet does", "export the file again"),
+        ("a.feather", b"FEA1", "does not begin as Arrow does", "export the file again"),
     ];
     for (name, bytes, words, hint) in cases {
         let site = Site::new();
@@ -247,6 +293,35 @@ fn nothing_is_overwritten() {
     assert!(error.hint().contains("--out"));
     assert_eq!(fs::read(site.output()).unwrap(), before);
     assert_eq!(site.left(), 1);
+}
+
+/// The input grows, shrinks, or is written to in place, at the moment at which sealing has looked at it.
+#[test]
+fn an_input_that_somebody_writes_to_is_refused() {
+    let changes: [fn(&fs::File); 3] = [
+        |file| file.set_len(4 << 20).unwrap(),
+        |file| file.set_len(1 << 20).unwrap(),
+        |file| file.set_modified(std::time::UNIX_EPOCH).unwrap(),
+    ];
+    for change in changes {
+        let site = Site::new();
+        let path = site.0.path().join("scan.bin");
+        fs::write(&path, vec![0; 3 << 20]).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        // The reader of a pipe takes its first bytes when the work has begun.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut place = Place::Stream(fs::File::from(std::os::fd::OwnedFd::from(writer)));
+        let sealing = std::thread::spawn({
+            let input = input(&path, Path::new("-"));
+            move || seal_path(&input, &mut place, &Interrupt::default())
+        });
+        std::io::Read::read_exact(&mut reader, &mut [0; 512]).unwrap();
+        change(&file);
+        std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
+        let error = sealing.join().unwrap().unwrap_err();
+        assert!(matches!(error, SealFileError::Changed { .. }), "{error}");
+        assert!(error.hint().contains("a copy that nobody writes to"));
+    }
 }
 
 #[test]

@@ -5,11 +5,14 @@
 #[path = "transcripts/world.rs"]
 mod world;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio, sync::Arc, time::Duration};
 
+use arrow::array::{Float64Array, Int32Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 use world::{APP, REGISTRY, World};
 
 const SEAL: [&str; 5] = ["seal", "--owner", "hospital-A", "--in", "a.csv"];
+const NO_TABLE: &str = "warning: the recipe cannot read <FILE> as the data of hospital-A: it reads tables, in Parquet or CSV; its runs would fail\n";
 const REMEMBERED: &str = "warning: platform-root.pem is a development root: the KMS's evidence proves nothing about hardware
 note: first use of KMS root <ROOT0> (epoch 0, on a development platform, NOT INTEL): verified, and remembered in known-roots.json
 ";
@@ -253,6 +256,42 @@ async fn a_recipe_that_nobody_proposed_is_told() {
     world.transcript(&SEAL, 0, &(REMEMBERED.to_owned() + warning)).await;
 }
 
+/// Sealed all the same: the owner may know better, and `cohort reseal` gives it another recipe.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_recipe_cannot_read_is_told() {
+    let world = World::start().await;
+    world.transcript(&SEAL, 0, REMEMBERED).await;
+    let warning = |file: &str, misfit: &str| {
+        format!(
+            "warning: the recipe cannot read {file} as the data of hospital-A: {misfit}; its runs would fail\n"
+        )
+    };
+    let seal = |input: &'static str| ["seal", "--owner", "hospital-A", "--in", input];
+    fs::write(world.path("short.csv"), "id,age,age,sex\n1,63,63,Male\n").unwrap();
+    let misfit = "several columns age, no column trestbps, no column chol, no column num";
+    world.transcript(&seal("short.csv"), 0, &warning("short.csv", misfit)).await;
+    let column = |name: &str, values: arrow::array::ArrayRef| (name.to_owned(), values);
+    let whole = || Arc::new(Int32Array::from(vec![1])) as arrow::array::ArrayRef;
+    let batch = RecordBatch::try_from_iter([
+        column("id", whole()),
+        column("age", Arc::new(Float64Array::from(vec![63.0]))),
+        column("sex", Arc::new(StringArray::from(vec!["Male"]))),
+        column("trestbps", whole()),
+        column("chol", whole()),
+        column("num", Arc::new(StringArray::from(vec!["0"]))),
+    ])
+    .unwrap();
+    let mut writer =
+        ArrowWriter::try_new(fs::File::create(world.path("types.parquet")).unwrap(), batch.schema(), None)
+            .unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let misfit = "column age is float64, not int64, column num is utf8, not int64";
+    world.transcript(&seal("types.parquet"), 0, &warning("types.parquet", misfit)).await;
+    fs::write(world.path("scan.png"), "no table").unwrap();
+    world.transcript(&seal("scan.png"), 0, &NO_TABLE.replace("<FILE>", "scan.png")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_about_files() {
     let world = World::start().await;
@@ -301,7 +340,7 @@ hint: repair or export the file again; a file that is no CSV needs another name 
             &seal("sealed"),
             2,
             "error: sealed is not a regular file
-hint: give one file after --in; pack a folder into one file first
+hint: give one file after --in, or - to read a pipe; pack a folder into one file first
 ",
         )
         .await;
@@ -358,11 +397,12 @@ async fn a_full_disk_leaves_nothing() {
         "--recovery-file",
         "big.key",
     ];
-    let expected = "error: cannot write full/big.tar: File too large (os error 27)
-hint: check the folder of --out and its permissions
+    let expected = NO_TABLE.replace("<FILE>", "big")
+        + "error: cannot write full/big.tar: File too large (os error 27)
+hint: that disk, or ulimit -f, allows no file of this size: give --out on another disk
 ";
     let ran = world.run_limited(&seal).await;
-    assert_eq!((ran.code, ran.stderr.as_str()), (2, expected));
+    assert_eq!((ran.code, ran.stderr), (2, expected));
     assert_eq!(fs::read_dir(world.path("full")).unwrap().count(), 0, "nothing is left in the folder");
     assert!(!world.path("big.key").exists());
     let full = world.run_into(&SEAL, "/dev/full").await;
@@ -381,7 +421,7 @@ async fn an_interruption_leaves_nothing() {
     let args =
         ["seal", "--owner", "hospital-A", "--in", "large", "--out", "-", "--recovery-file", "large.key"];
     let to_file = args.map(|arg| if arg == "-" { "cut/large.tar" } else { arg });
-    for (signal, args) in [("-INT", to_file), ("-TERM", to_file), ("-TERM", args)] {
+    for (signal, args) in [("-INT", to_file), ("-TERM", to_file), ("-TERM", args), ("-KILL", to_file)] {
         let mut child = world.command(env!("CARGO_BIN_EXE_cohort"), &args);
         let child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let id = child.id().unwrap().to_string();
@@ -399,8 +439,12 @@ async fn an_interruption_leaves_nothing() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(tokio::process::Command::new("kill").args([signal, &id]).status().await.unwrap().success());
         let ran = world.ran(&child.wait_with_output().await.unwrap());
-        let expected = "error: interrupted: nothing was written\nhint: seal again when ready\n";
-        assert_eq!((ran.code, ran.stderr.as_str()), (1, expected), "{signal}");
+        let (code, last) = match signal {
+            "-KILL" => (-1, ""),
+            _ => (1, "error: interrupted: nothing was written\nhint: seal again when ready\n"),
+        };
+        let expected = NO_TABLE.replace("<FILE>", "large") + last;
+        assert_eq!((ran.code, ran.stderr), (code, expected), "{signal}");
         let left = fs::read_dir(world.path("cut")).map_or(0, Iterator::count);
         assert_eq!((left, world.path("large.key").exists()), (0, false), "{signal}");
     }

@@ -6,6 +6,7 @@ mod decoder;
 use std::{
     cell::Cell,
     io::{self, BufReader, Read, Seek, SeekFrom},
+    path::Path,
     rc::Rc,
 };
 
@@ -59,16 +60,30 @@ pub struct Recognised {
 
 const BYTES: Recognised = Recognised { kind: ContentKind::Bytes, rows: None, schema: None };
 
-/// Recognises a file by what it begins with, or as CSV where its name says so; it must then be readable as that.
+/// What a file's name promises.
+pub fn named(path: &Path) -> Option<ContentKind> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    match extension.as_str() {
+        "parquet" | "pq" => Some(ContentKind::Parquet),
+        "csv" => Some(ContentKind::Csv),
+        "arrow" | "arrows" | "feather" => Some(ContentKind::Arrow),
+        _ => None,
+    }
+}
+
+/// Recognises a file by what it begins with, or as what its name promises; it must then be readable as that.
 pub fn recognise_file(
     file: &mut (impl Read + Seek),
-    named_csv: bool,
+    named: Option<ContentKind>,
     stop: Stop<'_>,
 ) -> Result<Recognised, RecogniseError> {
-    match by_magic(file)? {
-        Some(found) => Ok(found),
-        None if named_csv => csv(file, stop),
-        None => Ok(BYTES),
+    let no_magic = |format| Err(unreadable(format, &format_args!("it does not begin as {format} does")));
+    match (by_magic(file)?, named) {
+        (Some(found), _) => Ok(found),
+        (None, Some(ContentKind::Csv)) => csv(file, stop),
+        (None, Some(ContentKind::Parquet)) => no_magic("Parquet"),
+        (None, Some(ContentKind::Arrow)) => no_magic("Arrow"),
+        (None, Some(ContentKind::Bytes) | None) => Ok(BYTES),
     }
 }
 
@@ -219,6 +234,11 @@ fn csv(reader: impl Read, stop: Stop<'_>) -> Result<Recognised, RecogniseError> 
     let names = lines.headers().map_err(|error| csv_error(&error))?.clone();
     if names.is_empty() || names.iter().any(str::is_empty) {
         return Err(unreadable("CSV", &"the first line must name every column"));
+    }
+    if let (1, Some(mark)) =
+        (names.len(), names.iter().flat_map(str::chars).find(|c| matches!(c, ';' | '\t')))
+    {
+        return Err(unreadable("CSV", &format_args!("its columns are separated by {mark:?}, not by commas")));
     }
     let mut seen = vec![Seen::NOTHING; names.len()];
     let mut record = csv::StringRecord::new();

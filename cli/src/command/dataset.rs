@@ -1,20 +1,19 @@
 //! `cohort dataset register`: the commitment of a sealed file goes on chain.
 
-use std::{fs::File, io::BufReader, path::PathBuf};
+use std::{fs::File, path::PathBuf};
 
 use alloy::primitives::B256;
 use clap::Subcommand;
 use cohort_protocol::{
     abi,
     ids::{DatasetId, Label},
-    sealed,
 };
 
 use crate::{
     chain::{self, App},
     config::Settings,
     failure::{Failure, Outcome},
-    files,
+    files, inspect,
     key::KeyArg,
 };
 
@@ -44,7 +43,7 @@ pub enum DatasetCommand {
 pub async fn run(settings: &Settings, command: &DatasetCommand) -> Outcome {
     let DatasetCommand::Register { file, region, kind, supersedes, key } = command;
     let reader = File::open(file).map_err(|e| Failure::read(file, &e))?;
-    let checked = sealed::check(&mut BufReader::new(reader)).map_err(|e| {
+    let checked = inspect::check(reader).map_err(|e| {
         Failure::refused(
             format!("{} is not an intact sealed dataset: {}", file.display(), files::chain_text(&e)),
             "seal it again: cohort seal",

@@ -43,7 +43,7 @@ pub struct ResealArgs {
 pub async fn run(settings: &Settings, args: ResealArgs) -> Outcome {
     let old = reseal::envelope(&args.file).map_err(Failure::from)?;
     let owner = args.owner.clone().unwrap_or_else(|| old.owner().clone());
-    let compose_hash = recipe_of(settings, &owner)?.compose_hash();
+    let compose_hash = recipe_of(settings, &owner)?.0.compose_hash();
     forbid_core_dumps()?;
     let mut place = match &args.out {
         Some(path) if path.as_os_str() == "-" => Place::standard_output().map_err(Failure::from)?,

@@ -8,6 +8,7 @@ use cohort_protocol::{
     compose::AppCompose,
     hpke::PublicKey,
     ids::{ComposeHash, OwnerId},
+    recipe::Recipe,
     root::RootStatement,
 };
 use serde::Serialize;
@@ -46,11 +47,13 @@ pub struct SealArgs {
 
 /// Seals.
 pub async fn run(settings: &Settings, args: SealArgs) -> Outcome {
-    let compose = recipe_of(settings, &args.owner)?;
+    let (compose, recipe) = recipe_of(settings, &args.owner)?;
     forbid_core_dumps()?;
     let to_stdout = args.out.as_ref().is_some_and(|out| out.as_os_str() == "-");
     let Target { chain_id, app, root_epoch, root_key } =
         Target::find(settings, &args.owner, compose.compose_hash(), args.root).await?;
+    let of_owner = recipe.sources().iter().filter(|source| source.is_of(&args.owner));
+    let reads = of_owner.map(|source| source.column.clone()).collect();
     let input = SealInput {
         owner: args.owner,
         input: args.input,
@@ -62,6 +65,7 @@ pub async fn run(settings: &Settings, args: SealArgs) -> Outcome {
         root_key,
         no_metadata: args.no_metadata,
         recovery: args.recovery_file,
+        reads,
     };
     let report = tokio::task::spawn_blocking(move || seal::seal_file(&input))
         .await
@@ -78,7 +82,7 @@ pub(super) fn print_report(json: bool, to_stdout: bool, report: &(impl Serialize
 }
 
 /// The app-compose file in the settings, whose recipe must have a dataset of `owner`.
-pub(super) fn recipe_of(settings: &Settings, owner: &OwnerId) -> Outcome<AppCompose> {
+pub(super) fn recipe_of(settings: &Settings, owner: &OwnerId) -> Outcome<(AppCompose, Recipe)> {
     let (compose, recipe) = terms::read_recipe(settings.compose()?)?;
     if !recipe.owners().contains(owner) {
         let names: Vec<_> = recipe.owners().iter().map(ToString::to_string).collect();
@@ -87,7 +91,7 @@ pub(super) fn recipe_of(settings: &Settings, owner: &OwnerId) -> Outcome<AppComp
             format!("its owners are: {}", names.join(", ")),
         ));
     }
-    Ok(compose)
+    Ok((compose, recipe))
 }
 
 /// Keys and rows pass through this process's memory.

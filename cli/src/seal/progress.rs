@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    io::IsTerminal,
+    io::{self, IsTerminal, Read, Seek, SeekFrom},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ const BAR: &str = "{msg} {bar:40} {bytes}/{total_bytes} {rate}/s, {left} left";
 /// Where the length is not known, there is no time left to tell.
 const COUNTER: &str = "{msg} {bytes} {rate}/s";
 
-pub(super) struct Bar {
+pub(crate) struct Bar {
     what: &'static str,
     length: Option<u64>,
     start: Instant,
@@ -22,11 +22,11 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    pub(super) fn new(what: &'static str, length: Option<u64>) -> Self {
+    pub(crate) fn new(what: &'static str, length: Option<u64>) -> Self {
         Self { what, length, start: Instant::now(), terminal: std::io::stderr().is_terminal(), bar: None }
     }
 
-    pub(super) fn update(&mut self, done: u64) {
+    pub(crate) fn update(&mut self, done: u64) {
         if self.bar.is_none() && self.terminal && self.start.elapsed() > QUIET {
             let bar = self.length.map_or_else(ProgressBar::no_length, ProgressBar::new);
             let style = ProgressStyle::with_template(if self.length.is_some() { BAR } else { COUNTER })
@@ -40,6 +40,35 @@ impl Bar {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
         }
+    }
+}
+
+/// A reader that shows where it is.
+pub(crate) struct Watched<R> {
+    reader: R,
+    at: u64,
+    bar: Bar,
+}
+
+impl<R> Watched<R> {
+    pub(crate) fn new(reader: R, bar: Bar) -> Self {
+        Self { reader, at: 0, bar }
+    }
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buf)?;
+        self.at += count as u64;
+        self.bar.update(self.at);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Watched<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.at = self.reader.seek(to)?;
+        Ok(self.at)
     }
 }
 

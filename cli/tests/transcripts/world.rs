@@ -220,7 +220,7 @@ impl World {
             world.url
         );
         std::fs::write(world.path("cohort.toml"), config).unwrap();
-        std::fs::write(world.path("a.csv"), "a,b\n1,2\n").unwrap();
+        std::fs::write(world.path("a.csv"), "id,age,sex,trestbps,chol,num\n1,63,Male,145,233,0\n").unwrap();
         let root = world.answers.lock().unwrap().guest.platform().root_certificate_pem().unwrap();
         std::fs::write(world.path("platform-root.pem"), root).unwrap();
         world
