@@ -159,6 +159,10 @@ pub struct BootIdentity {
     pub os_image_hash: Option<OsImageHash>,
     /// Key provider.
     pub key_provider: KeyProvider,
+    /// Hashes of the app's init scripts, in their order.
+    pub init_script_hashes: Vec<[u8; 32]>,
+    /// Hash of the app's policy for GPUs (dstack 0.6).
+    pub gpu_policy_hash: Option<[u8; 32]>,
     /// The `gpu-attestation` event, if it is there in a form that is known.
     pub gpu_state: Option<GpuState>,
     /// RTMR3 after `boot-mr-done`: its value when dstack's own KMS released the app keys.
@@ -181,6 +185,7 @@ impl BootIdentity {
 #[derive(Default)]
 struct Reader<'a> {
     found: [Option<&'a Event>; RULES.len()],
+    init_script_hashes: Vec<[u8; 32]>,
     place: usize,
     ready: bool,
     rtmr3: Option<Register>,
@@ -210,6 +215,7 @@ impl<'a> Reader<'a> {
         };
         self.place(index, rule, event)?;
         match rule.name {
+            "init-script-hash" => self.init_script_hashes.extend(<[u8; 32]>::try_from(event.payload())),
             "boot-mr-done" => self.boot_rtmr3 = Some(rtmr3),
             BOUNDARY => self.ready = true,
             _ => {}
@@ -255,14 +261,16 @@ impl<'a> Reader<'a> {
             instance_id: InstanceId::from_slice(bytes("instance-id")),
             os_image_hash: OsImageHash::from_slice(bytes("os-image-hash")),
             key_provider: KeyProvider::parse(bytes("key-provider"))?,
+            gpu_policy_hash: self.payload("gpu-policy-hash").and_then(|hash| hash.try_into().ok()),
             gpu_state: self.payload("gpu-attestation").and_then(GpuState::parse),
+            init_script_hashes: self.init_script_hashes,
             boot_rtmr3: self.boot_rtmr3.ok_or(missing("boot-mr-done"))?,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::event_log::{DSTACK_EVENT_TYPE, RawEvent, parse};
 
@@ -296,6 +304,23 @@ mod tests {
             })
             .collect();
         BootIdentity::read(&parse(&serde_json::to_string(&raw).unwrap()).unwrap())
+    }
+
+    /// A boot of this app, with `more` events after its compose hash.
+    pub(crate) fn identity(
+        app_id: [u8; 20],
+        compose_hash: [u8; 32],
+        instance_id: &[u8],
+        key_provider: &[u8],
+        more: &[(&'static str, Vec<u8>)],
+    ) -> BootIdentity {
+        let mut events = boot();
+        events[1].1 = app_id.to_vec();
+        events[2].1 = compose_hash.to_vec();
+        events[3].1 = instance_id.to_vec();
+        events[6].1 = key_provider.to_vec();
+        events.splice(3..3, more.iter().cloned());
+        read(&events).unwrap()
     }
 
     #[test]

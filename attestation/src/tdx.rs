@@ -94,7 +94,7 @@ fn check_app_compose(
 fn check_mr_config(report: &TDReport10, identity: &BootIdentity) -> Result<MrConfig, Refusal> {
     let [version, ..] = report.mr_config_id;
     let form = MrConfig::of(&report.mr_config_id).ok_or(Refusal::MrConfigUnknown { version })?;
-    if form.expected(identity) == Some(report.mr_config_id) {
+    if form.expected(identity).contains(&report.mr_config_id) {
         Ok(form)
     } else {
         Err(Refusal::MrConfigMismatch { form })

@@ -266,13 +266,15 @@ fn the_app_compose_must_be_the_measured_one() {
 fn mr_config_id_must_name_the_app() {
     let guest = guest();
     for form in [MrConfig::Unset, MrConfig::V1, MrConfig::V2, MrConfig::V3] {
-        let value = form.expected(guest.identity()).unwrap();
-        assert_eq!(code(&with_measurements(|m| m.mr_config_id = value)), None, "{form:?}");
-        if form != MrConfig::Unset {
-            let mut wrong = value;
-            wrong[32] ^= 1;
-            let wrong = with_measurements(|m| m.mr_config_id = wrong);
-            assert_eq!(code(&wrong), Some("mr_config_id_mismatch"), "{form:?}");
+        for value in form.expected(guest.identity()) {
+            assert_eq!(code(&with_measurements(|m| m.mr_config_id = value)), None, "{form:?}");
+            for at in (1..48).step_by(4).filter(|_| form != MrConfig::Unset) {
+                let wrong = with_measurements(|m| {
+                    m.mr_config_id = value;
+                    m.mr_config_id[at] ^= 1;
+                });
+                assert_eq!(code(&wrong), Some("mr_config_id_mismatch"), "{form:?} byte {at}");
+            }
         }
     }
     let unknown = with_measurements(|m| m.mr_config_id = [4; 48]);

@@ -252,3 +252,37 @@ fn the_seeded_simulator_is_not_intel() {
     let refused = verify(&evidence, &Policy::production(), &report_data, NOW).unwrap_err();
     assert_eq!(refused.code(), "root_not_trusted", "{refused}");
 }
+
+/// What dstack's own KMS and guest agent computed from the same quotes and logs.
+#[test]
+fn measurements_are_those_that_dstack_computes() {
+    use cohort_attestation::{boot::BootIdentity, dstack, event_log};
+    let Some(folder) = common::samples() else { return };
+    let read = |name: &str| json(folder.join("dstack-guest-agent").join(name));
+    let (info, asked) = (read("Info.json"), read("kms-bootinfo-webhook.jsonl"));
+    for (name, told) in [("GetQuote.json", &info), ("seeded-GetQuote.json", &asked["body"])] {
+        let answer = read(name);
+        let quote = hex::decode(answer["quote"].as_str().unwrap()).unwrap();
+        let quote = dcap_qvl::quote::Quote::parse(&quote).unwrap();
+        let report = quote.report.as_td10().unwrap();
+        let events = event_log::parse(answer["event_log"].as_str().unwrap()).unwrap();
+        let identity = BootIdentity::read(&events).unwrap();
+        let [.., rtmr3] = *event_log::replay(&events).values();
+        let same = |snake: &str, camel: &str, ours: String| {
+            let theirs = told.get(snake).or(told.get(camel)).and_then(Value::as_str);
+            assert!(theirs.is_none_or(|theirs| theirs == ours), "{name} {snake}: {ours}, not {theirs:?}");
+            theirs.is_some()
+        };
+        assert!(same("mr_aggregated", "mrAggregated", dstack::mr_aggregated(report, &rtmr3).to_string()));
+        same(
+            "mr_system",
+            "mrSystem",
+            dstack::mr_system(report, Some(identity.key_provider.digest())).to_string(),
+        );
+        assert!(same("app_id", "appId", identity.app_id.to_string()));
+        assert!(same("compose_hash", "composeHash", hex::encode(identity.compose_hash.as_bytes())));
+        assert!(same("instance_id", "instanceId", identity.instance_id.unwrap().to_string()));
+    }
+    // The simulator's PCK certificate has a PPID of zeros.
+    assert_eq!(asked["body"]["deviceId"], dstack::device_id(&[0; 16]).to_string());
+}

@@ -63,7 +63,7 @@ impl DevGuest {
             event_log::parse(&event_log).map_err(|_| DevPlatformError::Event { name: "event log" })?;
         let identity =
             BootIdentity::read(&events).map_err(|_| DevPlatformError::Event { name: "event log" })?;
-        let mr_config_id = MrConfig::V1.expected(&identity).unwrap_or([0; 48]);
+        let mr_config_id = MrConfig::V1.expected(&identity).pop().unwrap_or([0; 48]);
         let measurements = TdMeasurements {
             mrtd: image_digest("mrtd"),
             rtmrs: *event_log::replay(&events).values(),
