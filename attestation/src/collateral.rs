@@ -138,9 +138,13 @@ impl std::fmt::Display for Family {
 /// The family of the machine that made a quote: by its PCK certificate, which is not verified here.
 pub fn family_of_quote(quote: &[u8]) -> Result<Family, Refusal> {
     let malformed = |error| Refusal::QuoteMalformed { detail: format!("{error:#}") };
-    let quote = dcap_qvl::quote::Quote::parse(quote).map_err(malformed)?;
-    let fmspc = dcap_qvl::intel::quote_fmspc(&quote).map_err(malformed)?;
-    let ca = dcap_qvl::intel::quote_ca(&quote).map_err(malformed)?;
+    family_of_parsed(&dcap_qvl::quote::Quote::parse(quote).map_err(malformed)?)
+}
+
+pub(crate) fn family_of_parsed(quote: &dcap_qvl::quote::Quote) -> Result<Family, Refusal> {
+    let malformed = |error| Refusal::QuoteMalformed { detail: format!("{error:#}") };
+    let fmspc = dcap_qvl::intel::quote_fmspc(quote).map_err(malformed)?;
+    let ca = dcap_qvl::intel::quote_ca(quote).map_err(malformed)?;
     Ok(Family { fmspc, by_platform_ca: ca == dcap_qvl::config::PckCa::Platform })
 }
 

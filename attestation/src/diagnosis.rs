@@ -30,6 +30,7 @@ pub(crate) fn explain(
         return Refusal::QuoteRefused { detail };
     }
     foreign_root(quote, collateral, root)
+        .or_else(|| other_family(quote, collateral))
         .or_else(|| outside_window(collateral, now))
         .or_else(|| revoked(quote, collateral))
         .or_else(|| attributes(quote))
@@ -50,6 +51,12 @@ fn foreign_root(quote: &Quote, collateral: &Collateral, root: &TrustedRoot) -> O
         let foreign = self_issued && root.key_id()[..] != Sha384::digest(key)[..];
         foreign.then(|| Refusal::RootNotTrusted { found: certificate.subject().to_string() })
     })
+}
+
+/// What cannot be read is told by the other checks.
+fn other_family(quote: &Quote, collateral: &Collateral) -> Option<Refusal> {
+    let (have, want) = (collateral::family_of(collateral).ok()?, collateral::family_of_parsed(quote).ok()?);
+    (have != want).then_some(Refusal::CollateralOfAnotherFamily { have, want })
 }
 
 fn outside_window(collateral: &Collateral, now: u64) -> Option<Refusal> {

@@ -3,6 +3,7 @@
 use dcap_qvl::TcbStatus;
 
 use crate::boot::BootError;
+use crate::collateral::Family;
 use crate::dstack::MrConfig;
 use crate::event_log::EventLogError;
 use crate::policy::PlatformFlag;
@@ -74,6 +75,14 @@ pub enum Refusal {
     CollateralMalformed {
         /// Part of the collateral.
         part: &'static str,
+    },
+    /// The collateral is for other machines.
+    #[error("the collateral is of the platform family {have}, and the quote of {want}")]
+    CollateralOfAnotherFamily {
+        /// Whose collateral it is.
+        have: Family,
+        /// What made the quote.
+        want: Family,
     },
     /// The collateral is from the future.
     #[error("the collateral is valid from {valid_from}, and now is {now} (Unix seconds)")]
@@ -179,6 +188,7 @@ impl Refusal {
             Self::MrConfigMismatch { .. } => "mr_config_id_mismatch",
             Self::MrConfigUnknown { .. } => "mr_config_id_unknown",
             Self::CollateralMalformed { .. } => "collateral_malformed",
+            Self::CollateralOfAnotherFamily { .. } => "collateral_of_another_family",
             Self::CollateralNotYetValid { .. } => "collateral_not_yet_valid",
             Self::CollateralExpired { .. } => "collateral_expired",
             Self::RootNotTrusted { .. } => "root_not_trusted",
@@ -201,6 +211,7 @@ impl Refusal {
         matches!(
             self,
             Self::CollateralMalformed { .. }
+                | Self::CollateralOfAnotherFamily { .. }
                 | Self::CollateralNotYetValid { .. }
                 | Self::CollateralExpired { .. }
         )

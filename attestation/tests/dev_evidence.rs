@@ -10,7 +10,7 @@ use cohort_attestation::dev::{
 use cohort_attestation::dstack::MrConfig;
 use cohort_attestation::policy::{DevelopmentRootError, PlatformFlag};
 use cohort_attestation::{
-    AppId, Evidence, Platform, Policy, Refusal, TcbStatus, TrustedRoot, event_log, verify,
+    AppId, Evidence, Platform, Policy, Refusal, TcbStatus, TrustedRoot, collateral, event_log, verify,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha384};
@@ -290,10 +290,21 @@ fn with_collateral(change: impl Fn(&mut CollateralOptions)) -> Evidence {
 #[test]
 fn collateral_is_checked() {
     assert_eq!(code(&with_collateral(|o| o.pck_is_revoked = true)), Some("pck_revoked"));
-    let old = with_collateral(|o| o.expires_at = NOW);
-    assert_eq!(code(&old), Some("collateral_expired"));
-    let early = with_collateral(|o| o.valid_from = NOW + 1);
-    assert_eq!(code(&early), Some("collateral_not_yet_valid"));
+    // The window is half open, as its dates are read before anything is verified.
+    for (valid_from, expires_at, expected) in [
+        (NOW, NOW + 1, None),
+        (NOW - 1, NOW, Some("collateral_expired")),
+        (NOW + 1, NOW + 2, Some("collateral_not_yet_valid")),
+    ] {
+        let evidence = with_collateral(|o| (o.valid_from, o.expires_at) = (valid_from, expires_at));
+        assert_eq!(code(&evidence), expected, "{valid_from}..{expires_at}");
+        let window = collateral::window(&evidence.collateral).unwrap();
+        assert_eq!(window.contains(NOW), expected.is_none());
+    }
+    let other = with_collateral(|o| o.fmspc = [0x90, 0xc0, 0x6f, 0, 0, 0]);
+    let refused = verify(&other, &policy(), &REPORT_DATA, NOW).unwrap_err();
+    assert_eq!(refused.code(), "collateral_of_another_family");
+    assert!(refused.is_about_collateral() && refused.to_string().contains("90c06f000000"), "{refused}");
     let mut garbage = evidence();
     garbage.collateral.tcb_info = "{".to_owned();
     assert_eq!(code(&garbage), Some("collateral_malformed"));

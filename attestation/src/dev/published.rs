@@ -16,6 +16,8 @@ pub struct CollateralOptions {
     pub valid_from: u64,
     /// `nextUpdate` of all parts.
     pub expires_at: u64,
+    /// Family of the machines that it is for.
+    pub fmspc: [u8; 6],
     /// Status of the platform's TCB level.
     pub tcb_status: TcbStatus,
     /// Advisories of the platform's TCB level.
@@ -30,6 +32,7 @@ impl CollateralOptions {
         Self {
             valid_from: now.saturating_sub(24 * 3600),
             expires_at: now.saturating_add(COLLATERAL_SECONDS),
+            fmspc: FMSPC,
             tcb_status: TcbStatus::UpToDate,
             advisory_ids: Vec::new(),
             pck_is_revoked: false,
@@ -49,7 +52,7 @@ pub(super) fn tcb_info(options: &CollateralOptions) -> Result<String, DevPlatfor
         "version": 3,
         "issueDate": pki::date(options.valid_from)?.to_string(),
         "nextUpdate": pki::date(options.expires_at)?.to_string(),
-        "fmspc": hex::encode_upper(FMSPC),
+        "fmspc": hex::encode_upper(options.fmspc),
         "pceId": hex::encode_upper(PCE_ID),
         "tcbType": 0,
         "tcbEvaluationDataNumber": 17,
