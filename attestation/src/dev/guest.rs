@@ -147,6 +147,7 @@ impl DevGuest {
         let subject = Subject {
             what: "the app certificate",
             common_name: "Cohort development guest",
+            not_after: pki::NOT_AFTER,
             is_ca: false,
             extension: None,
         };

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use der::asn1::{ObjectIdentifier, OctetString};
 use der::{DateTime, Encode as _, EncodePem as _};
-use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::signature::{Keypair, Signer};
 use p256::ecdsa::{DerSignature, Signature, SigningKey};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 use x509_cert::builder::profile::BuilderProfile;
 use x509_cert::builder::{Builder as _, CertificateBuilder, CrlBuilder, Result as BuilderResult};
 use x509_cert::certificate::{Certificate, TbsCertificate};
@@ -18,14 +18,18 @@ use x509_cert::ext::pkix::{
 use x509_cert::ext::{Extension, ToExtension as _};
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
-use x509_cert::spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
+use x509_cert::spki::{
+    DynSignatureAlgorithmIdentifier, EncodePublicKey, SignatureBitStringEncoding, SubjectPublicKeyInfoOwned,
+    SubjectPublicKeyInfoRef,
+};
 use x509_cert::time::{Time, Validity};
 
 use super::DevPlatformError;
 
-/// The certificates are valid from 2024-01-01 to 2049-12-31, so that they do not depend on a clock.
+/// The certificates' dates are fixed, so that they do not depend on a clock.
 const NOT_BEFORE: &str = "2024-01-01T00:00:00Z";
-const NOT_AFTER: &str = "2049-12-31T23:59:59Z";
+/// The end of those that stand for Intel's and dstack's.
+pub(super) const NOT_AFTER: &str = "2049-12-31T23:59:59Z";
 
 pub(super) fn issue_error(what: &'static str) -> impl Fn(x509_cert::builder::Error) -> DevPlatformError {
     move |error| DevPlatformError::Issue { what, detail: error.to_string() }
@@ -51,9 +55,38 @@ pub(super) fn signing_key(seed: &[u8; 32], label: &'static str) -> Result<Signin
         .map_err(|error| DevPlatformError::Issue { what: label, detail: error.to_string() })
 }
 
+/// A P-384 key from the seed: the first of the derived strings that is one.
+pub(super) fn signing_key_384(
+    seed: &[u8; 32],
+    label: &str,
+) -> Result<p384::ecdsa::SigningKey, DevPlatformError> {
+    let base = derive(seed, label);
+    (0u8..=255)
+        .find_map(|attempt| {
+            let wide = Sha512::digest([&base[..], &[attempt]].concat());
+            p384::ecdsa::SigningKey::from_slice(wide.get(..48)?).ok()
+        })
+        .ok_or_else(|| DevPlatformError::Issue { what: "a P-384 key", detail: "no key".to_owned() })
+}
+
+/// A key that signs certificates: P-256 for what Intel issues, P-384 for what NVIDIA issues.
+pub(super) trait CertifyingKey:
+    Clone + DynSignatureAlgorithmIdentifier + Keypair<VerifyingKey: EncodePublicKey> + Signer<Self::Signature>
+{
+    type Signature: SignatureBitStringEncoding;
+}
+
+impl CertifyingKey for SigningKey {
+    type Signature = DerSignature;
+}
+
+impl CertifyingKey for p384::ecdsa::SigningKey {
+    type Signature = p384::ecdsa::DerSignature;
+}
+
 /// SubjectPublicKeyInfo of a key.
-pub(super) fn spki(key: &SigningKey) -> Result<SubjectPublicKeyInfoOwned, DevPlatformError> {
-    SubjectPublicKeyInfoOwned::from_key(key.verifying_key())
+pub(super) fn spki(key: &impl CertifyingKey) -> Result<SubjectPublicKeyInfoOwned, DevPlatformError> {
+    SubjectPublicKeyInfoOwned::from_key(&key.verifying_key())
         .map_err(|error| DevPlatformError::Issue { what: "a public key", detail: error.to_string() })
 }
 
@@ -65,12 +98,12 @@ pub(super) fn sign(key: &SigningKey, message: &[u8]) -> [u8; 64] {
 
 /// A certificate with the key it certifies.
 #[derive(Clone)]
-pub(super) struct Certified {
-    pub(super) key: SigningKey,
+pub(super) struct Certified<K> {
+    pub(super) key: K,
     pub(super) certificate: Certificate,
 }
 
-impl Certified {
+impl<K> Certified<K> {
     pub(super) fn pem(&self) -> Result<String, DevPlatformError> {
         self.certificate.to_pem(der::pem::LineEnding::LF).map_err(der_error("a certificate"))
     }
@@ -84,16 +117,17 @@ impl Certified {
 pub(super) struct Subject<'a> {
     pub(super) what: &'static str,
     pub(super) common_name: &'a str,
+    pub(super) not_after: &'static str,
     pub(super) is_ca: bool,
     pub(super) extension: Option<Extension>,
 }
 
 /// Certifies `key` by `issuer`, or by itself.
-pub(super) fn certify(
+pub(super) fn certify<K: CertifyingKey>(
     subject: Subject<'_>,
-    key: SigningKey,
-    issuer: Option<&Certified>,
-) -> Result<Certified, DevPlatformError> {
+    key: K,
+    issuer: Option<&Certified<K>>,
+) -> Result<Certified<K>, DevPlatformError> {
     let what = subject.what;
     let name = format!("CN={},O=Cohort development,C=ZZ", subject.common_name);
     let name = Name::from_str(&name).map_err(der_error(what))?;
@@ -107,10 +141,10 @@ pub(super) fn certify(
     };
     let serial = SerialNumber::new(serial.get(..16).unwrap_or(&serial)).map_err(der_error(what))?;
     let time = |text: &str| Time::from_str(text).map_err(der_error(what));
-    let validity = Validity::new(time(NOT_BEFORE)?, time(NOT_AFTER)?);
+    let validity = Validity::new(time(NOT_BEFORE)?, time(subject.not_after)?);
     let signer = issuer.map_or(&key, |by| &by.key);
     let certificate = CertificateBuilder::new(profile, serial, validity, spki(&key)?)
-        .and_then(|builder| builder.build::<_, DerSignature>(signer))
+        .and_then(|builder| builder.build::<_, K::Signature>(signer))
         .map_err(issue_error(what))?;
     Ok(Certified { key, certificate })
 }
@@ -160,10 +194,10 @@ impl BuilderProfile for Profile {
 
 /// A revocation list of `issuer` (DER) that names `revoked`.
 pub(super) fn revocation_list(
-    issuer: &Certified,
+    issuer: &Certified<SigningKey>,
     this_update: u64,
     next_update: u64,
-    revoked: &[&Certified],
+    revoked: &[&Certified<SigningKey>],
 ) -> Result<Vec<u8>, DevPlatformError> {
     const WHAT: &str = "a revocation list";
     let this_update = Time::from(date(this_update)?);

@@ -23,10 +23,10 @@ pub(super) const TEE_TCB_SVN: [u8; 16] = [5, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 pub struct DevPlatform {
     seed: [u8; 32],
     ppid: [u8; 16],
-    root: Certified,
-    pck_ca: Certified,
-    pck: Certified,
-    tcb_signer: Certified,
+    root: Certified<SigningKey>,
+    pck_ca: Certified<SigningKey>,
+    pck: Certified<SigningKey>,
+    tcb_signer: Certified<SigningKey>,
     attestation_key: SigningKey,
 }
 
@@ -39,7 +39,9 @@ impl DevPlatform {
     /// The platform of a seed, with these flags in its PCK certificate.
     pub fn with_flags(seed: [u8; 32], flags: PckFlags) -> Result<Self, DevPlatformError> {
         let key = |label| pki::signing_key(&seed, label);
-        let subject = |what, common_name, is_ca| Subject { what, common_name, is_ca, extension: None };
+        let not_after = pki::NOT_AFTER;
+        let subject =
+            |what, common_name, is_ca| Subject { what, common_name, not_after, is_ca, extension: None };
         let root = subject("the root", "Cohort Development Root CA - NOT INTEL", true);
         let root = pki::certify(root, key("root")?, None)?;
         let pck_ca = subject("the PCK CA", "Cohort Development PCK Platform CA - NOT INTEL", true);
@@ -91,7 +93,7 @@ impl DevPlatform {
         let (from, until) = (options.valid_from, options.expires_at);
         let tcb_info = published::tcb_info(options)?;
         let qe_identity = published::qe_identity(options)?;
-        let revoked: &[&Certified] = if options.pck_is_revoked { &[&self.pck] } else { &[] };
+        let revoked: &[&Certified<SigningKey>] = if options.pck_is_revoked { &[&self.pck] } else { &[] };
         let signer_chain = [self.tcb_signer.pem()?, self.root.pem()?].concat();
         Ok(Collateral {
             pck_crl_issuer_chain: [self.pck_ca.pem()?, self.root.pem()?].concat(),

@@ -21,6 +21,8 @@ mod verify;
 pub use appraise::{Appraisal, appraise, appraise_evidence};
 pub use certificates::{CertificateError, ChainError};
 pub use evidence::{CollectedError, GpuEvidence, MAX_GPUS, evidence_hash};
+#[cfg(feature = "dev-platform")]
+pub(crate) use firmware::DICE_EXTENSION;
 pub use golden::{
     GoldenError, GoldenValues, Manifest, ManifestKind, Measurement, SignedGoldenValues, sign_golden_values,
 };
