@@ -3,8 +3,8 @@
 
 use cohort_attestation::dev::{DevGpus, DevPlatform, ReportOptions};
 use cohort_attestation::gpu::{
-    Appraisal, GpuEvidence, GpuPlatform, GpuPolicy, GpuRefusal, GpuRoot, GpuState, Mode, appraise,
-    evidence_hash, verify,
+    Appraisal, ChainError, GpuEvidence, GpuPlatform, GpuPolicy, GpuRefusal, GpuRoot, GpuState, Mode,
+    appraise, evidence_hash, verify,
 };
 use cohort_protocol::recipe::{GpuArchitecture, GpuRequirement};
 
@@ -77,6 +77,25 @@ fn no_other_root_accepts_it() {
     assert_eq!(code(verify(&mixed, &root(&other), &NONCE, NOW)), "gpu_chain");
 }
 
+/// Blackwell (GB100), an NVSwitch (LS_10): NVIDIA's root is theirs, too.
+#[test]
+fn another_chip_under_the_same_root_is_no_hopper() {
+    let platform = DevPlatform::from_seed([1; 32]).unwrap();
+    for (chip, expected) in [
+        ("GH100", "accepted"),
+        ("GB100", "gpu_architecture"),
+        ("LS_10", "gpu_architecture"),
+        ("GH1000", "gpu_architecture"),
+        ("NVIDIA GH100", "gpu_architecture"),
+    ] {
+        let other = DevGpus::of_chip(&platform, 1, chip).unwrap();
+        let evidence = other.evidence(&NONCE).unwrap().remove(0);
+        let found = verify(&evidence, &root(&other), &NONCE, NOW);
+        assert!(found.as_ref().err().is_none_or(|refusal| refusal.to_string().contains(chip)), "{found:?}");
+        assert_eq!(code(found), expected, "{chip}");
+    }
+}
+
 #[test]
 fn a_root_must_say_that_it_is_not_nvidias() {
     let tdx = DevPlatform::from_seed([1; 32]).unwrap().root_certificate_der().unwrap();
@@ -103,6 +122,10 @@ fn what_the_recipe_requires_is_what_must_be_there() {
     assert_eq!(code(outcome(3, &evidence, &policy)), "gpu_count");
     let twice = [evidence[0].clone(), evidence[0].clone()];
     assert_eq!(code(outcome(2, &twice, &policy)), "gpu_duplicate");
+    // Another answer of the same device, to the same nonce: its reports differ, the device does not.
+    let options = ReportOptions { tampered_block: Some(64), ..ReportOptions::good(NONCE, 2) };
+    let again = [evidence[0].clone(), two.evidence_of(0, &options).unwrap()];
+    assert_eq!(code(outcome(2, &again, &policy)), "gpu_duplicate");
     let many = vec![evidence[0].clone(); 17];
     assert_eq!(code(outcome(17, &many, &policy)), "gpu_evidence_malformed");
     let none = Appraisal { required: None, evidence: &[], committed: None, nonce: &NONCE, state: None };
@@ -142,6 +165,14 @@ fn the_quote_commits_to_the_evidence_and_boot_to_the_state() {
         state: Some(&good),
     };
     assert!(appraise(&base, &policy, NOW).is_ok());
+    let two = gpus(2);
+    let mut swapped = two.evidence(&NONCE).unwrap();
+    let both = state(2, "on", false);
+    let committed = Some(evidence_hash(&swapped));
+    swapped.swap(0, 1);
+    let other =
+        Appraisal { required: required(2), evidence: &swapped, committed, state: Some(&both), ..base };
+    assert_eq!(code(appraise(&other, &policy, NOW)), "gpu_evidence_hash_mismatch");
     for committed in [None, Some([0; 32])] {
         let other = Appraisal { committed, ..base };
         assert_eq!(code(appraise(&other, &policy, NOW)), "gpu_evidence_hash_mismatch");
@@ -240,6 +271,14 @@ mod manifests {
             refused(&format!("<!DOCTYPE a [<!ENTITY b \"c\">]>{driver}"), &gpus, NOW),
             RimError::Xml(_)
         ));
+        let nested = format!("<ns0:Payload>{}{}", "<ns0:a>".repeat(12_000), "</ns0:a>".repeat(12_000));
+        assert!(shape(change("<ns0:Payload>", &nested)));
+        assert!(shape(change("<ds:X509Data>", "<ds:X509Data><ds:X509CRL/>")));
+        let one = change(
+            "<ds:X509Certificate>",
+            "<ds:X509Certificate>AA==</ds:X509Certificate><ds:X509Certificate>",
+        );
+        assert!(format!("{one:?}").contains("have: 5"), "{one:?}");
         let algorithm = |xml: RimError| matches!(xml, RimError::Algorithm { .. });
         assert!(algorithm(change("xmldsig-more#ecdsa-sha384", "xmldsig-more#ecdsa-sha256")));
         assert!(algorithm(change("URI=\"\"", "URI=\"#x\"")));
@@ -260,6 +299,10 @@ mod manifests {
     #[test]
     fn signature_and_signer_are_checked() {
         let gpus = gpus(1);
+        // A root of the same name with other keys.
+        let other = DevGpus::of_platform(&DevPlatform::from_seed([2; 32]).unwrap(), 1).unwrap();
+        let foreign = rim::read(other.manifests().unwrap()[0].as_bytes(), &rim_root(&gpus), NOW);
+        assert!(matches!(foreign, Err(RimError::Chain(ChainError::Root { .. }))), "{foreign:?}");
         let [driver, _] = gpus.manifests().unwrap();
         let at = driver.find("<ds:SignatureValue>").unwrap() + "<ds:SignatureValue>".len();
         let mut forged = driver.clone();

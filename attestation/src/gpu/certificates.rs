@@ -115,7 +115,7 @@ pub enum ChainError {
 #[derive(Debug)]
 pub(crate) struct Chain {
     leaf: Parsed,
-    issuer_point: Vec<u8>,
+    issuer: Parsed,
 }
 
 impl Chain {
@@ -126,7 +126,13 @@ impl Chain {
 
     /// Public key point of the certificate that signed the leaf.
     pub(crate) fn issuer_point(&self) -> &[u8] {
-        &self.issuer_point
+        self.issuer.point()
+    }
+
+    /// Common name of that certificate's subject; empty if it has none.
+    pub(crate) fn issuer_name(&self) -> String {
+        let name = self.issuer.certificate.tbs_certificate().subject().common_name();
+        name.ok().flatten().map(|name| name.value().into_owned()).unwrap_or_default()
     }
 
     /// Content of an extension of the leaf.
@@ -154,7 +160,7 @@ pub(crate) fn verify_chain<D: AsRef<[u8]>>(
     let parse = |(index, der): (usize, &D)| {
         Parsed::new(der.as_ref(), max_bytes).map_err(|source| ChainError::Certificate { index, source })
     };
-    let mut chain: Vec<Parsed> = certificates.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    let chain: Vec<Parsed> = certificates.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
     let last = certificates.last().map(AsRef::as_ref).unwrap_or_default();
     if fingerprint(last) != *root {
         let subject = chain.last().map(|root| root.certificate.tbs_certificate().subject().to_string());
@@ -171,12 +177,10 @@ pub(crate) fn verify_chain<D: AsRef<[u8]>>(
     for (index, (certificate, issuer)) in links() {
         certificate.check_signature(index, issuer)?;
     }
+    let mut chain = chain.into_iter();
+    let (leaf, issuer) = (chain.next(), chain.next());
     let too_short = ChainError::Length { have: certificates.len(), want: length };
-    let issuer_point = chain.get(1).ok_or(too_short.clone())?.point().to_vec();
-    if chain.is_empty() {
-        return Err(too_short);
-    }
-    Ok(Chain { leaf: chain.swap_remove(0), issuer_point })
+    leaf.zip(issuer).map(|(leaf, issuer)| Chain { leaf, issuer }).ok_or(too_short)
 }
 
 /// A certificate of an accepted kind, with the bytes that were signed.

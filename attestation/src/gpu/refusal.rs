@@ -1,5 +1,7 @@
 //! Why GPU evidence was refused: one variant and one stable code per reason.
 
+use cohort_protocol::recipe::GpuArchitecture;
+
 use super::certificates::ChainError;
 use super::evidence::MAX_GPUS;
 use super::opaque::Mode;
@@ -46,6 +48,14 @@ pub enum GpuRefusal {
     /// The certificates.
     #[error("the GPU's certificates are refused")]
     Chain(#[source] ChainError),
+    /// The device's certificate is of another chip than the evidence claims.
+    #[error("the device is a {device:?}, which is not of the architecture {architecture}")]
+    OtherChip {
+        /// Name in the device's certificate.
+        device: String,
+        /// As claimed.
+        architecture: GpuArchitecture,
+    },
     /// The report's signature.
     #[error("the GPU report's signature does not verify")]
     Signature,
@@ -123,6 +133,7 @@ impl GpuRefusal {
             Self::Chain(ChainError::Validity { .. }) => "gpu_certificate_time",
             Self::Chain(ChainError::Root { .. }) => "gpu_root_not_trusted",
             Self::Chain(_) => "gpu_chain",
+            Self::OtherChip { .. } => "gpu_architecture",
             Self::Signature => "gpu_signature",
             Self::NonceMismatch => "gpu_nonce_mismatch",
             Self::FirmwareUnknown | Self::FirmwareMismatch => "gpu_firmware_mismatch",

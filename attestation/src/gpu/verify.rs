@@ -111,6 +111,11 @@ pub fn verify(
     let certificates = &evidence.certificates;
     let chain = verify_chain(certificates, CERTIFICATES, MAX_CERTIFICATE_BYTES, root.sha256(), now)
         .map_err(GpuRefusal::Chain)?;
+    let architecture = evidence.architecture;
+    let device = chain.issuer_name();
+    if device.split(' ').next() != Some(chip(architecture)) {
+        return Err(GpuRefusal::OtherChip { device, architecture });
+    }
     UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, chain.leaf_point())
         .verify(report.signed, report.signature)
         .map_err(|_| GpuRefusal::Signature)?;
@@ -122,7 +127,7 @@ pub fn verify(
     let opaque = report.opaque;
     Ok(VerifiedGpu {
         platform: root.platform(),
-        architecture: evidence.architecture,
+        architecture,
         device_id: Sha256::digest(chain.issuer_point()).into(),
         driver_version: opaque.driver_version,
         vbios_version: opaque.vbios_version,
@@ -133,4 +138,12 @@ pub fn verify(
         root_sha256: *root.sha256(),
         blocks: report.blocks,
     })
+}
+
+/// How device certificates name the chips of a family. NVIDIA's one root is also that of other families and of NVSwitches,
+/// some of which are even certified below Hopper's model certificate.
+const fn chip(architecture: GpuArchitecture) -> &'static str {
+    match architecture {
+        GpuArchitecture::Hopper => "GH100",
+    }
 }

@@ -162,6 +162,7 @@ fn evidence() -> Vec<Case> {
                 evidence.gpu[0].report[last] ^= 1;
             };
         }),
+        with_gpu("gpu-of-another-chip", Name::GpuEvidence, |s| s.chip = "GB100"),
         with_gpu("gpu-evidence-missing", Name::GpuEvidence, |s| {
             s.evidence = |evidence| evidence.gpu.clear();
         }),

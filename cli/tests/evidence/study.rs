@@ -11,7 +11,7 @@ use alloy::{
 use cohort_agent::run::RunResult;
 use cohort_attestation::{
     AppId, Evidence,
-    dev::{CollateralOptions, DevGuest, DevPlatform, TdMeasurements},
+    dev::{CollateralOptions, DevGpus, DevGuest, DevPlatform, TdMeasurements},
     gpu,
 };
 use cohort_protocol::{
@@ -61,6 +61,8 @@ pub(crate) fn compose(gpus: u32) -> String {
 /// What goes into a file, in the order in which it is made. Each hook sees what is about to be signed or proved.
 pub(crate) struct Study {
     pub(crate) gpus: u32,
+    /// What the GPUs' certificates say that they are.
+    pub(crate) chip: &'static str,
     /// What the machine booted: app and app-compose.
     pub(crate) booted: (Address, String),
     pub(crate) collateral: CollateralOptions,
@@ -93,6 +95,7 @@ impl Study {
     pub(crate) fn with_gpus(gpus: u32) -> Self {
         Self {
             gpus,
+            chip: "GH100",
             booted: (APP, compose(gpus)),
             collateral: CollateralOptions::at(PRODUCED_AT),
             measurements: |_| (),
@@ -168,7 +171,8 @@ impl Study {
         };
         (self.binding)(&mut binding);
         let mut reports = Vec::new();
-        if let Some(gpus) = guest.gpus() {
+        if self.gpus > 0 {
+            let gpus = DevGpus::of_chip(&platform(), self.gpus, self.chip).unwrap();
             reports = gpus.evidence(&binding.gpu_nonce()).unwrap();
             binding.gpu_evidence_hash = Some(B256::from(gpu::evidence_hash(&reports)));
         }

@@ -11,7 +11,7 @@ export interface Element {
 }
 
 export const TAG = {
-  boolean: 0x01, integer: 0x02, bits: 0x03, octets: 0x04, oid: 0x06, utcTime: 0x17, time: 0x18, sequence: 0x30,
+  boolean: 0x01, integer: 0x02, bits: 0x03, octets: 0x04, oid: 0x06, utcTime: 0x17, time: 0x18, sequence: 0x30, set: 0x31,
 } as const;
 
 /** Tag `[number]` of a field that has its own. */
@@ -95,6 +95,15 @@ export interface Certificate {
   notBefore: number;
   notAfter: number;
   extensions: Map<string, Extension>;
+}
+
+const COMMON_NAME = "550403";
+
+/** Common name of the subject; empty if it has none. */
+export function commonName(of: Certificate): string {
+  const attributes = inside(of.subject).flatMap((set) => elements(only(set, TAG.set)));
+  const [value] = named(attributes).get(COMMON_NAME) ?? [];
+  return value ? new TextDecoder().decode(value.content) : "";
 }
 
 /** UTCTime or GeneralizedTime to Unix seconds. */

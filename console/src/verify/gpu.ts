@@ -4,12 +4,14 @@ import { p384 } from "@noble/curves/nist";
 import { sha256, sha384 } from "@noble/hashes/sha2";
 import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from "@noble/hashes/utils";
 import { FormatError, integer, list, members, parseJson, text, utf8, type Json, type JsonObject } from "../format/json";
-import { authority, certificate, elements, inside, OID, only, TAG, type Certificate } from "./der";
+import { authority, certificate, commonName, elements, inside, OID, only, TAG, type Certificate } from "./der";
 import { Reader, same, valid } from "./quote";
 
 const MOST = { gpus: 16, report: 16 << 10, certificate: 4 << 10 } as const;
 /** SHA-256 of NVIDIA's Device Identity CA. */
 const NVIDIA_ROOT = "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48";
+/** How device certificates name Hopper's chip. NVIDIA's root is also that of others. */
+const CHIP = "GH100";
 /** Leaf, device, provisioner, model, root. */
 const CERTIFICATES = 5;
 
@@ -220,6 +222,7 @@ export function verify(gpu: Gpu, expected: Uint8Array, now: number): Verified {
   const report = spdm(gpu.report);
   if (!same(report.nonce, expected)) throw new FormatError("a GPU's report answers another nonce");
   const { leaf, device, genuine } = chain(gpu.certificates, now);
+  if (commonName(device).split(" ")[0] !== CHIP) throw new FormatError(`a GPU is a "${commonName(device)}", no Hopper`);
   if (!verified(report.signature, "compact", report.signed, leaf.key)) throw new FormatError("a GPU's report is not signed by its certificate's key");
   const named = dice(leaf);
   if (named.key !== bytesToHex(device.key) || named.firmware !== bytesToHex(field(report, TYPE.firmware, VALUE))) {

@@ -63,12 +63,17 @@ impl ReportOptions {
 impl DevGpus {
     /// This many GPUs in the machine.
     pub fn of_platform(platform: &DevPlatform, gpus: u32) -> Result<Self, DevPlatformError> {
+        Self::of_chip(platform, gpus, "GH100")
+    }
+
+    /// The same with devices whose certificates name this chip: NVIDIA's root certifies others than Hopper's GH100.
+    pub fn of_chip(platform: &DevPlatform, gpus: u32, chip: &str) -> Result<Self, DevPlatformError> {
         let seed = platform.seed();
         let root = pki::root(seed, "Cohort Development Device Identity CA - NOT NVIDIA")?;
         let model = pki::authority(seed, "Cohort Development Model - NOT NVIDIA", &root)?;
         let provisioner = pki::authority(seed, "Cohort Development Provisioner - NOT NVIDIA", &model)?;
         let make = |index: u32| {
-            let name = format!("Cohort Development GPU {index} - NOT NVIDIA");
+            let name = format!("{chip} Cohort Development GPU {index} - NOT NVIDIA");
             let device = pki::authority(seed, &name, &provisioner)?;
             let leaf = pki::leaf(seed, &format!("{name} firmware"), &device, &firmware_id())?;
             Ok(DevGpu { device, leaf })

@@ -71,6 +71,12 @@ pub enum RimError {
     /// The signature itself.
     #[error("the manifest's signature does not verify")]
     Signature,
+    /// Of another chip.
+    #[error("the manifest is of the product {found:?}; only GH100 (Hopper) is supported")]
+    Product {
+        /// As stated.
+        found: String,
+    },
     /// A value in the manifest.
     #[error("the manifest's {what} has no accepted value")]
     Value {
@@ -121,7 +127,7 @@ fn manifest(signed: &Signed<'_, '_>, file: &[u8]) -> Result<Manifest, RimError> 
         return Err(value("edition"));
     }
     if meta("product") != Some("GH100") {
-        return Err(value("product"));
+        return Err(RimError::Product { found: meta("product").unwrap_or_default().to_owned() });
     }
     let version = meta("colloquialVersion").ok_or(value("colloquialVersion"))?;
     let vbios = version.to_ascii_uppercase();

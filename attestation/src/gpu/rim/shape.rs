@@ -7,6 +7,9 @@ use super::RimError;
 pub(super) const SWID: &str = "http://standards.iso.org/iso/19770/-2/2015/schema.xsd";
 pub(super) const XMLDSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
 const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// Nodes on the way from one to the document, itself counted: those of the signature's transforms need seven. Canonical
+/// form is made by recursion.
+const MAX_DEPTH: usize = 8;
 
 /// The parts of a manifest.
 pub(super) struct Signed<'a, 'input> {
@@ -27,6 +30,9 @@ impl<'a, 'input> Signed<'a, 'input> {
             }
             if node.attributes().any(|attribute| attribute.namespace() == Some(XML)) {
                 return Err(RimError::Shape { what: "xml: attribute" });
+            }
+            if node.ancestors().nth(MAX_DEPTH).is_some() {
+                return Err(RimError::Shape { what: "elements within elements, too deep" });
             }
         }
         let root = document.root_element();
@@ -52,10 +58,14 @@ pub(super) fn elements<'a, 'input, const N: usize>(
     parent: &Node<'a, 'input>,
     what: &'static str,
 ) -> Result<[Node<'a, 'input>; N], RimError> {
+    all_elements(parent)?.try_into().map_err(|_| RimError::Shape { what })
+}
+
+/// All child elements, with nothing but white space between.
+pub(super) fn all_elements<'a, 'input>(parent: &Node<'a, 'input>) -> Result<Vec<Node<'a, 'input>>, RimError> {
     let is_text = |node: &Node<'_, '_>| node.text().is_some_and(|text| !text.trim().is_empty());
     if parent.children().any(|node| node.is_text() && is_text(&node)) {
         return Err(RimError::Shape { what: "text between elements" });
     }
-    let children: Vec<_> = parent.children().filter(Node::is_element).collect();
-    children.try_into().map_err(|_| RimError::Shape { what })
+    Ok(parent.children().filter(Node::is_element).collect())
 }

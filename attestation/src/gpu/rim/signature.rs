@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha384};
 use super::RimError;
 use super::canonical::canonical;
 use super::certificates::verify_chain;
-use super::shape::{Signed, XMLDSIG, elements};
+use super::shape::{Signed, XMLDSIG, all_elements, elements};
 
 const C14N11: &str = "http://www.w3.org/2006/12/xml-c14n11";
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
@@ -63,7 +63,10 @@ fn reference(info: &Node<'_, '_>) -> Result<Vec<u8>, RimError> {
 /// The certificates, signer first.
 fn certificates(key_info: &Node<'_, '_>) -> Result<Vec<Vec<u8>>, RimError> {
     let [data] = children(key_info, ["X509Data"])?;
-    let nodes: [Node<'_, '_>; CERTIFICATES] = children(&data, ["X509Certificate"; CERTIFICATES])?;
+    let nodes = all_elements(&data)?;
+    if nodes.iter().any(|node| !node.has_tag_name((XMLDSIG, "X509Certificate"))) {
+        return Err(RimError::Shape { what: "another element within X509Data" });
+    }
     nodes.iter().map(|node| base64(node, "X509Certificate")).collect()
 }
 
