@@ -7,7 +7,6 @@ pub mod api;
 pub mod chain;
 pub mod compute;
 pub mod fetch;
-pub mod guest;
 pub mod kms;
 pub mod machine;
 pub mod prove;

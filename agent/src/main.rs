@@ -10,10 +10,10 @@ use cohort_agent::{
     chain::Chain,
     compute::Sandbox,
     fetch::{Access, Sources},
-    guest::GuestAgent,
     kms::Kms,
     run::{Agent, Setup},
 };
+use cohort_guest::GuestAgent;
 use tracing::info;
 #[cfg(feature = "dev")]
 use tracing::warn;
@@ -23,7 +23,7 @@ use tracing::warn;
 #[command(name = "cohort-agent", version)]
 struct Args {
     /// dstack's guest agent socket.
-    #[arg(long, env = "COHORT_GUEST_AGENT", default_value = "/var/run/dstack.sock")]
+    #[arg(long, env = "COHORT_GUEST_AGENT", default_value = cohort_guest::SOCKET)]
     guest_agent: PathBuf,
     /// dstack's simulator in place of the socket, as its SDKs name it: http://HOST:PORT or the path of a socket.
     #[cfg(feature = "dev")]

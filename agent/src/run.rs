@@ -20,6 +20,7 @@ use std::{
 
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use cohort_attestation::Collateral;
+use cohort_guest::GuestAgent;
 use cohort_protocol::{
     compose::AppCompose,
     eip712,
@@ -39,7 +40,6 @@ use crate::{
     chain::Chain,
     compute::{self, Sandbox},
     fetch::Sources,
-    guest::GuestAgent,
     kms::Kms,
     resume::{Keeper, Pending},
 };

@@ -13,6 +13,7 @@ use cohort_attestation::{
     self as attestation, TcbStatus,
     gpu::{self, GpuPolicy},
 };
+use cohort_guest::{GuestAgent, GuestError};
 use cohort_protocol::{
     eip712,
     hpke::SecretBytes,
@@ -24,7 +25,7 @@ use cohort_protocol::{
 use crate::{
     chain::Chain,
     collateral::CollateralCache,
-    guest::{self, GuestAgent, GuestError, KeyApi},
+    guest::{self, KeyApi},
     indexer::Indexer,
     onboard::{OnboardError, onboard},
     own_evidence::OwnEvidence,
@@ -91,7 +92,7 @@ pub enum RootCommand {
 pub struct RootSource {
     /// Socket of dstack's guest agent. The root secret is the key that dstack derives for this KMS's app, so that none
     /// is configured; the KMS's own quote comes from there too.
-    #[arg(long, env = "COHORT_KMS_GUEST_AGENT", value_name = "SOCKET", default_value = guest::SOCKET)]
+    #[arg(long, env = "COHORT_KMS_GUEST_AGENT", value_name = "SOCKET", default_value = cohort_guest::SOCKET)]
     pub guest_agent: PathBuf,
     /// Which derivation of the guest agent: they give different secrets. v0 is the same in all 0.5 and 0.6 releases.
     #[arg(long, env = "COHORT_KMS_GUEST_KEY_API", value_name = "API", default_value = "v0")]
@@ -109,7 +110,7 @@ impl RootSource {
             return read_root_file(path).map(|secret| (secret, None)).map_err(ConfigError::Root);
         }
         let guest = GuestAgent::new(&self.guest_agent);
-        let secret = guest.root_secret(self.guest_key_api).await.map_err(ConfigError::Guest)?;
+        let secret = guest::root_secret(&guest, self.guest_key_api).await.map_err(ConfigError::Guest)?;
         Ok((secret, Some(guest)))
     }
 }

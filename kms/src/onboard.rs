@@ -3,6 +3,7 @@
 
 use alloy::primitives::{Address, B256, Bytes};
 use cohort_attestation::KmsEvidence;
+use cohort_guest::{GuestAgent, GuestError};
 use cohort_protocol::{
     abi::boot::AppBootInfo,
     hpke::{self, HpkeError, KeyPair, PublicKey, SecretBytes},
@@ -13,12 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
 use zeroize::Zeroizing;
 
-use crate::{
-    collateral::CollateralCache,
-    denial::Denial,
-    guest::{GuestAgent, GuestError},
-    service::unix_now,
-};
+use crate::{collateral::CollateralCache, denial::Denial, guest, service::unix_now};
 
 const TAG: &[u8] = b"cohort-kms-onboard/1";
 /// Longest answer in bytes.
@@ -111,7 +107,7 @@ pub enum OnboardError {
 /// keys are not registered, and it releases nothing.
 pub async fn onboard(
     url: &reqwest::Url,
-    guest: &GuestAgent,
+    agent: &GuestAgent,
     collateral: &CollateralCache,
     (chain_id, registry): (u64, Address),
 ) -> Result<SecretBytes, OnboardError> {
@@ -121,7 +117,7 @@ pub async fn onboard(
     let pair = KeyPair::derive(&hpke::random_secret().map_err(OnboardError::Random)?);
     let encryption_key = Bytes::copy_from_slice(pair.public_key().as_bytes());
     let data = report_data((chain_id, registry), challenge.kms_root, challenge.challenge, &encryption_key);
-    let mut evidence = guest.evidence(&data).await.map_err(OnboardError::Guest)?;
+    let mut evidence = guest::evidence(agent, &data).await.map_err(OnboardError::Guest)?;
     if let Ok(now) = unix_now() {
         evidence.collateral = collateral.of_quote(&evidence.quote, now).await.ok();
     }

@@ -6,10 +6,11 @@ use std::{
 };
 
 use cohort_attestation::{self as attestation, KmsEvidence};
+use cohort_guest::GuestAgent;
 use cohort_protocol::{abi::boot::AppBootInfo, root::RootStatement};
 use tokio::sync::Mutex;
 
-use crate::{collateral::CollateralCache, denial::Denial, guest::GuestAgent, service::unix_now};
+use crate::{collateral::CollateralCache, denial::Denial, guest, service::unix_now};
 
 /// For how long a quote is shown again before a new one is made. Anonymous callers cause no more than one an hour.
 const QUOTE_REMEMBERED: Duration = Duration::from_secs(3600);
@@ -66,7 +67,7 @@ impl OwnEvidence {
         {
             return Ok(own.clone());
         }
-        let mut evidence = self.guest.evidence(&statement.report_data()).await.map_err(|error| {
+        let mut evidence = guest::evidence(&self.guest, &statement.report_data()).await.map_err(|error| {
             tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "no quote of this KMS");
             Denial::GuestUnavailable
         })?;

@@ -4,9 +4,10 @@ mod support;
 
 use axum::{Json, Router, http::StatusCode, routing::post};
 use cohort_attestation::{self as attestation, AppId, TrustedRoot, dev};
+use cohort_guest::{GuestAgent, GuestError};
 use cohort_kms::{
     collateral::CollateralCache,
-    guest::{GuestAgent, GuestError, KeyApi, ROOT_KEY},
+    guest::{KeyApi, ROOT_KEY, root_secret},
     own_evidence::OwnEvidence,
     roots::Roots,
 };
@@ -34,9 +35,9 @@ async fn the_root_secret_is_dstacks_key_under_the_fixed_name() {
     let dir = tempfile::tempdir().unwrap();
     let agent = serve(&dir, honest());
     let keys = guest().app_keys().unwrap();
-    let v0 = agent.root_secret(KeyApi::V0).await.unwrap();
+    let v0 = root_secret(&agent, KeyApi::V0).await.unwrap();
     assert_eq!(v0.expose_secret(), &keys.get_key(ROOT_KEY, "any", "").unwrap().key);
-    let v1 = agent.root_secret(KeyApi::V1).await.unwrap();
+    let v1 = root_secret(&agent, KeyApi::V1).await.unwrap();
     assert_eq!(v1.expose_secret(), &keys.get_key_v1(ROOT_KEY, "secp256k1").unwrap().0.key);
     assert_ne!(v0.expose_secret(), v1.expose_secret());
 }
@@ -45,7 +46,7 @@ async fn the_root_secret_is_dstacks_key_under_the_fixed_name() {
 async fn its_quote_binds_the_statement_of_each_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let agent = serve(&dir, honest());
-    let secret = agent.root_secret(KeyApi::V0).await.unwrap();
+    let secret = root_secret(&agent, KeyApi::V0).await.unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let collateral = guest().platform().collateral(now).unwrap();
     let file = dir.path().join("collateral.json");
@@ -79,12 +80,12 @@ async fn anything_else_gives_no_root() {
         let dir = tempfile::tempdir().unwrap();
         let router = Router::new().route("/GetKey", post(async move || (status, Json(body))));
         let agent = serve(&dir, router);
-        let error = agent.root_secret(KeyApi::V0).await.unwrap_err();
+        let error = root_secret(&agent, KeyApi::V0).await.unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(!text.contains("5ec7e7") && !text.contains("abab"), "{text}");
         // v1 is not there: never a silent change to the other derivation
-        assert!(matches!(agent.root_secret(KeyApi::V1).await, Err(GuestError::Call { .. })));
+        assert!(matches!(root_secret(&agent, KeyApi::V1).await, Err(GuestError::Missing { .. })));
     }
     let nobody = GuestAgent::new(std::path::Path::new("/nonexistent/dstack.sock"));
-    assert!(matches!(nobody.root_secret(KeyApi::V0).await, Err(GuestError::Connect { .. })));
+    assert!(matches!(root_secret(&nobody, KeyApi::V0).await, Err(GuestError::Connect { .. })));
 }

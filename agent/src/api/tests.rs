@@ -6,6 +6,7 @@ use alloy::{
 };
 use axum::{Json, Router, routing::post};
 use cohort_attestation::Collateral;
+use cohort_guest::GuestAgent;
 use cohort_protocol::{ids::RunId, release::Refusal};
 use serde_json::{Value, json};
 
@@ -14,7 +15,6 @@ use crate::{
     chain::Chain,
     compute::Sandbox,
     fetch::{Access, Sources},
-    guest::GuestAgent,
     kms::Kms,
     run::{Agent, RunState, Setup, Stage},
 };

@@ -107,10 +107,8 @@ impl Agent {
 
     async fn evidence(&self, binding: &Binding, gpu: Vec<GpuEvidence>) -> Result<Evidence, RunError> {
         let quote = self.guest.quote(&binding.report_data()).await?;
-        let bytes = hex::decode(&quote.quote)
-            .map_err(|_| RunError::Internal("the guest agent's quote is not hex"))?;
         Ok(GuestEvidence {
-            quote: bytes,
+            quote: quote.quote,
             event_log: quote.event_log,
             app_compose: Some(self.app_compose.clone()),
             gpu,

@@ -1,10 +1,10 @@
 //! Why a run ends without a result, with a stable code for the API.
 
+use cohort_guest::GuestError;
 use cohort_protocol::release::Refusal;
 
 use crate::{
-    chain::ChainError, compute, fetch::FetchError, guest::GuestError, kms::KmsError, resume::ResumeError,
-    store::StoreError,
+    chain::ChainError, compute, fetch::FetchError, kms::KmsError, resume::ResumeError, store::StoreError,
 };
 
 /// Why a run did not yield a result. Texts never hold anything from a row (R15).

@@ -42,5 +42,7 @@ async fn get_quote(State(guest): State<Arc<DevGuest>>, Json(body): Json<Value>) 
 }
 
 async fn info(State(guest): State<Arc<DevGuest>>) -> Json<Value> {
-    Json(json!({ "app_id": "", "tcb_info": json!({ "app_compose": guest.app_compose() }).to_string() }))
+    Json(
+        json!({ "app_id": guest.identity().app_id, "tcb_info": json!({ "app_compose": guest.app_compose() }).to_string() }),
+    )
 }
