@@ -496,6 +496,8 @@ export const en = {
   "check.receipt_on_chain.text": "This block holds exactly this receipt",
   "check.run_on_chain": "Run on chain",
   "check.run_on_chain.text": "The contract debited this loss and closed the run with this receipt",
+  "check.time": "Time",
+  "check.time.text": "The stated time lies between the run's opening and the receipt's block, give or take a quarter of an hour",
   "check.kms_root": "KMS root",
   "check.kms_root.text": "It is the root that the contract pinned at that block",
   "check.agent_key": "Agent key",

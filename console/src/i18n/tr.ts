@@ -498,6 +498,8 @@ export const tr: Dictionary = {
   "check.receipt_on_chain.text": "Bu blokta tam olarak bu makbuz var",
   "check.run_on_chain": "Zincirde çalıştırma",
   "check.run_on_chain.text": "Sözleşme bu kaybı düştü ve çalıştırmayı bu makbuzla kapattı",
+  "check.time": "Zaman",
+  "check.time.text": "Belirtilen zaman, çalıştırmanın açılışı ile makbuzun bloğu arasında; en çok çeyrek saat oynar",
   "check.kms_root": "KMS kökü",
   "check.kms_root.text": "Sözleşmenin o blokta sabitlediği köktür",
   "check.agent_key": "Ajan anahtarı",

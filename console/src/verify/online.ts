@@ -19,8 +19,11 @@ export async function online(provider: Provider, result: ResultFile, report: Rep
   if (!mined || Number(mined.status) !== 1) return report.check("receipt_on_chain", false, transaction);
   // The block that the chain names, not the one that the file claims.
   const at = BigInt(mined.blockNumber);
-  await receipt(app, result, mined, at, report);
-  await approvals(app, result, at, report);
+  const block = (await app.ask("eth_getBlockByHash", [mined.blockHash, false])) as { timestamp: Hex } | null;
+  if (!block) return report.check("receipt_on_chain", false, mined.blockHash);
+  const then = BigInt(block.timestamp);
+  await receipt(app, result, mined, { at, then }, report);
+  await approvals(app, result, { at, then }, report);
   await datasets(app, result, at, report);
   const [, , , , , , runs] = await app.read("proposal", [result.run.proposalId]);
   const budget = result.terms.epsilonBudget;
@@ -45,17 +48,30 @@ function posted(mined: Mined, result: ResultFile, signed: Hex): boolean {
   });
 }
 
-async function receipt(app: App, result: ResultFile, mined: Mined, at: bigint, report: Report): Promise<void> {
+/** The receipt's block, and its time in Unix seconds. */
+interface Moment {
+  at: bigint;
+  then: bigint;
+}
+
+/** Seconds by which the clocks of the machine and of the chain may differ. */
+const CLOCKS_APART = 900n;
+
+async function receipt(app: App, result: ResultFile, mined: Mined, { at, then }: Moment, report: Report): Promise<void> {
   const signed = digest(result.place, "Receipt", result.receipt);
   const { position } = result;
   const here = mined.blockHash === position.blockHash && at === BigInt(position.blockNumber);
   report.check("receipt_on_chain", posted(mined, result, signed) && here, `#${at} ${position.transaction}`);
   // The run id is the hash of the request, which names the proposal: `offline` has checked both.
-  const [, participants, , stored] = await app.read("run", [result.receipt.runId]);
+  const [, participants, openedAt, stored] = await app.read("run", [result.receipt.runId]);
   const epsilon = result.terms.epsilonPerRun;
   const closed =
     participants === result.run.participants && stored === signed && epsilon === result.receipt.epsilon;
   report.check("run_on_chain", closed, `\u03b5 ${epsilonText(epsilon)}`);
+  const { producedAt } = result.receipt;
+  // The host sets the agent's clock, as of which evidence and collateral are judged: the chain bounds it.
+  const bounded = producedAt + CLOCKS_APART >= BigInt(openedAt) && producedAt <= then + CLOCKS_APART;
+  report.check("time", bounded, new Date(Math.min(Number(producedAt), 8.64e12) * 1000).toISOString());
   const root = (await app.read("kmsRoot", [], at)).toLowerCase();
   report.check("kms_root", root === result.binding.kmsRoot, root);
   const revoked = await app.read("agentRevoked", [result.certificate.agent]);
@@ -65,12 +81,15 @@ async function receipt(app: App, result: ResultFile, mined: Mined, at: bigint, r
 const bits = (set: bigint): number => set.toString(2).replaceAll("0", "").length;
 
 /** Quorum and each participant's own approval, as they stood at the receipt's block. */
-async function approvals(app: App, result: ResultFile, at: bigint, report: Report): Promise<void> {
-  const [given, snapshot, revoked, superseded] = await app.read("proposal", [result.run.proposalId], at);
-  const [active, threshold, owners] = await app.read("config", [], at);
+async function approvals(app: App, result: ResultFile, { at, then }: Moment, report: Report): Promise<void> {
+  const [given, snapshot, revoked, superseded, era, expiry] = await app.read("proposal", [result.run.proposalId], at);
+  const [active, threshold, owners, current] = await app.read("config", [], at);
+  const { terms } = result;
+  const inForce =
+    !revoked && !superseded && era === current && BigInt(era) === terms.era && BigInt(expiry) === terms.expiry && then < terms.expiry;
   const needed = Math.max(snapshot, threshold);
   const signed = bits(given & active);
-  report.check("quorum", signed >= needed && !revoked && !superseded, `${signed} / ${owners} \u2265 ${needed}`);
+  report.check("quorum", signed >= needed && inForce, `${signed} / ${owners} \u2265 ${needed}`);
   report.check("own_approval", (result.run.participants & ~given) === 0n, result.inputs.map((i) => i.owner).join(", "));
 }
 

@@ -35,6 +35,7 @@ export type CheckName =
   | "chain"
   | "receipt_on_chain"
   | "run_on_chain"
+  | "time"
   | "kms_root"
   | "agent_key"
   | "quorum"
