@@ -75,7 +75,7 @@ export function Payload(props: { payload: Json; exact?: Json }) {
                       return (
                         <td class="right num" data-label={measure.name} key={measure.name}>
                           {columns.length === 1 && measure.kind === "histogram" && <Bar value={measure.cells[row]?.value ?? null} of={measure} />}
-                          {show(measure.cells[row]?.value ?? null)}
+                          <span>{show(measure.cells[row]?.value ?? null)}</span>
                           {known !== undefined && <small class="exact"> {show(known)}</small>}
                         </td>
                       );
