@@ -24,7 +24,7 @@ use self::sql::{Pool, Row, Sql};
 pub use self::{
     feed::{Fed, Feed, Page, Place, Within},
     place::{Database, ServerUrl},
-    read::{By, Cursor, Kinds, Recorded, Select, Snapshot, Stamp, Stored},
+    read::{Bookmark, By, Cursor, Kinds, Recorded, Select, Snapshot, Stamp, Stored},
     write::{Batch, NewEvent},
 };
 use crate::rpc::Header;
@@ -182,7 +182,7 @@ impl Store {
             *session = None;
         }
         let mut candidate = leadership.server.connect().await?;
-        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+        let locked: bool = sqlx::query_scalar(sql::postgres::TRY_TO_LEAD.text())
             .bind(ADVISORY_LOCK)
             .fetch_one(&mut candidate)
             .await?;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     Source, StoreError, header, integer,
-    sql::{Row, Sql, Tx, Value},
+    sql::{Row, Sql, Tx, Value, statements},
 };
 use crate::{
     event::{AppEvent, ChainEvent, RegistryEvent},
@@ -48,6 +48,43 @@ impl std::str::FromStr for Cursor {
 impl Serialize for Cursor {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
+    }
+}
+
+/// Where a page ended, and in which block: text and JSON `block:log_index@block_hash`. A reader may also give a bare
+/// cursor, which holds on whatever chain there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bookmark {
+    /// The last item of the page.
+    pub cursor: Cursor,
+    /// Hash of its block.
+    pub block_hash: Option<B256>,
+}
+
+impl From<Stamp> for Bookmark {
+    fn from(stamp: Stamp) -> Self {
+        Self { cursor: stamp.cursor, block_hash: Some(stamp.block.hash) }
+    }
+}
+
+impl std::str::FromStr for Bookmark {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((cursor, hash)) = text.split_once('@') else {
+            return Ok(Self { cursor: text.parse()?, block_hash: None });
+        };
+        let hash = hash.parse().ok().filter(|_| hash.starts_with("0x"));
+        let hash = hash.ok_or_else(|| "must be the next of a page, or block:log_index".to_owned())?;
+        Ok(Self { cursor: cursor.parse()?, block_hash: Some(hash) })
+    }
+}
+
+impl Serialize for Bookmark {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self.block_hash {
+            None => self.cursor.serialize(s),
+            Some(hash) => s.collect_str(&format_args!("{}@0x{}", self.cursor, hex::encode(hash))),
+        }
     }
 }
 
@@ -172,7 +209,7 @@ impl<'a> Select<'a> {
             (By::Dataset(id), _) => ("event_by_dataset", " and e.dataset_id = ", Some(id.into())),
             (By::Superseded(id), _) => ("event_by_superseded", " and e.superseded_id = ", Some(id.into())),
         };
-        let mut sql = Sql::new(text::EVENTS);
+        let mut sql = Sql::new(text::open::EVENTS);
         if name_index {
             sql.push(" indexed by ").push(index);
         }
@@ -212,28 +249,32 @@ impl<'a> Select<'a> {
 
 /// The statements that are read with; a test prepares each of them on both databases.
 pub(super) mod text {
-    pub(crate) const SOURCE: &str = "select chain_id, registry from source";
-    pub(crate) const HEAD: &str =
-        "select number, hash, parent_hash, timestamp from block order by number desc limit 1";
-    pub(crate) const BLOCK: &str = "select number, hash, parent_hash, timestamp from block where number = $1";
-    pub(crate) const BLOCK_COUNT: &str = "select count(*) as blocks from block";
-    pub(crate) const BLOCK_FROM_HEAD: &str =
-        "select number, hash, parent_hash, timestamp from block order by number desc limit 1 offset $1";
-    pub(crate) const REGISTRATIONS: &str = "select app, block_number, log_index from event
-         where address = $1 and app is not null and app <> address and kind = 'app_registered' and block_number <= $2
-         order by block_number, log_index";
-    pub(crate) const TAKEN_BACK: &str = "select kept_number, kept_hash from orphan where hash = $1";
-    pub(crate) const ALL_EVENTS: &str =
-        "select e.address, e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, b.timestamp
-         from event e join block b on b.number = e.block_number
-         where (e.block_number, e.log_index) > ($1, $2) and e.block_number <= $3
-         order by e.block_number, e.log_index limit $4";
-    /// Goes on with what [`super::Select`] asks for.
-    pub(crate) const EVENTS: &str = "select e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, \
-         b.timestamp from event e";
-    #[cfg(test)]
-    pub(crate) const ALL: &[&str] =
-        &[SOURCE, HEAD, BLOCK, BLOCK_COUNT, BLOCK_FROM_HEAD, REGISTRATIONS, TAKEN_BACK, ALL_EVENTS];
+    super::statements! {
+        SOURCE = "select chain_id, registry from source";
+        HEAD = "select number, hash, parent_hash, timestamp from block order by number desc limit 1";
+        BLOCK = "select number, hash, parent_hash, timestamp from block where number = $1";
+        BLOCK_COUNT = "select count(*) as blocks from block";
+        BLOCK_FROM_HEAD =
+            "select number, hash, parent_hash, timestamp from block order by number desc limit 1 offset $1";
+        REGISTRATIONS = "select app, block_number, log_index from event
+             where address = $1 and app is not null and app <> address and kind = 'app_registered' and block_number <= $2
+             order by block_number, log_index";
+        TAKEN_BACK = "select kept_number, kept_hash from orphan where hash = $1";
+        ALL_EVENTS =
+            "select e.address, e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, b.timestamp
+             from event e join block b on b.number = e.block_number
+             where (e.block_number, e.log_index) > ($1, $2) and e.block_number <= $3
+             order by e.block_number, e.log_index limit $4";
+    }
+
+    /// Beginnings; the test has their ends.
+    pub(crate) mod open {
+        crate::store::sql::statements! {
+            /// Goes on with what [`super::super::Select`] asks for.
+            EVENTS = "select e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, b.timestamp
+                 from event e";
+        }
+    }
 }
 
 /// One consistent state of the database.

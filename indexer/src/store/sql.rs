@@ -58,20 +58,56 @@ impl From<&str> for Value {
     }
 }
 
+/// The text of a statement that a test prepares on both databases, or its beginning. Only [`statements!`] makes one, so
+/// that none can be forgotten there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Statement(&'static str);
+
+impl Statement {
+    /// For [`statements!`] alone.
+    pub(super) const fn listed(text: &'static str) -> Self {
+        Self(text)
+    }
+
+    pub(super) const fn text(self) -> &'static str {
+        self.0
+    }
+}
+
+/// Names statements, and lists them for the test.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub(crate) const $name: $crate::store::sql::Statement =
+            $crate::store::sql::Statement::listed($text);)*
+        #[cfg(test)]
+        pub(crate) const ALL: &[$crate::store::sql::Statement] = &[$($name),*];
+    };
+}
+pub(super) use statements;
+
+/// Statements of PostgreSQL alone.
+pub(super) mod postgres {
+    super::statements! {
+        /// No other writer may run beside.
+        LOCK_WRITERS = "lock table source in share row exclusive mode";
+        TRY_TO_LEAD = "select pg_try_advisory_lock($1)";
+    }
+}
+
 /// A statement with its values. Its text holds placeholders only; nothing from outside ever gets into it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Sql {
     text: String,
     values: Vec<Value>,
 }
 
 impl Sql {
-    pub(super) fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), values: Vec::new() }
+    pub(super) fn new(statement: Statement) -> Self {
+        Self { text: statement.0.to_owned(), values: Vec::new() }
     }
 
     /// Adds text.
-    pub(super) fn push(&mut self, text: &str) -> &mut Self {
+    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);
         self
     }
@@ -90,10 +126,9 @@ impl Sql {
         self
     }
 
-    /// The text.
     #[cfg(test)]
-    pub(super) fn text(&self) -> &str {
-        &self.text
+    pub(super) fn into_text(self) -> String {
+        self.text
     }
 }
 
@@ -136,7 +171,7 @@ impl Pool {
             Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("begin immediate").await?),
             Self::Postgres(pool) => {
                 let mut tx = Tx::Postgres(pool.begin().await?);
-                tx.execute(Sql::new("lock table source in share row exclusive mode")).await?;
+                tx.execute(Sql::new(postgres::LOCK_WRITERS)).await?;
                 tx
             }
         })

@@ -5,19 +5,35 @@ use std::{
     process::{Command, Stdio},
 };
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bytes};
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
-use super::*;
+use super::{sql::Statement, *};
+use crate::event::Keys;
 
-/// Texts of all statements: the fixed ones, rows of the inserts, and selects by every index and option.
+/// Texts of all statements: the fixed ones, inserts of one row and of many, selects by every index and option.
 fn statements(sqlite: bool) -> Vec<String> {
     let fixed = [read::text::ALL, write::text::ALL].concat();
-    let mut texts: Vec<String> = fixed.into_iter().map(str::to_owned).collect();
-    texts.push(format!("{} ($1, $2, $3, $4)", write::text::INSERT_BLOCKS));
-    let columns: Vec<String> = (1..=13).map(|place| format!("${place}")).collect();
-    texts.push(format!("{} ({})", write::text::INSERT_EVENTS, columns.join(", ")));
+    let mut texts: Vec<String> = fixed.into_iter().map(|statement| statement.text().to_owned()).collect();
+    if !sqlite {
+        texts.extend(sql::postgres::ALL.iter().map(|statement| statement.text().to_owned()));
+    }
     let (word, app) = (B256::ZERO, Address::ZERO);
+    let header = Header { number: 0, hash: word, parent_hash: word, timestamp: 0 };
+    let event = NewEvent {
+        block_number: 0,
+        log_index: 0,
+        transaction_hash: word,
+        address: app,
+        topics: Vec::new(),
+        data: Bytes::new(),
+        kind: "a",
+        keys: Keys::default(),
+    };
+    for rows in [1, write::ROWS_PER_INSERT] {
+        texts.push(write::block_rows(&vec![&header; rows]).unwrap().into_text());
+        texts.push(write::event_rows(&vec![event.clone(); rows]).unwrap().into_text());
+    }
     for by in [
         By::Contract,
         By::App(app),
@@ -31,10 +47,13 @@ fn statements(sqlite: bool) -> Vec<String> {
             let select = Select::new(app, by, kinds, 1);
             let after = Some(Cursor { block_number: 0, log_index: 0 });
             for select in [select, select.newest(), select.page(after, 2)] {
-                texts.push(select.sql(sqlite).unwrap().text().to_owned());
+                texts.push(select.sql(sqlite).unwrap().into_text());
             }
         }
     }
+    let begun: Vec<_> = [read::text::open::ALL, write::text::open::ALL].concat();
+    let ended = |begun: &Statement| texts.iter().any(|text| text.starts_with(begun.text()));
+    assert!(begun.iter().all(ended), "a beginning without an end here");
     texts
 }
 

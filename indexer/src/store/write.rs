@@ -7,12 +7,12 @@ use alloy::primitives::{Address, B256, Bytes};
 use super::{
     Store, StoreError, header, integer,
     read::text as read,
-    sql::{Sql, Tx},
+    sql::{Sql, Tx, statements},
 };
 use crate::{config::HEADER_WINDOW, event::Keys, rpc::Header};
 
 /// Rows of one insert statement; 13 columns each stay far below the 32,766 parameters of SQLite and the 65,535 of PostgreSQL.
-const ROWS_PER_INSERT: usize = 500;
+pub(super) const ROWS_PER_INSERT: usize = 500;
 
 /// An event to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,39 +48,35 @@ pub struct Batch {
 
 /// The statements that are written with; a test prepares each of them on both databases.
 pub(super) mod text {
-    pub(crate) const CLAIM: &str =
-        "insert into source (source_id, chain_id, registry) values (1, $1, $2) on conflict do nothing";
-    pub(crate) const HASHES: &str = "select number, hash from block where number >= $1 and number <= $2";
-    pub(crate) const ORPHANS: &str = "select number from orphan limit 1";
-    pub(crate) const NOT_ORPHAN: &str = "delete from orphan where hash = $1";
-    // Streams resume by the hash of a block: of one that is gone, they must learn what was kept.
-    pub(crate) const MAKE_ORPHANS: &str = "insert into orphan (hash, number, kept_number, kept_hash)
-         select gone.hash, gone.number, kept.number, kept.hash
-         from block gone left join block kept on kept.number = $1 where gone.number > $1
-         on conflict (hash) do update set kept_number = excluded.kept_number, kept_hash = excluded.kept_hash";
-    pub(crate) const DROP_EVENTS: &str = "delete from event where block_number > $1";
-    pub(crate) const DROP_UNREGISTERED: &str = "delete from event where address <> $1 and address not in
-         (select app from event where address = $1 and kind = 'app_registered' and app is not null)";
-    pub(crate) const DROP_BLOCKS: &str = "delete from block where number > $1";
-    pub(crate) const PRUNE: &str = "delete from block where number <= $1 and number > $2 and number % $3 <> 0
-         and not exists (select 1 from event where event.block_number = block.number)";
-    /// Goes on with rows.
-    pub(crate) const INSERT_BLOCKS: &str = "insert into block (number, hash, parent_hash, timestamp) values ";
-    /// Goes on with rows.
-    pub(crate) const INSERT_EVENTS: &str = "insert into event (block_number, log_index, transaction_hash, address, \
-         kind, topics, data, app, proposal_id, compose_hash, run_id, dataset_id, superseded_id) values ";
-    #[cfg(test)]
-    pub(crate) const ALL: &[&str] = &[
-        CLAIM,
-        HASHES,
-        ORPHANS,
-        NOT_ORPHAN,
-        MAKE_ORPHANS,
-        DROP_EVENTS,
-        DROP_UNREGISTERED,
-        DROP_BLOCKS,
-        PRUNE,
-    ];
+    super::statements! {
+        CLAIM =
+            "insert into source (source_id, chain_id, registry) values (1, $1, $2) on conflict do nothing";
+        HASHES = "select number, hash from block where number >= $1 and number <= $2";
+        ORPHANS = "select number from orphan limit 1";
+        NOT_ORPHAN = "delete from orphan where hash = $1";
+        /// Streams resume by the hash of a block: of one that is gone, they must learn what was kept.
+        MAKE_ORPHANS = "insert into orphan (hash, number, kept_number, kept_hash)
+             select gone.hash, gone.number, kept.number, kept.hash
+             from block gone left join block kept on kept.number = $1 where gone.number > $1
+             on conflict (hash) do update set kept_number = excluded.kept_number, kept_hash = excluded.kept_hash";
+        DROP_EVENTS = "delete from event where block_number > $1";
+        DROP_UNREGISTERED = "delete from event where address <> $1 and address not in
+             (select app from event where address = $1 and kind = 'app_registered' and app is not null)";
+        DROP_BLOCKS = "delete from block where number > $1";
+        PRUNE = "delete from block where number <= $1 and number > $2 and number % $3 <> 0
+             and not exists (select 1 from event where event.block_number = block.number)";
+    }
+
+    /// Beginnings; the test has their ends.
+    pub(crate) mod open {
+        crate::store::sql::statements! {
+            /// Goes on with rows.
+            INSERT_BLOCKS = "insert into block (number, hash, parent_hash, timestamp) values ";
+            /// Goes on with rows.
+            INSERT_EVENTS = "insert into event (block_number, log_index, transaction_hash, address, kind, topics, data, \
+                 app, proposal_id, compose_hash, run_id, dataset_id, superseded_id) values ";
+        }
+    }
 }
 
 impl Store {
@@ -138,16 +134,20 @@ async fn insert_headers(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreErro
         }
     }
     for chunk in new.chunks(ROWS_PER_INSERT) {
-        let mut sql = Sql::new(text::INSERT_BLOCKS);
-        for (place, header) in chunk.iter().enumerate() {
-            sql.push(if place == 0 { "(" } else { ", (" });
-            sql.value(integer("block number", header.number)?).push(", ").value(header.hash);
-            sql.push(", ").value(header.parent_hash);
-            sql.push(", ").value(integer("timestamp", header.timestamp)?).push(")");
-        }
-        tx.execute(sql).await?;
+        tx.execute(block_rows(chunk)?).await?;
     }
     Ok(())
+}
+
+pub(super) fn block_rows(headers: &[&Header]) -> Result<Sql, StoreError> {
+    let mut sql = Sql::new(text::open::INSERT_BLOCKS);
+    for (place, header) in headers.iter().enumerate() {
+        sql.push(if place == 0 { "(" } else { ", (" });
+        sql.value(integer("block number", header.number)?).push(", ").value(header.hash);
+        sql.push(", ").value(header.parent_hash);
+        sql.push(", ").value(integer("timestamp", header.timestamp)?).push(")");
+    }
+    Ok(sql)
 }
 
 /// A block that was taken back and is there again is no orphan any more.
@@ -162,25 +162,28 @@ async fn reinstate(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreError> {
 
 async fn insert_events(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreError> {
     for chunk in events.chunks(ROWS_PER_INSERT) {
-        let mut sql = Sql::new(text::INSERT_EVENTS);
-        for (place, event) in chunk.iter().enumerate() {
-            let keys = event.keys;
-            sql.push(if place == 0 { "(" } else { ", (" });
-            sql.value(integer("block number", event.block_number)?);
-            sql.push(", ").value(integer("log index", event.log_index)?);
-            sql.push(", ").value(event.transaction_hash).push(", ").value(event.address);
-            sql.push(", ").value(event.kind);
-            sql.push(", ").value(event.topics.concat()).push(", ").value(event.data.to_vec());
-            sql.push(", ").value(keys.app);
-            for id in [keys.proposal_id, keys.compose_hash, keys.run_id, keys.dataset_id, keys.superseded_id]
-            {
-                sql.push(", ").value(id);
-            }
-            sql.push(")");
-        }
-        tx.execute(sql).await?;
+        tx.execute(event_rows(chunk)?).await?;
     }
     Ok(())
+}
+
+pub(super) fn event_rows(events: &[NewEvent]) -> Result<Sql, StoreError> {
+    let mut sql = Sql::new(text::open::INSERT_EVENTS);
+    for (place, event) in events.iter().enumerate() {
+        let keys = event.keys;
+        sql.push(if place == 0 { "(" } else { ", (" });
+        sql.value(integer("block number", event.block_number)?);
+        sql.push(", ").value(integer("log index", event.log_index)?);
+        sql.push(", ").value(event.transaction_hash).push(", ").value(event.address);
+        sql.push(", ").value(event.kind);
+        sql.push(", ").value(event.topics.concat()).push(", ").value(event.data.to_vec());
+        sql.push(", ").value(keys.app);
+        for id in [keys.proposal_id, keys.compose_hash, keys.run_id, keys.dataset_id, keys.superseded_id] {
+            sql.push(", ").value(id);
+        }
+        sql.push(")");
+    }
+    Ok(sql)
 }
 
 /// Forgets headers that fell out of the window and carry no event, except one in every window as an anchor for deep
