@@ -5,6 +5,7 @@ pub mod answer;
 mod assets;
 pub mod cohort;
 mod error;
+mod origin;
 mod page;
 mod query;
 mod route;
@@ -45,7 +46,7 @@ use crate::{
     follow::Health,
     metrics::Counters,
     schema,
-    store::{By, Kinds, Recorded, Select, Snapshot, Stamp, Store},
+    store::{Bookmark, By, Kinds, Recorded, Select, Snapshot, Stamp, Store, Stored},
     view::{AppState, Positions, ProposalState},
 };
 
@@ -63,6 +64,8 @@ pub struct Api {
     pub max_lag: Duration,
     /// Further origins that the console's pages may connect to, e.g. of an RPC endpoint.
     pub console_connect: Vec<String>,
+    /// Origins whose pages may read the answers; `*`: any.
+    pub allow_origins: Vec<String>,
     /// How following goes.
     pub health: watch::Receiver<Health>,
     /// Its sender goes away when the service stops.
@@ -92,6 +95,7 @@ pub struct Api {
         schema::Epsilon,
         schema::Delta,
         schema::Cursor,
+        schema::Bookmark,
         schema::StreamId,
         schema::Refusal,
         schema::Position,
@@ -156,14 +160,16 @@ fn complete(schema: &mut RefOr<Schema>) {
 /// All routes.
 pub fn router(api: Api) -> Router {
     let (router, _) = documented().split_for_parts();
+    let api = Arc::new(api);
     router
         .route("/", get(route::index))
         .route("/plain", get(route::plain))
         .fallback(route::asset)
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(middleware::from_fn(unchanged))
+        .layer(middleware::from_fn_with_state(api.clone(), origin::shared))
         .layer(middleware::from_fn_with_state(api.counters.clone(), counted))
-        .with_state(Arc::new(api))
+        .with_state(api)
 }
 
 async fn counted(State(counters): State<Arc<Counters>>, request: Request, next: Next) -> Response {
@@ -177,11 +183,12 @@ async fn counted(State(counters): State<Arc<Counters>>, request: Request, next: 
 
 /// Answers 304 without a body to a request that already has these bytes.
 async fn unchanged(request: Request, next: Next) -> Response {
-    let known = request.headers().get(header::IF_NONE_MATCH).cloned();
+    let known: Vec<HeaderValue> =
+        request.headers().get_all(header::IF_NONE_MATCH).into_iter().cloned().collect();
     let mut response = next.run(request).await;
     let tag = response.headers().get(header::ETAG);
-    if let (StatusCode::OK, Some(known), Some(tag)) = (response.status(), known, tag)
-        && names(&known, tag)
+    if let (StatusCode::OK, Some(tag)) = (response.status(), tag)
+        && known.iter().any(|known| names(known, tag))
     {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Body::empty();
@@ -275,9 +282,7 @@ impl View {
 
     /// One page of registrations.
     async fn registrations(&mut self, page: &Parameters) -> Result<Vec<Recorded<RegistryEvent>>, ApiError> {
-        let registry = self.positions.source.registry;
-        let select = Select::new(registry, By::Contract, Kinds::One("app_registered"), self.at());
-        Ok(self.snapshot.events(select.page(page.after()?, page.limit()?)).await?)
+        self.page(self.positions.source.registry, Kinds::One("app_registered"), page).await
     }
 
     /// Those that are the first of their app.
@@ -296,13 +301,23 @@ impl View {
         Ok(first)
     }
 
-    async fn page(
+    /// One page of a contract's events. The pages before it must be of the same chain.
+    async fn page<E: Stored>(
         &mut self,
-        app: Address,
+        contract: Address,
         kinds: Kinds<'_>,
         page: &Parameters,
-    ) -> Result<Vec<Recorded<AppEvent>>, ApiError> {
-        let select = Select::new(app, By::Contract, kinds, self.at()).page(page.after()?, page.limit()?);
+    ) -> Result<Vec<Recorded<E>>, ApiError> {
+        let after = page.after()?;
+        if let Some(Bookmark { cursor, block_hash: Some(hash) }) = after {
+            // Blocks with events are never forgotten.
+            let stored = self.snapshot.block(cursor.block_number).await?;
+            if stored.is_none_or(|stored| stored.hash != hash) {
+                return Err(ApiError::CursorGone(cursor.block_number));
+            }
+        }
+        let after = after.map(|bookmark| bookmark.cursor);
+        let select = Select::new(contract, By::Contract, kinds, self.at()).page(after, page.limit()?);
         Ok(self.snapshot.events(select).await?)
     }
 

@@ -34,6 +34,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Further origins that the console's pages may connect to.
     pub console_connect: Vec<String>,
+    /// Origins whose pages may read the answers; `*`: any.
+    pub allow_origins: Vec<String>,
     /// Blocks between head and confirmed position, at most [`MAX_CONFIRMATIONS`].
     pub confirmations: u64,
     /// No contract of interest was created below this block.

@@ -18,6 +18,9 @@ use crate::{
     view::{AppState, DatasetState, ProposalState, RegistryState, RunState},
 };
 
+/// Up to here, each integer is a double of its own.
+const LARGEST_EXACT: u64 = (1 << 53) - 1;
+
 /// Why there is no dump.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
@@ -111,8 +114,23 @@ async fn parts(
     Ok(values)
 }
 
-fn line(out: &mut impl Write, value: Value) -> Result<(), DumpError> {
+fn line(out: &mut impl Write, mut value: Value) -> Result<(), DumpError> {
+    exact(&mut value);
     out.write_all(&canonical(&value)?)?;
     out.write_all(b"\n")?;
     Ok(())
+}
+
+/// RFC 8785 writes numbers as doubles. An integer that has none is told as a string, so that no two states look alike.
+fn exact(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if number.as_u64().is_some_and(|integer| integer > LARGEST_EXACT) {
+                *value = Value::String(number.to_string());
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(exact),
+        Value::Object(fields) => fields.values_mut().for_each(exact),
+        _ => {}
+    }
 }

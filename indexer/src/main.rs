@@ -59,6 +59,9 @@ struct FollowArgs {
     /// Further origin that the console's pages may connect to, e.g. of an RPC endpoint; repeat or separate by commas
     #[arg(long, value_name = "ORIGIN", env = "COHORT_CONSOLE_CONNECT", value_delimiter = ',', value_parser = origin)]
     console_connect: Vec<String>,
+    /// Origin whose pages may read the answers, `*` for any; repeat or separate by commas [default: none but its own]
+    #[arg(long, value_name = "ORIGIN", env = "COHORT_ALLOW_ORIGIN", value_delimiter = ',', value_parser = any_origin)]
+    allow_origin: Vec<String>,
     /// Blocks between the head and the confirmed position
     #[arg(long, value_name = "BLOCKS", env = "COHORT_CONFIRMATIONS", default_value_t = DEFAULT_CONFIRMATIONS, value_parser = clap::value_parser!(u64).range(..=MAX_CONFIRMATIONS))]
     confirmations: u64,
@@ -86,6 +89,7 @@ impl FollowArgs {
             database: database(self.database)?,
             listen: self.listen,
             console_connect: self.console_connect,
+            allow_origins: self.allow_origin,
             confirmations: self.confirmations,
             from_block: self.from_block,
             poll: Duration::from_millis(self.poll_ms),
@@ -118,6 +122,10 @@ fn origin(text: &str) -> Result<String, String> {
     let url: Option<reqwest::Url> = text.parse().ok();
     let origin = url.map(|url| url.origin().ascii_serialization()).filter(|origin| origin != "null");
     origin.ok_or_else(|| "must be an origin; e.g. https://rpc.example.org".to_owned())
+}
+
+fn any_origin(text: &str) -> Result<String, String> {
+    if text == "*" { Ok(text.to_owned()) } else { origin(text) }
 }
 
 fn registry(text: &str) -> Result<Address, String> {

@@ -60,6 +60,8 @@ texts! {
     Delta ~ "^[0-9]+$";
     /// Place in the order of events: `block:log_index`.
     Cursor ~ "^[0-9]+:[0-9]+$";
+    /// Where a page ended: `block:log_index@block_hash`. Without the hash, on whatever chain there is.
+    Bookmark ~ "^[0-9]+:[0-9]+(@0x[0-9a-f]{64})?$";
     /// Place in the stream of `/v1/events`: `block:log_index@block_hash`, or `start`.
     StreamId ~ "^(start|[0-9]+(:[0-9]+(/[0-9]+:[0-9]+)?)?@0x[0-9a-f]{64})$";
 }

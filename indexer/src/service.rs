@@ -85,6 +85,7 @@ impl Indexer {
             confirmations: config.confirmations,
             max_lag: config.max_lag,
             console_connect: config.console_connect.clone(),
+            allow_origins: config.allow_origins.clone(),
             health,
             stopping,
             counters,

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use crate::{
     event::{AppEvent, DatasetInfo, Receipt},
     schema as s,
-    store::{Cursor, Recorded, Stamp},
+    store::{Bookmark, Recorded, Stamp},
     value::{Delta, Jurisdiction, Name, OwnerSet, grade_names},
     view::{AppState, DatasetState, OwnerState, Positions, ProposalState, RegistryState, RunState},
 };
@@ -79,9 +79,9 @@ impl<T: Serialize + ToSchema> IntoResponse for Answer<T> {
 }
 
 /// Where the next page starts; `null` at the end.
-pub(super) fn next<E>(rows: &[Recorded<E>], limit: u32) -> Option<Cursor> {
+pub(super) fn next<E>(rows: &[Recorded<E>], limit: u32) -> Option<Bookmark> {
     let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
-    rows.last().filter(|_| full).map(|row| row.stamp.cursor)
+    rows.last().filter(|_| full).map(|row| row.stamp.into())
 }
 
 macro_rules! pages {
@@ -92,8 +92,8 @@ macro_rules! pages {
             /// The items of this page.
             pub(super) $field: Vec<$item>,
             /// `after` of the next page; `null` at the end.
-            #[schema(value_type = Option<s::Cursor>)]
-            pub(super) next: Option<Cursor>,
+            #[schema(value_type = Option<s::Bookmark>)]
+            pub(super) next: Option<Bookmark>,
         })*
     };
 }

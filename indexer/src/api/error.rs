@@ -41,6 +41,9 @@ pub enum ApiError {
     /// The mirror is not at the chain's head, or has not been seen to be lately.
     #[error("the mirror is behind the chain")]
     NotSynced,
+    /// A reorganisation took back the block that a page ended in.
+    #[error("after: block {0} is not what it was when the page before was read")]
+    CursorGone(u64),
     /// No room for another stream.
     #[error("too many event streams are open")]
     TooManyStreams,
@@ -82,6 +85,11 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not_synced",
                 Some("try again soon; GET /readyz tells the reason"),
+            ),
+            Self::CursorGone(_) => (
+                StatusCode::CONFLICT,
+                "cursor_gone",
+                Some("the chain reorganised; read the list again from its first page"),
             ),
             Self::TooManyStreams => (
                 StatusCode::SERVICE_UNAVAILABLE,

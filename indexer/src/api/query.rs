@@ -11,7 +11,7 @@ use cohort_protocol::ids::IdError;
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 
 use super::ApiError;
-use crate::{store::Cursor, value::Name};
+use crate::{store::Bookmark, value::Name};
 
 /// Items of a page, unless asked for.
 const DEFAULT_LIMIT: u32 = 100;
@@ -78,7 +78,7 @@ impl Parameters {
     }
 
     /// `after`: only what comes after this place.
-    pub(super) fn after(&self) -> Result<Option<Cursor>, ApiError> {
+    pub(super) fn after(&self) -> Result<Option<Bookmark>, ApiError> {
         self.0.get("after").map(|text| parsed("after", text)).transpose()
     }
 

@@ -44,7 +44,7 @@ struct Page {
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next` of the page before.
-    #[param(value_type = Option<s::Cursor>)]
+    #[param(value_type = Option<s::Bookmark>)]
     after: Option<String>,
 }
 
@@ -211,7 +211,7 @@ pub(super) async fn proposals(
     page: Parameters,
 ) -> Answered<Proposals> {
     let (mut view, app, _) = api.view_of(&app).await?;
-    let rows = view.page(app, Kinds::One("proposal_created"), &page).await?;
+    let rows = view.page::<AppEvent>(app, Kinds::One("proposal_created"), &page).await?;
     let mut proposals = Vec::new();
     for row in &rows {
         if let AppEvent::ProposalCreated { proposal_id, .. } = row.event {
@@ -246,7 +246,7 @@ pub(super) async fn datasets(
 ) -> Answered<Datasets> {
     let (mut view, app, _) = api.view_of(&app).await?;
     let state = view.app_state(app).await?;
-    let rows = view.page(app, Kinds::One("dataset_registered"), &page).await?;
+    let rows = view.page::<AppEvent>(app, Kinds::One("dataset_registered"), &page).await?;
     let mut datasets = Vec::new();
     for row in &rows {
         if let AppEvent::DatasetRegistered { dataset_id, .. } = row.event {
@@ -270,7 +270,7 @@ pub(super) async fn runs(
 ) -> Answered<Runs> {
     let (mut view, app, _) = api.view_of(&app).await?;
     let state = view.app_state(app).await?;
-    let rows = view.page(app, Kinds::One("run_opened"), &page).await?;
+    let rows = view.page::<AppEvent>(app, Kinds::One("run_opened"), &page).await?;
     let mut runs = Vec::new();
     for row in &rows {
         if let AppEvent::RunOpened { run_id, .. } = row.event {
@@ -307,7 +307,7 @@ pub(super) async fn receipts(
     page: Parameters,
 ) -> Answered<Receipts> {
     let (mut view, app, _) = api.view_of(&app).await?;
-    let rows = view.page(app, Kinds::One("receipt_posted"), &page).await?;
+    let rows = view.page::<AppEvent>(app, Kinds::One("receipt_posted"), &page).await?;
     let receipts = rows.iter().filter_map(PostedReceipt::of).collect();
     Ok(view.answer(Receipts { receipts, next: next(&rows, page.limit()?) }))
 }
@@ -322,7 +322,7 @@ pub(super) async fn timeline(
     page: Parameters,
 ) -> Answered<Timeline> {
     let (mut view, app, _) = api.view_of(&app).await?;
-    let rows = view.page(app, Kinds::All, &page).await?;
+    let rows = view.page::<AppEvent>(app, Kinds::All, &page).await?;
     let next = next(&rows, page.limit()?);
     Ok(view.answer(Timeline { events: rows, next }))
 }

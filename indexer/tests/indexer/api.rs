@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::B256;
 use cohort_protocol::{abi::IDstackKms, terms::Terms};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     chain::Node,
@@ -112,6 +112,75 @@ async fn an_app_its_datasets_runs_and_receipts_are_told() {
     running.stop().await.unwrap();
 }
 
+/// Pages of other origins read nothing, unless they are named.
+#[tokio::test]
+async fn other_origins_are_let_in_by_name() {
+    let (node, running, dir) = study().await;
+    let status = running.address("/v1/status");
+    let client = reqwest::Client::new();
+    let ask = async |method: &str, url: &str, origin: &str| {
+        let request = client.request(method.parse().unwrap(), url).header("origin", origin);
+        let answer = request.header("access-control-request-method", "GET").send().await.unwrap();
+        let allowed = answer.headers().get("access-control-allow-origin").cloned();
+        (answer.status().as_u16(), allowed.map(|origin| origin.to_str().unwrap().to_owned()))
+    };
+    let (ours, theirs) = ("https://page.example", "https://other.example");
+    assert_eq!(ask("GET", &status, ours).await, (200, None));
+    assert_eq!(ask("OPTIONS", &status, ours).await, (405, None));
+    running.stop().await.unwrap();
+
+    for (allowed, third) in [(ours, None), ("*", Some(theirs.to_owned()))] {
+        let mut config = config(&[&node], dir.path().join("mirror.sqlite"));
+        config.allow_origins = vec![allowed.to_owned()];
+        let running = Running::start(&config).await;
+        running.reaches_tip(&node).await;
+        let status = running.address("/v1/status");
+        assert_eq!(ask("GET", &status, ours).await, (200, Some(ours.to_owned())));
+        assert_eq!(ask("OPTIONS", &status, ours).await, (204, Some(ours.to_owned())));
+        assert_eq!(ask("GET", &status, theirs).await, (200, third));
+        assert_eq!(ask("GET", &running.address("/v2"), ours).await, (404, Some(ours.to_owned())));
+        running.stop().await.unwrap();
+    }
+}
+
+/// Pages of one list are of one chain: who was told something that is no more is not given the rest of something else.
+#[tokio::test]
+async fn pages_go_on_unless_the_chain_took_back_what_they_told() {
+    let (node, running, _dir) = study().await;
+    let whole = running.ok(&format!("/v1/apps/{APP}/timeline")).await["events"].clone();
+    let page = async |after: Option<&str>| {
+        let after = after.map_or_else(String::new, |after| format!("&after={after}"));
+        running.get(&format!("/v1/apps/{APP}/timeline?limit=4{after}")).await
+    };
+    let (mut told, mut after) = (Vec::new(), None);
+    while told.is_empty() || after.is_some() {
+        let (status, body) = page(after.as_deref()).await;
+        assert_eq!(status, 200, "{body}");
+        told.extend(body["events"].as_array().unwrap().clone());
+        after = body["next"].as_str().map(str::to_owned);
+        // Blocks that nobody was told of may come and go.
+        node.chain().mine_empty(1);
+        running.reaches_tip(&node).await;
+    }
+    assert_eq!(json!(told), whole);
+
+    // The last page but one ended in a block that goes.
+    let last = told.last().unwrap();
+    let at = |event: &Value| {
+        format!("{}@{}", event["cursor"].as_str().unwrap(), event["block"]["hash"].as_str().unwrap())
+    };
+    let (gone, kept) = (at(last), at(&told[0]));
+    assert_eq!(page(Some(&gone)).await.0, 200);
+    let depth = node.chain().tip().0 - last["block"]["number"].as_u64().unwrap() + 1;
+    node.chain().drop_blocks(depth as usize);
+    node.chain().mine_empty(depth as usize);
+    running.reaches_tip(&node).await;
+    let (status, body) = page(Some(&gone)).await;
+    assert_eq!((status, body["code"].as_str()), (409, Some("cursor_gone")), "{body}");
+    assert_eq!(page(Some(&kept)).await.1["events"][0], told[1]);
+    running.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn the_page_for_people_shows_the_quorum() {
     let (_node, running, _dir) = study().await;
@@ -163,6 +232,10 @@ async fn refusals_have_codes_and_statuses() {
         (400, "bad_request", format!("/v1/apps/{APP}/timeline?limit=0")),
         (400, "bad_request", format!("/v1/apps/{APP}/timeline?after=x")),
         (400, "bad_request", format!("/v1/apps/{APP}/timeline?after=1:9223372036854775808")),
+        (400, "bad_request", format!("/v1/apps/{APP}/timeline?after=1:0@{}", &RUN.to_string()[2..])),
+        (400, "bad_request", format!("/v1/apps/{APP}/timeline?after=1@{RUN}")),
+        (409, "cursor_gone", format!("/v1/apps/{APP}/timeline?after=1:0@{RUN}")),
+        (409, "cursor_gone", format!("/v1/apps?after=900:0@{RUN}")),
         (400, "bad_request", question.replace("owner=hospital-A", "owner=hospital%20A")),
         (400, "bad_request", question.replace("&run=", "&ran=")),
         (404, "app_unknown", question.replace(&APP.to_string(), &B256::ZERO.to_string()[..42])),

@@ -2,14 +2,17 @@
 
 use alloy::primitives::{Address, B256};
 use cohort_protocol::{
-    abi::IDstackApp::{EraStarted, OwnerRemoved, ThresholdSet},
+    abi::{
+        self,
+        IDstackApp::{DatasetRegistered, EraStarted, OwnerRemoved, ProposalRejected, ThresholdSet},
+    },
     chain::ReleaseDecisions,
     decision::Decision,
 };
 
 use crate::{
     chain::Node,
-    running::{Running, config},
+    running::{Running, config, dumped},
     study::*,
 };
 
@@ -160,4 +163,49 @@ async fn contracts_that_are_not_ours_are_marked_and_open_nothing() {
     let (status, body) = running.get(&question()).await;
     assert_eq!((status, body["code"].as_str()), (422, Some("app_unsupported")));
     running.stop().await.unwrap();
+}
+
+/// Owners may say what JSON is bad at; it is told whole and stops nothing.
+#[tokio::test]
+async fn odd_words_and_numbers_are_told_whole() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    let reason = "no UTF-8: ?, a quote \", \u{0}";
+    let mut rejected =
+        by_app(ProposalRejected { proposalId: proposal_id(0), ownerIndex: 3, reason: reason.to_owned() });
+    let data: Vec<u8> = rejected.1.data.iter().map(|byte| if *byte == b'?' { 0xff } else { *byte }).collect();
+    rejected.1.data = data.into();
+    let large = [u64::MAX, u64::MAX - 1, (1 << 53) - 1];
+    let datasets = large.into_iter().zip(1..).map(|(records, number)| {
+        let info = abi::DatasetInfo {
+            datasetId: B256::repeat_byte(number),
+            composeHash: COMPOSE,
+            region: B256::repeat_byte(0xff),
+            kind: label("EHR"),
+            records,
+            sizeBytes: records,
+            supersedes: B256::ZERO,
+        };
+        by_app(DatasetRegistered { datasetId: info.datasetId, ownerIndex: 1, info })
+    });
+    node.chain().mine(datasets.chain([rejected]).collect());
+    node.chain().mine_empty(3);
+    let config = config(&[&node], dir.path().join("mirror.sqlite"));
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    assert_eq!(decided(&running, &question()).await.head.decision, Decision::Allow);
+    let proposal = running.ok(&format!("/v1/apps/{APP}/proposals/{}", proposal_id(0))).await;
+    assert_eq!(proposal["rejections"][0]["reason"], reason.replace('?', "\u{fffd}"));
+    let datasets = running.ok(&format!("/v1/apps/{APP}/datasets")).await;
+    let told: Vec<_> =
+        datasets["datasets"].as_array().unwrap().iter().skip(4).map(|it| it["records"].as_u64()).collect();
+    assert_eq!(told, large.map(Some));
+    running.stop().await.unwrap();
+    let dump = dumped(&config.database).await;
+    for number in ["\"18446744073709551615\"", "\"18446744073709551614\"", "9007199254740991"] {
+        assert!(dump.contains(&format!("\"records\":{number}")), "{number}: {dump}");
+    }
 }

@@ -28,6 +28,7 @@ pub(crate) fn config(nodes: &[&Node], database: impl Into<Database>) -> Config {
         database: database.into(),
         listen: "127.0.0.1:0".parse().unwrap(),
         console_connect: Vec::new(),
+        allow_origins: Vec::new(),
         confirmations: 2,
         from_block: 0,
         poll: Duration::from_millis(5),
