@@ -6,7 +6,9 @@
 
 mod check;
 mod heads;
+mod look;
 mod range;
+mod size;
 
 use std::{
     collections::VecDeque,
@@ -33,8 +35,13 @@ const RANGES_AHEAD: usize = 2;
 const RECENT_BLOCKS: u64 = 64;
 /// How long an endpoint may show an older chain than the mirror before the mirror believes that blocks are gone.
 const ROLLBACK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an endpoint that failed is not believed to be ahead of the others.
+const DISTRUST: Duration = Duration::from_secs(30);
 /// Shortest time between two questions for the finalized block.
 const FINALIZED_EVERY: Duration = Duration::from_millis(500);
+/// An announced head that is not there yet is looked for again after the first of these, then doubling up to the last: the
+/// node that announces is often ahead of the one that is asked, and announcements without end do not ask it without end.
+const ANNOUNCED_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(80)];
 /// Longest pause between attempts that fail.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -98,8 +105,10 @@ enum StepError {
 enum Progress {
     /// More may be waiting.
     Moved,
-    /// The mirror holds the newest block.
+    /// The mirror holds the newest block, since just now.
     CaughtUp,
+    /// The mirror holds the newest block as before.
+    Unchanged,
     /// The chain is not as far as the mirror, or as its first block.
     Waiting,
 }
@@ -111,6 +120,9 @@ pub struct Follower {
     registry: Address,
     endpoints: Vec<Endpoint>,
     current: usize,
+    /// How far each endpoint was when all were last looked at, and when it last failed.
+    heights: watch::Receiver<look::Heights>,
+    failed: Vec<Option<Instant>>,
     /// The current endpoint's chain id was checked since its last failure.
     verified: bool,
     chain_id: Option<u64>,
@@ -142,13 +154,15 @@ impl Follower {
         counters: &Arc<Counters>,
     ) -> Result<(Self, watch::Receiver<Health>), RpcError> {
         let (health, receiver) = watch::channel(Health::default());
-        let endpoints = (1..)
+        let endpoints: Vec<_> = (1..)
             .zip(&config.rpc_urls)
             .map(|(place, url)| Endpoint::new(place, url.clone()))
             .collect::<Result<_, _>>()?;
         let follower = Self {
             store,
             registry: config.registry,
+            heights: watch::channel(look::Heights::new()).1,
+            failed: vec![None; endpoints.len()],
             endpoints,
             current: 0,
             verified: false,
@@ -173,39 +187,61 @@ impl Follower {
     /// Follows until it must stop. Dropping the future at any point leaves the mirror whole.
     pub async fn run(mut self) -> StopReason {
         let heads = heads::listen(std::mem::take(&mut self.ws_urls), self.wake.clone(), self.health.clone());
+        let (heights, receiver) = watch::channel(look::Heights::new());
+        self.heights = receiver;
+        let looks = look::around(self.endpoints.clone(), heights);
         tokio::select! {
             reason = self.follow() => reason,
             never = heads => match never {},
+            never = looks => match never {},
         }
     }
 
     async fn follow(&mut self) -> StopReason {
         let mut failures = 0u32;
+        // Pause until the next look for a head that was announced.
+        let mut announced: Option<Duration> = None;
         loop {
-            let pause = match self.step().await {
-                Ok(Progress::Moved) => Duration::ZERO,
-                Ok(Progress::CaughtUp | Progress::Waiting) => self.poll,
+            match self.step().await {
+                Ok(Progress::Moved) => {
+                    failures = 0;
+                    continue;
+                }
+                Ok(Progress::CaughtUp) => announced = None,
+                Ok(Progress::Unchanged | Progress::Waiting) => {}
                 Err(StepError::Stop(reason)) => return reason,
                 Err(error) => {
                     failures = failures.saturating_add(1);
-                    self.count(&error);
-                    tracing::warn!(target: "indexer::follow", %error, failures, "attempt failed");
-                    self.health.send_modify(|health| health.last_error = Some(error.to_string()));
-                    self.next_endpoint();
-                    // The first failure of several endpoints only moves on to the next one.
-                    let doublings = failures.saturating_sub(1).min(6);
-                    tokio::time::sleep((self.poll * 2u32.pow(doublings)).min(MAX_BACKOFF)).await;
+                    self.fail(&error, failures).await;
                     continue;
                 }
-            };
-            failures = 0;
-            if !pause.is_zero() {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = self.wake.notified() => {}
-                }
             }
+            failures = 0;
+            let [again, last] = ANNOUNCED_AGAIN;
+            if let Some(pause) = announced.filter(|pause| *pause <= last) {
+                tokio::time::sleep(pause).await;
+                announced = Some(pause * 2);
+                continue;
+            }
+            announced = tokio::select! {
+                () = tokio::time::sleep(self.poll) => None,
+                () = self.wake.notified() => Some(again),
+            };
         }
+    }
+
+    /// Notes a failed attempt, and waits before the next one.
+    async fn fail(&mut self, error: &StepError, failures: u32) {
+        self.count(error);
+        tracing::warn!(target: "indexer::follow", %error, failures, "attempt failed");
+        self.health.send_modify(|health| health.last_error = Some(error.to_string()));
+        if let Some(failed) = self.failed.get_mut(self.current) {
+            *failed = Some(Instant::now());
+        }
+        let rest = self.next_endpoint();
+        // The first failure of several endpoints only moves on to the next one.
+        let doublings = failures.saturating_sub(1).min(6);
+        tokio::time::sleep((self.poll * 2u32.pow(doublings)).min(MAX_BACKOFF).max(rest)).await;
     }
 
     fn count(&self, error: &StepError) {
@@ -217,10 +253,26 @@ impl Follower {
         }
     }
 
-    fn next_endpoint(&mut self) {
+    /// Moves on to the next endpoint, or past those that want to be left alone. Gives how long even that one does.
+    fn next_endpoint(&mut self) -> Duration {
         self.verified = false;
         self.forget();
-        self.current = (self.current + 1) % self.endpoints.len().max(1);
+        let count = self.endpoints.len();
+        let others = (1..=count).map(|step| (self.current + step) % count);
+        let rested = others.filter_map(|place| Some((self.endpoints.get(place)?.rest(), place)));
+        let (rest, next) = rested.min_by_key(|(rest, _)| *rest).unwrap_or_default();
+        self.current = next;
+        rest
+    }
+
+    /// An endpoint that was seen to have a block above this one, while the current one has none.
+    fn farther(&self, tip: Header) -> Option<usize> {
+        let recently = |failed: &Option<Instant>| failed.is_some_and(|at| at.elapsed() < DISTRUST);
+        let heights = self.heights.borrow();
+        let farther = heights.iter().zip(&self.failed).position(|(height, failed)| {
+            height.is_some_and(|height| height > tip.number) && !recently(failed)
+        });
+        farther.filter(|place| *place != self.current)
     }
 
     /// What is known of the mirror, and what was asked for because of it, holds no more.
@@ -252,8 +304,14 @@ impl Follower {
             Some(stored) if stored.hash != tip.hash => self.rewind(&endpoint, head).await,
             Some(_) if tip.number == head.number => {
                 self.shorter_since = None;
+                if let Some(farther) = self.farther(tip) {
+                    tracing::warn!(target: "indexer::follow", endpoint = farther + 1, "another endpoint is farther");
+                    (self.current, self.verified) = (farther, false);
+                    self.forget();
+                    return Ok(Progress::Moved);
+                }
                 self.caught_up();
-                Ok(Progress::CaughtUp)
+                Ok(Progress::Unchanged)
             }
             _ => self.wait_for_rollback(&endpoint, head).await,
         }

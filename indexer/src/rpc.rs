@@ -2,19 +2,23 @@
 //!
 //! An endpoint's URL may hold an access key: it never appears in an error or a log, only its place in the list.
 
+mod pace;
+
 use std::{
     ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use alloy::primitives::{Address, B256, Bloom, Bytes, U64};
-use reqwest::StatusCode;
+use reqwest::{StatusCode, header::RETRY_AFTER};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
+
+use self::pace::Pace;
 
 /// An answer is waited for this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -22,6 +26,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const HEADER: &str = "eth_getBlockByNumber";
 /// Requests of the first batches.
 const FIRST_BATCH: usize = 100;
+/// How often a request that was one too many is sent again before the endpoint is left for another.
+const RETRIES: u32 = 3;
+/// An endpoint that wants to be left alone for longer is left for another at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// No endpoint is left alone for longer, whatever it says.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// JSON-RPC error code of several providers for HTTP's "too many requests".
+const TOO_MANY: i64 = 429;
 /// An answer larger than this is refused; ranges of logs are then halved.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -38,6 +50,16 @@ pub enum RpcError {
         /// Without the URL.
         reason: String,
     },
+    /// Nobody is there.
+    #[error("RPC endpoint {endpoint}: {method} failed: {reason}")]
+    Unreachable {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// Called method.
+        method: &'static str,
+        /// Without the URL.
+        reason: String,
+    },
     /// The HTTP server in front of the endpoint refused.
     #[error("RPC endpoint {endpoint}: {method} failed: HTTP status {}", status.as_u16())]
     Status {
@@ -47,6 +69,8 @@ pub enum RpcError {
         method: &'static str,
         /// HTTP status code.
         status: StatusCode,
+        /// When it wants to be asked again, if it says.
+        retry_after: Option<Duration>,
     },
     /// The endpoint answered with a JSON-RPC error.
     #[error("RPC endpoint {endpoint}: {method} refused: {message} (code {code})")]
@@ -81,19 +105,28 @@ pub enum RpcError {
 }
 
 impl RpcError {
-    /// Whether a smaller range of logs may succeed: refusals and oversized or late answers. One that says "too many
-    /// requests" must be left alone for a while instead.
+    /// Whether a smaller range of logs may succeed: refusals and oversized or late answers.
     pub fn may_be_too_much(&self) -> bool {
-        !matches!(self, Self::Malformed { .. } | Self::Status { status: StatusCode::TOO_MANY_REQUESTS, .. })
+        !matches!(self, Self::Malformed { .. } | Self::Unreachable { .. }) && !self.is_one_too_many()
+    }
+
+    /// Whether it was one request too many, of whatever kind.
+    fn is_one_too_many(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused { code, message, .. } => {
+                let says = |words| message.to_ascii_lowercase().contains(words);
+                *code == TOO_MANY || says("too many requests") || says("rate limit") || says("rate exceeded")
+            }
+            _ => false,
+        }
     }
 
     /// Whether a smaller batch of requests may succeed, or none at all: the endpoint is there and does not like it.
     fn may_be_the_batch(&self) -> bool {
-        let refused =
-            |status: &StatusCode| status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS;
         match self {
-            Self::Transport { .. } => false,
-            Self::Status { status, .. } => refused(status),
+            Self::Transport { .. } | Self::Unreachable { .. } => false,
+            Self::Status { status, .. } => status.is_client_error(),
             Self::Refused { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => true,
         }
     }
@@ -199,6 +232,7 @@ pub struct Endpoint {
     client: reqwest::Client,
     /// Most requests of one batch; halved for good when the endpoint refuses one. 1: no batches.
     batch: Arc<AtomicUsize>,
+    pace: Arc<Pace>,
 }
 
 impl Endpoint {
@@ -212,12 +246,18 @@ impl Endpoint {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| RpcError::Transport { endpoint: place, method: "connect", reason: plain(e) })?;
-        Ok(Self { place, url, client, batch: Arc::new(AtomicUsize::new(FIRST_BATCH)) })
+        let (batch, pace) = (Arc::new(AtomicUsize::new(FIRST_BATCH)), Arc::new(Pace::new(Instant::now())));
+        Ok(Self { place, url, client, batch, pace })
     }
 
     /// Place in the configured list, from 1.
     pub fn place(&self) -> usize {
         self.place
+    }
+
+    /// How long the endpoint wants to be left alone.
+    pub fn rest(&self) -> Duration {
+        self.pace.rest(Instant::now())
     }
 
     /// `eth_chainId`.
@@ -274,6 +314,17 @@ impl Endpoint {
     }
 
     async fn header_batch(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
+        let mut tries = 0;
+        loop {
+            let sent = self.turn(numbers.len()).await;
+            let answer = self.one_header_batch(numbers).await;
+            if self.is_final(answer.as_ref().err(), numbers.len(), sent, &mut tries) {
+                return answer;
+            }
+        }
+    }
+
+    async fn one_header_batch(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
         let requests = numbers.iter().enumerate().map(|(id, number)| {
             json!({ "jsonrpc": "2.0", "id": id, "method": HEADER, "params": [U64::from(*number), false] })
         });
@@ -329,14 +380,54 @@ impl Endpoint {
 
     async fn call<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, RpcError> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let (status, answer) = self.post(method, &body).await?;
-        self.read(method, status, &answer)
+        let mut tries = 0;
+        loop {
+            let sent = self.turn(1).await;
+            let answer = match self.post(method, &body).await {
+                Ok((status, answer)) => self.read(method, status, &answer),
+                Err(error) => Err(error),
+            };
+            if self.is_final(answer.as_ref().err(), 1, sent, &mut tries) {
+                return answer;
+            }
+        }
+    }
+
+    /// Waits until the endpoint lets itself be asked again, so many requests at once.
+    async fn turn(&self, requests: usize) -> Instant {
+        let turn = self.pace.turn(Instant::now(), requests);
+        tokio::time::sleep_until(turn.into()).await;
+        Instant::now()
+    }
+
+    /// Learns from the answer to so many requests that were sent together. Not final is one that came too soon: they are
+    /// sent again, a batch only once, since a smaller one may do.
+    fn is_final(&self, error: Option<&RpcError>, requests: usize, sent: Instant, tries: &mut u32) -> bool {
+        let Some(error) = error.filter(|error| error.is_one_too_many()) else {
+            self.pace.answered(requests);
+            return true;
+        };
+        let after = match error {
+            RpcError::Status { retry_after, .. } => retry_after.map(|it| it.min(LONGEST_REST)),
+            _ => None,
+        };
+        self.pace.refused(requests, sent, Instant::now(), after);
+        *tries += 1;
+        *tries > (if requests > 1 { 1 } else { RETRIES }) || self.rest() > LONGEST_WAIT
     }
 
     async fn post(&self, method: &'static str, body: &Value) -> Result<(StatusCode, Vec<u8>), RpcError> {
-        let failed = |e| RpcError::Transport { endpoint: self.place, method, reason: plain(e) };
+        let failed = |error: reqwest::Error| match (self.place, error.is_connect()) {
+            (endpoint, true) => RpcError::Unreachable { endpoint, method, reason: plain(error) },
+            (endpoint, false) => RpcError::Transport { endpoint, method, reason: plain(error) },
+        };
         let mut response = self.client.post(self.url.clone()).json(body).send().await.map_err(failed)?;
         let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let seconds = response.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
+            let retry_after = seconds.map(Duration::from_secs);
+            return Err(RpcError::Status { endpoint: self.place, method, status, retry_after });
+        }
         let mut answer = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -355,7 +446,9 @@ impl Endpoint {
     ) -> Result<T, RpcError> {
         match serde_json::from_slice::<RawAnswer>(answer) {
             Ok(answer) if status.is_success() || answer.error.is_some() => self.result(method, answer),
-            _ if !status.is_success() => Err(RpcError::Status { endpoint: self.place, method, status }),
+            _ if !status.is_success() => {
+                Err(RpcError::Status { endpoint: self.place, method, status, retry_after: None })
+            }
             Ok(_) => Err(self.malformed(method, "neither result nor error")),
             Err(error) => Err(self.malformed(method, error)),
         }

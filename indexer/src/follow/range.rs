@@ -3,26 +3,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use alloy::primitives::{Address, B256, Bloom};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::check::{self, Contradiction, PlacedLog};
+use super::{
+    check::{self, Contradiction, PlacedLog},
+    size::Size,
+};
 use crate::{
     event::{AppEvent, ChainEvent, RegistryEvent, UnknownRegistryEvent},
     rpc::{BloomedHeader, Endpoint, Header, Log, LogFilter, RpcError},
     store::NewEvent,
 };
 
-/// Blocks of the first `eth_getLogs`; doubled after each success, halved after each refusal.
-const FIRST_SIZE: u64 = 100;
-/// Most blocks of one `eth_getLogs`.
-const MAX_SIZE: u64 = 10_000;
 /// Most addresses of one `eth_getLogs`.
 const MAX_ADDRESSES: usize = 500;
 /// Headers of one request.
@@ -31,8 +27,6 @@ const HEADERS_OF_A_REQUEST: usize = 100;
 const CONCURRENT_REQUESTS: usize = 4;
 /// Headers that are held at the same time while older logs are read.
 const HEADERS_AT_ONCE: u64 = 10_000;
-/// A piece with more logs makes the next one smaller: what is in memory at once stays the same however full blocks are.
-const ENOUGH_LOGS: usize = 20_000;
 /// Up to so many blocks, logs are asked for block by block, by hash: the node answers for that very block or not at
 /// all, while a range is answered silently short by a node that has not seen its end.
 const BY_HASH_BLOCKS: u64 = 4;
@@ -297,21 +291,20 @@ fn decode(registry: Address, logs: Vec<PlacedLog>) -> Result<Vec<NewEvent>, Fetc
 }
 
 /// Reads logs in pieces as large as the endpoint allows. Clones share what they learn of that.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LogReader {
-    size: Arc<AtomicU64>,
-}
-
-impl Default for LogReader {
-    fn default() -> Self {
-        Self { size: Arc::new(AtomicU64::new(FIRST_SIZE)) }
-    }
+    size: Arc<Mutex<Size>>,
 }
 
 impl LogReader {
     /// Blocks that the next piece has; at least 1.
     pub(super) fn size(&self) -> u64 {
-        self.size.load(Relaxed)
+        self.learn(|size| size.blocks())
+    }
+
+    fn learn<T>(&self, change: impl FnOnce(&mut Size) -> T) -> T {
+        // Numbers only: nothing is left half done by a panic elsewhere.
+        change(&mut self.size.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn of_range(
@@ -324,25 +317,17 @@ impl LogReader {
         for some in addresses.chunks(MAX_ADDRESSES) {
             let mut next = *range.start();
             while next <= *range.end() {
-                let size = self.size();
-                let last = next.saturating_add(size - 1).min(*range.end());
+                let last = next.saturating_add(self.size() - 1).min(*range.end());
                 let asked = (last - next).saturating_add(1);
                 match endpoint.logs(&LogFilter::Range(next..=last), some).await {
                     Ok(piece) => {
-                        let better = match piece.len() {
-                            many if many > ENOUGH_LOGS => (asked / 2).max(1),
-                            some if some > ENOUGH_LOGS / 2 => size,
-                            // Of several that are read at once, each may find so.
-                            _ => asked.saturating_mul(2).clamp(size, MAX_SIZE),
-                        };
-                        self.size.store(better, Relaxed);
+                        self.learn(|size| size.answered(asked, piece.len()));
                         logs.extend(piece);
                         next = last.saturating_add(1);
                     }
                     Err(error) if last > next && error.may_be_too_much() => {
-                        let smaller = (asked / 2).max(1);
-                        self.size.store(smaller, Relaxed);
-                        tracing::debug!(target: "indexer::follow", %error, blocks = smaller, "smaller range");
+                        self.learn(|size| size.refused(asked));
+                        tracing::debug!(target: "indexer::follow", %error, blocks = self.size(), "smaller range");
                     }
                     Err(error) => return Err(error),
                 }

@@ -42,8 +42,12 @@ pub(crate) struct Chain {
     pub(crate) max_logs: Option<usize>,
     /// Answers for several blocks leave out the newest blocks, as nodes do that have not indexed them yet.
     pub(crate) unindexed: u64,
+    /// Height that the newest block is said to have.
+    pub(crate) boasts: Option<u64>,
     /// Every request fails.
     pub(crate) down: bool,
+    /// Requests so far.
+    pub(crate) requests: u64,
     /// First blocks of all ranges that were asked for.
     pub(crate) asked_from: Vec<u64>,
 }
@@ -126,10 +130,15 @@ impl Chain {
     }
 
     fn answer(&mut self, method: &str, params: &Value) -> Result<Value, &'static str> {
+        self.requests += 1;
         match method {
             "eth_chainId" => Ok(json!(U64::from(CHAIN_ID))),
             "eth_getBlockByNumber" => Ok(match params[0].as_str() {
-                Some("latest") => self.header(self.tip().0),
+                Some("latest") => {
+                    let mut newest = self.header(self.tip().0);
+                    self.boasts.into_iter().for_each(|height| newest["number"] = json!(U64::from(height)));
+                    newest
+                }
                 Some("finalized") => self.header(self.tip().0.saturating_sub(4)),
                 Some(hex) => self.header(u64::from_str_radix(&hex[2..], 16).unwrap()),
                 None => Value::Null,

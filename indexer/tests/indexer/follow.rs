@@ -1,7 +1,12 @@
 //! Following: reorganisations, restarts, rebuilding, and endpoints that fail or lie.
 
+use std::time::{Duration, Instant};
+
 use alloy::primitives::{Address, B256, LogData};
 use cohort_indexer::{RunError, follow::StopReason};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     chain::{Chain, Node},
@@ -301,4 +306,83 @@ async fn ranges_without_some_logs_are_noticed() {
         }
         assert_eq!(rebuilt(&node).await, honest, "{max_logs:?} {unindexed}");
     }
+}
+
+/// An endpoint that stands still contradicts nothing; that it does is told by another. One that says it is farther but
+/// has nothing to show does not keep the mirror from being current.
+#[tokio::test]
+async fn an_endpoint_that_stands_still_is_left_for_another() {
+    let frozen = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    with_open_run(&mut frozen.chain());
+    let alive = frozen.twin().await;
+    let mut config = config(&[&frozen, &alive], dir.path().join("mirror.sqlite"));
+    config.max_lag = Duration::from_secs(2);
+    let running = Running::start(&config).await;
+    running.reaches_tip(&frozen).await;
+    alive.chain().mine(vec![revoked(0, 1)]);
+    running.reaches_tip(&alive).await;
+    assert_eq!(head_decision(&running).await, "proposal_revoked");
+
+    // The other one's newest block is far away, and it has no other.
+    frozen.chain().boasts = Some(1_000_000);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(running.get("/readyz").await.0, 200);
+    alive.chain().mine_empty(1);
+    running.reaches_tip(&alive).await;
+    running.stop().await.unwrap();
+    assert_eq!(dumped(&config.database).await, rebuilt(&alive).await);
+}
+
+/// An endpoint that announces heads which do not exist, without end, moves nothing and does not make the indexer ask
+/// without end; it still hears at once of those that do.
+#[tokio::test]
+async fn announcements_are_hints_only() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    node.chain().mine_empty(3);
+    let mut config = config(&[&node], dir.path().join("mirror.sqlite"));
+    config.poll = Duration::from_secs(3_600);
+    config.ws_urls = vec![crier().await];
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    running.follows_by("websocket").await;
+    for _ in 0..5 {
+        let (before, begun) = (node.chain().requests, Instant::now());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let asked = (node.chain().requests - before) as f64 / begun.elapsed().as_secs_f64();
+        assert!(asked < 200.0, "{asked} requests each second");
+        node.chain().mine(founded());
+        running.reaches_tip(&node).await;
+    }
+    running.stop().await.unwrap();
+    assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+}
+
+/// A WebSocket endpoint that confirms a subscription and then announces as fast as it can.
+async fn crier() -> reqwest::Url {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+                let asked: Value =
+                    serde_json::from_str(socket.next().await.unwrap().unwrap().into_text().unwrap().as_str())
+                        .unwrap();
+                let answer = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": "0x1" });
+                let head = json!({ "number": "0xffffff", "hash": B256::repeat_byte(7) });
+                let cry = json!({
+                    "jsonrpc": "2.0", "method": "eth_subscription",
+                    "params": { "subscription": "0x1", "result": head },
+                });
+                let mut said = socket.send(Message::text(answer.to_string())).await;
+                while said.is_ok() {
+                    said = socket.send(Message::text(cry.to_string())).await;
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+    });
+    url
 }

@@ -1,6 +1,9 @@
 //! A real node behind a proxy that refuses, forgets, repeats, lags and lies: the mirror ends as it does without.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -12,9 +15,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    chain::Random,
+    chain::{Node, Random},
     contracts::Consortium,
-    running::{config, rebuilt_from},
+    running::{config, rebuilt, rebuilt_from},
+    study::until_open_run,
 };
 
 /// What is wrong with the endpoint. Lies are told now and then: an endpoint that only ever lies is never believed.
@@ -236,4 +240,64 @@ async fn a_faulty_endpoint_costs_time_and_changes_nothing() {
     for (fault, dump) in &dumps {
         assert!(dump == honest, "{fault:?}");
     }
+}
+
+/// An endpoint that allows so many requests each second, those of a batch counted one by one.
+struct Allowance {
+    node: reqwest::Url,
+    client: reqwest::Client,
+    /// Left of the allowance, since when, and how many requests were taken and refused.
+    state: Mutex<(f64, Instant, u64, u64)>,
+}
+
+const EACH_SECOND: f64 = 400.0;
+/// Of an allowance, at most so much is kept.
+const KEPT: f64 = 40.0;
+
+impl Allowance {
+    fn admits(&self, requests: usize) -> bool {
+        let (left, since, taken, refused) = &mut *self.state.lock().unwrap();
+        *left = (*left + since.elapsed().as_secs_f64() * EACH_SECOND).min(KEPT);
+        *since = Instant::now();
+        let admitted = *left >= requests as f64;
+        if admitted {
+            *left -= requests as f64;
+            *taken += 1;
+        } else {
+            *refused += 1;
+        }
+        admitted
+    }
+}
+
+async fn allowed(State(allowance): State<Arc<Allowance>>, Json(request): Json<Value>) -> Response {
+    if !allowance.admits(request.as_array().map_or(1, Vec::len)) {
+        return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], "slow down").into_response();
+    }
+    let answer = allowance.client.post(allowance.node.clone()).json(&request).send().await.unwrap();
+    Json(answer.json::<Value>().await.unwrap()).into_response()
+}
+
+/// An allowance is found out and kept to: it slows the mirror down, and few requests are refused for it.
+#[tokio::test]
+async fn an_allowance_is_kept_to() {
+    let node = Node::start().await;
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    node.chain().mine_empty(900);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let state = Mutex::new((KEPT, Instant::now(), 0, 0));
+    let allowance = Arc::new(Allowance { node: node.url.clone(), client: reqwest::Client::new(), state });
+    let app = Router::new().route("/", post(allowed)).with_state(allowance.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&[&node], dir.path().join("unused.sqlite"));
+    config.rpc_urls = vec![url];
+    config.poll = Duration::from_millis(100);
+    let tip = node.chain().tip();
+    assert_eq!(rebuilt_from(&config, tip).await, rebuilt(&node).await);
+    let (_, _, taken, refused) = *allowance.state.lock().unwrap();
+    assert!(refused * 3 < taken, "{refused} refused, {taken} taken");
 }
