@@ -55,6 +55,12 @@ pub enum StoreError {
         /// Its number.
         number: u64,
     },
+    /// An event whose block is not among those that are written with it; our bug.
+    #[error("an event of block {number} would be stored without its block")]
+    NoBlock {
+        /// The block's number.
+        number: u64,
+    },
     /// A number that the database's integers cannot hold.
     #[error("{field} {value} does not fit the database")]
     OutOfRange {
@@ -111,8 +117,9 @@ struct Leadership {
 
 /// Any number, the same in all replicas: "cohort" in ASCII.
 const ADVISORY_LOCK: i64 = 0x636f_686f_7274;
-/// Pages of 4 KiB that a writer may leave in the write-ahead log before they go into the file.
-const CHECKPOINT_PAGES: &str = "8192";
+/// Pages of 4 KiB that a writer may leave in the write-ahead log before they go into the file. A backfill changes the same
+/// pages again and again: each goes into the file once for all that came together here.
+const CHECKPOINT_PAGES: &str = "32768";
 /// KiB of pages that the writer keeps in memory; SQLite wants it negative.
 const WRITER_CACHE: &str = "-65536";
 
@@ -129,7 +136,8 @@ impl Store {
                     // In WAL mode this survives kill -9; after a power failure the last ranges are fetched again.
                     .synchronous(SqliteSynchronous::Normal)
                     .foreign_keys(true)
-                    .busy_timeout(Duration::from_secs(5));
+                    .busy_timeout(Duration::from_secs(5))
+                    .disable_statement_logging();
                 let writing = options
                     .clone()
                     .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
@@ -238,10 +246,15 @@ impl Store {
 }
 
 fn migrator<DB: sqlx::Database>() -> Migrator {
-    let text = sql::dialect::<DB>(include_str!("../migrations/1_mirror.sql"));
-    let text = sqlx::AssertSqlSafe(text).into_sql_str();
-    let name = Cow::Borrowed("mirror");
-    Migrator::with_migrations(vec![Migration::new(1, name, MigrationType::Simple, text, false)])
+    let migrations = [
+        (1, "mirror", include_str!("../migrations/1_mirror.sql")),
+        (2, "cheaper inserts", include_str!("../migrations/2_cheaper_inserts.sql")),
+    ];
+    let migration = |(version, name, text)| {
+        let text = sqlx::AssertSqlSafe(sql::dialect::<DB>(text)).into_sql_str();
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, text, false)
+    };
+    Migrator::with_migrations(migrations.into_iter().map(migration).collect())
 }
 
 fn integer(field: &'static str, value: u64) -> Result<i64, StoreError> {

@@ -1,8 +1,12 @@
 //! What makes an endpoint's headers and logs one consistent piece of chain. Pure.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, HashMap},
+    iter,
+    ops::RangeInclusive,
+};
 
-use alloy::primitives::{Address, B256, Bloom, BloomInput, Bytes};
+use alloy::primitives::{Address, B256, Bloom, BloomInput, Bytes, keccak256};
 
 use crate::rpc::{Header, Log};
 
@@ -157,9 +161,14 @@ pub(super) fn bloomed(
     addresses: &[Address],
 ) -> Result<Vec<u64>, Contradiction> {
     let mut explained: BTreeMap<u64, Bloom> = BTreeMap::new();
+    // Most words are in many logs.
+    let mut hashes: HashMap<&[u8], B256> = HashMap::new();
     for log in logs {
         let mut own = Bloom::default();
-        own.accrue_raw_log(log.address, &log.topics);
+        for word in iter::once(log.address.as_slice()).chain(log.topics.iter().map(B256::as_slice)) {
+            let hash = *hashes.entry(word).or_insert_with(|| keccak256(word));
+            own.accrue(BloomInput::Hash(hash));
+        }
         if blooms.get(&log.block_number).is_none_or(|bloom| !bloom.contains(&own)) {
             let (block_number, log_index) = log.place();
             return Err(Contradiction::NotInBloom { block_number, log_index });

@@ -196,9 +196,9 @@ impl<'a> Select<'a> {
         Self { after, limit: Some(limit), ..self }
     }
 
-    /// `name_index`: SQLite, without statistics, would rather read all events of the contract in order than look up a
+    /// SQLite, without statistics, would rather read all events of the contract in order than look up a
     /// few and sort them, so the index is named to it.
-    pub(super) fn sql(&self, name_index: bool) -> Result<Sql, StoreError> {
+    pub(super) fn sql(&self, sqlite: bool) -> Result<Sql, StoreError> {
         let (index, column, value) = match (self.by, self.kinds) {
             (By::Contract, Kinds::All) => ("event_by_position", "", None),
             (By::Contract, _) => ("event_by_kind", "", None),
@@ -209,8 +209,8 @@ impl<'a> Select<'a> {
             (By::Dataset(id), _) => ("event_by_dataset", " and e.dataset_id = ", Some(id.into())),
             (By::Superseded(id), _) => ("event_by_superseded", " and e.superseded_id = ", Some(id.into())),
         };
-        let mut sql = Sql::new(text::open::EVENTS);
-        if name_index {
+        let mut sql = Sql::begin(text::open::EVENTS, sqlite);
+        if sqlite {
             sql.push(" indexed by ").push(index);
         }
         sql.push(" join block b on b.number = e.block_number where e.address = ").value(self.address);

@@ -1,4 +1,5 @@
 //! One SQL text for SQLite and PostgreSQL: placeholders are `$1`, which both take, types are those that both know.
+//! Texts with many placeholders have `?` for SQLite, to which `$1` is a name that it searches in a list of all names.
 
 use alloy::primitives::{Address, B256};
 use sqlx::{
@@ -91,6 +92,11 @@ pub(super) mod postgres {
         /// No other writer may run beside.
         LOCK_WRITERS = "lock table source in share row exclusive mode";
         TRY_TO_LEAD = "select pg_try_advisory_lock($1)";
+        /// Whole columns at once: a placeholder for each value costs the server as much as the row does.
+        INSERT_EVENTS = "insert into event (block_number, log_index, transaction_hash, address, kind, topics, data,
+             app, proposal_id, compose_hash, run_id, dataset_id, superseded_id)
+             select * from unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::bytea[],
+             $7::bytea[], $8::bytea[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[])";
     }
 }
 
@@ -99,11 +105,17 @@ pub(super) mod postgres {
 pub(super) struct Sql {
     text: String,
     values: Vec<Value>,
+    sqlite: bool,
 }
 
 impl Sql {
     pub(super) fn new(statement: Statement) -> Self {
-        Self { text: statement.0.to_owned(), values: Vec::new() }
+        Self { text: statement.0.to_owned(), values: Vec::new(), sqlite: false }
+    }
+
+    /// The beginning of a statement whose values are all added by [`Self::value`].
+    pub(super) fn begin(statement: Statement, sqlite: bool) -> Self {
+        Self { sqlite, ..Self::new(statement) }
     }
 
     /// Adds text.
@@ -115,8 +127,12 @@ impl Sql {
     /// Adds a placeholder with its value.
     pub(super) fn value(&mut self, value: impl Into<Value>) -> &mut Self {
         self.values.push(value.into());
-        self.text.push('$');
-        self.text.push_str(&self.values.len().to_string());
+        if self.sqlite {
+            self.text.push('?');
+        } else {
+            self.text.push('$');
+            self.text.push_str(&self.values.len().to_string());
+        }
         self
     }
 
@@ -134,7 +150,7 @@ impl Sql {
 
 macro_rules! bound {
     ($sql:expr, $db:ty) => {{
-        let Sql { text, values } = $sql;
+        let Sql { text, values, .. } = $sql;
         let mut query: Query<'_, $db, _> = sqlx::query(AssertSqlSafe(text));
         for value in values {
             query = match value {
@@ -229,7 +245,6 @@ impl Tx {
         Ok(())
     }
 
-    /// SQLite takes the name of the index that a query must use.
     pub(super) fn is_sqlite(&self) -> bool {
         matches!(self, Self::Sqlite(_))
     }
@@ -282,10 +297,11 @@ fn undecodable(column: &str, source: impl std::error::Error + Send + Sync + 'sta
     StoreError::Sql(sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(source) })
 }
 
-/// A migration's text for one database: what is marked `/*sqlite: ... */` is a comment to PostgreSQL.
+/// A migration's text for one database: what is marked `/*sqlite: ... */` is a comment to PostgreSQL, and a line that is
+/// marked `--postgres:` is one to SQLite.
 pub(super) fn dialect<DB: Database>(text: &str) -> String {
     match DB::NAME {
         "SQLite" => text.replace("/*sqlite:", "").replace("*/", ""),
-        _ => text.to_owned(),
+        _ => text.replace("--postgres:", ""),
     }
 }

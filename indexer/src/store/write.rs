@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, Bytes};
+use sqlx::{Postgres, postgres::PgArguments, query::Query};
 
 use super::{
     Store, StoreError, header, integer,
     read::text as read,
-    sql::{Sql, Tx, statements},
+    sql::{Sql, Tx, postgres, statements},
 };
 use crate::{config::HEADER_WINDOW, event::Keys, rpc::Header};
 
 /// Rows of one insert statement; 13 columns each stay far below the 32,766 parameters of SQLite and the 65,535 of PostgreSQL.
 pub(super) const ROWS_PER_INSERT: usize = 500;
+
+/// Rows of one insert of whole columns.
+const COLUMN_ROWS: usize = 5_000;
 
 /// An event to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +91,12 @@ impl Store {
         if head != batch.after {
             return Err(StoreError::HeadMoved);
         }
+        let has_block = |event: &&NewEvent| {
+            batch.headers.binary_search_by_key(&event.block_number, |header| header.number).is_ok()
+        };
+        if let Some(event) = batch.events.iter().find(|event| !has_block(event)) {
+            return Err(StoreError::NoBlock { number: event.block_number });
+        }
         insert_headers(&mut tx, &batch.headers).await?;
         reinstate(&mut tx, &batch.headers).await?;
         insert_events(&mut tx, &batch.events).await?;
@@ -134,13 +144,13 @@ async fn insert_headers(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreErro
         }
     }
     for chunk in new.chunks(ROWS_PER_INSERT) {
-        tx.execute(block_rows(chunk)?).await?;
+        tx.execute(block_rows(chunk, tx.is_sqlite())?).await?;
     }
     Ok(())
 }
 
-pub(super) fn block_rows(headers: &[&Header]) -> Result<Sql, StoreError> {
-    let mut sql = Sql::new(text::open::INSERT_BLOCKS);
+pub(super) fn block_rows(headers: &[&Header], sqlite: bool) -> Result<Sql, StoreError> {
+    let mut sql = Sql::begin(text::open::INSERT_BLOCKS, sqlite);
     for (place, header) in headers.iter().enumerate() {
         sql.push(if place == 0 { "(" } else { ", (" });
         sql.value(integer("block number", header.number)?).push(", ").value(header.hash);
@@ -161,14 +171,24 @@ async fn reinstate(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreError> {
 }
 
 async fn insert_events(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreError> {
-    for chunk in events.chunks(ROWS_PER_INSERT) {
-        tx.execute(event_rows(chunk)?).await?;
+    match tx {
+        Tx::Sqlite(_) => {
+            for chunk in events.chunks(ROWS_PER_INSERT) {
+                tx.execute(event_rows(chunk)?).await?;
+            }
+        }
+        Tx::Postgres(tx) => {
+            for chunk in events.chunks(COLUMN_ROWS) {
+                event_columns(chunk)?.execute(&mut **tx).await?;
+            }
+        }
     }
     Ok(())
 }
 
+/// For SQLite.
 pub(super) fn event_rows(events: &[NewEvent]) -> Result<Sql, StoreError> {
-    let mut sql = Sql::new(text::open::INSERT_EVENTS);
+    let mut sql = Sql::begin(text::open::INSERT_EVENTS, true);
     for (place, event) in events.iter().enumerate() {
         let keys = event.keys;
         sql.push(if place == 0 { "(" } else { ", (" });
@@ -184,6 +204,33 @@ pub(super) fn event_rows(events: &[NewEvent]) -> Result<Sql, StoreError> {
         sql.push(")");
     }
     Ok(sql)
+}
+
+/// For PostgreSQL.
+fn event_columns(events: &[NewEvent]) -> Result<Query<'_, Postgres, PgArguments>, StoreError> {
+    fn column<'a, T>(events: &'a [NewEvent], value: impl Fn(&'a NewEvent) -> T) -> Vec<T> {
+        events.iter().map(value).collect()
+    }
+    fn ids(events: &[NewEvent], id: impl Fn(&Keys) -> &Option<B256>) -> Vec<Option<&[u8]>> {
+        column(events, |event| id(&event.keys).as_ref().map(|word| word.as_slice()))
+    }
+    let numbers = |field, value: fn(&NewEvent) -> u64| -> Result<Vec<i64>, StoreError> {
+        events.iter().map(|event| integer(field, value(event))).collect()
+    };
+    Ok(sqlx::query(postgres::INSERT_EVENTS.text())
+        .bind(numbers("block number", |event| event.block_number)?)
+        .bind(numbers("log index", |event| event.log_index)?)
+        .bind(column(events, |event| event.transaction_hash.as_slice()))
+        .bind(column(events, |event| event.address.as_slice()))
+        .bind(column(events, |event| event.kind))
+        .bind(column(events, |event| event.topics.concat()))
+        .bind(column(events, |event| &event.data[..]))
+        .bind(column(events, |event| event.keys.app.as_ref().map(|app| app.as_slice())))
+        .bind(ids(events, |keys| &keys.proposal_id))
+        .bind(ids(events, |keys| &keys.compose_hash))
+        .bind(ids(events, |keys| &keys.run_id))
+        .bind(ids(events, |keys| &keys.dataset_id))
+        .bind(ids(events, |keys| &keys.superseded_id)))
 }
 
 /// Forgets headers that fell out of the window and carry no event, except one in every window as an anchor for deep
