@@ -3,6 +3,9 @@
 
 #[path = "../../fuzz/fuzz_targets/bodies.rs"]
 mod bodies;
+#[cfg(feature = "dev")]
+#[path = "../../fuzz/fuzz_targets/evidence.rs"]
+mod evidence;
 
 use std::{fs, path::Path};
 
@@ -67,11 +70,31 @@ fn json_formats() {
     smoke(&seeds("fuzz/seeds/recovery"), 1000, bodies::recovery);
     smoke(&seeds("fuzz/seeds/compose"), 200, bodies::compose);
     smoke(&seeds("fuzz/seeds/root"), 200, bodies::root);
-    smoke(&seeds("fuzz/seeds/event_log"), 1000, bodies::event_log);
 }
 
 #[test]
 fn tables() {
     cohort_recognise::silence_decoder();
     smoke(&seeds("fuzz/seeds/table"), 1000, bodies::table);
+}
+
+/// The committed seeds are what the development platform makes; `COHORT_UPDATE=1` writes them anew.
+#[cfg(feature = "dev")]
+#[test]
+fn evidence_of_machines() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+    for (name, seed) in evidence::seeds() {
+        let path = folder.join(name);
+        if std::env::var_os("COHORT_UPDATE").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &seed).unwrap();
+        }
+        assert!(fs::read(&path).unwrap() == seed, "{name} is out of date: COHORT_UPDATE=1");
+    }
+    smoke(&seeds("fuzz/seeds/quote"), 300, evidence::quote);
+    smoke(&seeds("fuzz/seeds/event_log"), 400, evidence::log);
+    smoke(&seeds("fuzz/seeds/collateral"), 300, evidence::collateral);
+    smoke(&seeds("fuzz/seeds/gpu_report"), 300, evidence::gpu_report);
+    smoke(&seeds("fuzz/seeds/gpu_collected"), 300, evidence::gpu_collected);
+    smoke(&seeds("fuzz/seeds/rim"), 200, evidence::manifest);
 }

@@ -3,7 +3,7 @@
 
 use std::{io::Cursor, sync::LazyLock};
 
-use cohort_attestation::{KmsEvidence, Policy, event_log, kms};
+use cohort_attestation::{KmsEvidence, Policy, kms};
 use cohort_protocol::{
     compose::AppCompose,
     hpke::SecretBytes,
@@ -68,14 +68,6 @@ pub(crate) fn root(data: &[u8]) {
     if let Some(evidence) = &answer.evidence {
         assert!(evidence.verify(&[0; 64], &Policy::production(), 1_790_000_000).is_err());
         let _ = kms::verify(&answer.statement, evidence, None, &Policy::production(), 1_790_000_000);
-    }
-}
-
-/// As a guest agent's event log: refused, or replayed with every event counted.
-pub(crate) fn event_log(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(events) = event_log::parse(text) {
-        assert_eq!(event_log::replay(&events).event_counts().iter().sum::<usize>(), events.len());
     }
 }
 

@@ -1,6 +1,6 @@
-//! See `bodies.rs`.
+//! See `evidence.rs`.
 #![no_main]
 
-mod bodies;
+mod evidence;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::event_log(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| evidence::log(data));

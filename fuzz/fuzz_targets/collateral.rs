@@ -1,0 +1,6 @@
+//! See `evidence.rs`.
+#![no_main]
+
+mod evidence;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| evidence::collateral(data));
