@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import { parseResult } from "../src/format/result";
 import { appraise } from "../src/verify/collateral";
 import { replay } from "../src/verify/event-log";
-import { chain, verify } from "../src/verify/gpu";
+import { chain, gpus, verify } from "../src/verify/gpu";
+import { reportData } from "../src/verify/machine";
 import { offline } from "../src/verify/offline";
 import { parseQuote, signers } from "../src/verify/quote";
 import { Report } from "../src/verify/report";
@@ -120,6 +121,30 @@ describe("the vectors of result files", () => {
     ]);
     expect(report.checks.filter(({ verdict }) => verdict === "skipped").map(({ name }) => name)).toEqual(["gpu_firmware"]);
   });
+});
+
+describe("GPUs", () => {
+  const sound = parseResult(readFileSync(new URL("sound-gpu.json", vectors), "utf8"));
+  const state = Buffer.from(JSON.stringify({ version: 2, provider: "nvidia", devices: 1, cc_mode: "on", devtools: false, evidence_sha256: "00" })).toString("hex");
+  const asked = {
+    required: { architecture: "hopper", count: 1 }, evidence: sound.gpu, committed: sound.binding.gpuEvidenceHash?.slice(2) ?? null,
+    reportData: reportData(sound.binding).plain, state,
+  };
+  const at = Number(sound.receipt.producedAt);
+  it("hold as they are", () => expect(gpus(asked, at)?.genuine).toBe(false));
+
+  it.each<[string, object]>([
+    ["commits to other GPUs", { committed: "11".repeat(32) }],
+    ["commits to other GPUs", { committed: null }],
+    ["another nonce", { reportData: asked.reportData.with(0, 1) }],
+    ["requires 2", { required: { architecture: "hopper", count: 2 } }],
+    ["requires none", { required: undefined }],
+    ["another architecture", { required: { architecture: "blackwell", count: 1 } }],
+    ["says nothing of GPUs", { state: undefined }],
+    ["confidential GPUs", { state: Buffer.from('{"version":2,"provider":"nvidia","devices":1,"cc_mode":"off","devtools":false}').toString("hex") }],
+  ])("%s", (why, changes) => expect(() => gpus({ ...asked, ...changes }, at)).toThrow(why));
+
+  it("are of no certificate's time", () => expect(() => gpus(asked, 0)).toThrow("no chain"));
 });
 
 const samples = process.env["COHORT_SAMPLES"] ?? new URL("../../../shared/samples", import.meta.url).pathname;
