@@ -3,7 +3,7 @@
 use std::fmt;
 
 use alloy::contract::Error as ContractError;
-use cohort_protocol::{release::Refusal, revert};
+use cohort_protocol::{release::Refusal, revert, text};
 
 /// Exit codes (docs/cli.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,14 @@ impl Failure {
             format!("cannot write {}: {error}", path.display()),
             "check the folder, its permissions and free space",
         )
+    }
+}
+
+/// As it is printed: one line each, whatever file, chain or network said.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", text::line(&self.message))?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {}", text::line(hint)))
     }
 }
 

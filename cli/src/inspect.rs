@@ -11,6 +11,7 @@ use alloy::primitives::{Address, B256};
 use cohort_protocol::{
     ids::{ComposeHash, DatasetId, OwnerId},
     sealed::{self, Checked, Column, ContentKind, SealedError},
+    text,
 };
 use serde::Serialize;
 
@@ -140,7 +141,7 @@ pub(crate) fn check(file: File) -> Result<Checked, SealedError> {
 impl fmt::Display for InspectReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.file.file_name().unwrap_or(self.file.as_os_str());
-        writeln!(f, "sealed dataset · {}", Path::new(name).display())?;
+        writeln!(f, "sealed dataset · {}", text::line(Path::new(name).display()))?;
         let mut line = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<22} {value}");
         line("owner", &self.owner)?;
         line("analysis-app-id", &format_args!("{} (chain {})", self.analysis_app_id, self.chain_id))?;

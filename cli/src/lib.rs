@@ -1,5 +1,8 @@
 //! `cohort`: the words and files by which owners, analysts and auditors use the system.
 
+#[macro_use]
+mod terminal;
+
 pub mod audit;
 pub mod chain;
 pub mod command;

@@ -82,10 +82,7 @@ async fn main() -> ExitCode {
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
-            if let Some(hint) = &failure.hint {
-                eprintln!("hint: {hint}");
-            }
+            eprintln!("{failure}");
             ExitCode::from(failure.exit as u8)
         }
     }

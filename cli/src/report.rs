@@ -1,5 +1,6 @@
 //! A report of checks, one line each.
 
+use cohort_protocol::text;
 use serde::{Serialize, Serializer};
 
 /// Names a check.
@@ -123,7 +124,7 @@ impl<N: Line> Report<N> {
                 Verdict::Failed => "FAIL",
                 Verdict::Skipped => "skip",
             };
-            println!("{mark}  {:<18} {}", check.name.name(), check.detail);
+            println!("{mark}  {:<18} {}", check.name.name(), text::line(&check.detail));
             if let Some((rests_on, does_not_prove)) = check.name.basis().filter(|_| !brief) {
                 println!("      {:<18} rests on {rests_on}", "");
                 println!("      {:<18} does not prove {does_not_prove}", "");

@@ -8,6 +8,7 @@ use cohort_protocol::{
     decision::Decision,
     ids::{ComposeHash, OwnerId, ProposalId, RunId},
     release::Refusal,
+    text,
 };
 
 use crate::challenge::ChallengeError;
@@ -616,7 +617,7 @@ impl Denial {
 
     /// The body that goes to the caller.
     pub fn refusal(&self) -> Refusal {
-        let message = self.to_string();
+        let message = text::line(self);
         Refusal { code: self.code().to_owned(), message, hint: Some(self.hint().to_owned()) }
     }
 }

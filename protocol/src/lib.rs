@@ -22,3 +22,4 @@ pub mod sealed;
 pub mod sign_rpc;
 pub mod storage;
 pub mod terms;
+pub mod text;

@@ -88,8 +88,7 @@ pub async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
             if let Some(path) = &kept {
                 let again =
                     format!("if the run is open, take it up again: cohort run --request {}", path.display());
-                failure.hint =
-                    Some(failure.hint.map_or(again.clone(), |hint| format!("{hint}\nhint: {again}")));
+                failure.hint = Some(failure.hint.map_or(again.clone(), |hint| format!("{hint}; {again}")));
             }
             return Err(failure);
         }

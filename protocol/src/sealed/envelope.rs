@@ -14,7 +14,7 @@ use super::{
 use crate::{
     hpke::{ENCAPSULATED_KEY_BYTES, SecretBytes},
     ids::{ComposeHash, OwnerId},
-    json,
+    json, text,
 };
 
 /// Largest `envelope.json` in bytes.
@@ -23,7 +23,8 @@ pub const ENVELOPE_BYTES_MAX: u64 = 1 << 20;
 const JSON_INTEGER_MAX: u64 = (1 << 53) - 1;
 const COLUMNS_MAX: usize = 4096;
 const COLUMN_NAME_BYTES_MAX: usize = 128;
-const COLUMN_TYPE_BYTES_MAX: usize = 256;
+/// Longest type of a column in bytes.
+pub const COLUMN_TYPE_BYTES_MAX: usize = 256;
 
 /// What the plaintext is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +163,7 @@ impl Envelope {
         if bytes.len() as u64 > ENVELOPE_BYTES_MAX {
             return Err(refuse("it is larger than 1 MiB"));
         }
-        let fields: Fields = serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
+        let fields: Fields = serde_json::from_slice(bytes).map_err(|error| refuse(text::line(error)))?;
         let envelope = Self::build(fields)?;
         if envelope.bytes != bytes {
             return Err(refuse("it is not in canonical form (RFC 8785)"));

@@ -81,8 +81,9 @@ fn run(recipe: &Recipe, args: &RehearseArgs) -> Outcome<Value> {
     }
     let (output, error) = compute::rehearse(recipe, rows, Some(&sandbox)).map_err(failed)?;
     if let Some(error) = error {
+        eprintln!("{error}");
         return Err(Failure::refused(
-            format!("the script failed on synthetic rows:\n{error}"),
+            "the script failed on synthetic rows, with the words above",
             "correct the script; in a run nobody would be told",
         ));
     }
