@@ -75,6 +75,70 @@ fn unusable_arguments_end_with_2_and_a_way_out() {
     assert_eq!(output.status.code(), Some(1), "a refusal is no bad argument");
 }
 
+/// Every reader of a stranger's file; what it prints is no more than it says it is.
+#[test]
+fn text_from_a_file_cannot_act_on_the_terminal() {
+    const HOSTILE: &str = "\u{1b}[2J\nok: intact\r\u{9b}31m\u{202e}\u{2028}";
+    let folder = tempfile::tempdir().unwrap();
+    let json = |value: serde_json::Value| value.to_string().into_bytes();
+    let compose = |cohort: serde_json::Value| {
+        json(serde_json::json!({
+            "manifest_version": 2, "name": HOSTILE, "runner": "docker-compose",
+            "docker_compose_file": format!("services:\n  a:\n    image: \"{HOSTILE}\"\n"), "cohort": cohort,
+        }))
+    };
+    let vector = |name: &str| {
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../test/vectors/sealed-dataset").join(name))
+            .unwrap()
+    };
+    let files = [
+        ("member.json", json(serde_json::json!({ HOSTILE: 1 }))),
+        ("text.json", json(serde_json::json!(HOSTILE))),
+        ("long.json", json(serde_json::json!({ "k".repeat(900_000): 1 }))),
+        ("twice.json", format!("{{{0}:1,{0}:1}}", serde_json::json!(HOSTILE)).into_bytes()),
+        ("recipe.json", compose(serde_json::json!({ HOSTILE: HOSTILE }))),
+        ("version.json", compose(serde_json::json!({ "version": HOSTILE }))),
+        ("kind.tar", vector("envelope-kind-terminal.tar")),
+        ("column.tar", vector("envelope-column-control.tar")),
+        ("marks.tar", vector("valid-bytes-with-schema.tar")),
+        ("texts.tar", vector("valid-longest-texts.tar")),
+        ("lines.jsonl", format!("{}\n", serde_json::json!({ HOSTILE: HOSTILE })).into_bytes()),
+    ];
+    let commands: [&[&str]; 10] = [
+        &["inspect"],
+        &["inspect", "--json"],
+        &["recipe", "explain"],
+        &["recipe", "hash"],
+        &["recipe", "lint"],
+        &["recipe", "cost"],
+        &["verify"],
+        &["kms", "log", "verify"],
+        &["gpu", "verify"],
+        &["reseal", "--recovery-file", "absent", "--compose"],
+    ];
+    for (name, bytes) in &files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for command in commands {
+            let (files, folder) = (&files, folder.path());
+            scope.spawn(move || {
+                for (name, _) in files {
+                    let args = [command, &[*name]].concat();
+                    let output = cohort(folder, &args);
+                    let said = [text(&output.stdout), text(&output.stderr)].concat();
+                    let acts =
+                        |c: char| c.is_control() && c != '\n' || "\u{202e}\u{2028}\u{feff}".contains(c);
+                    assert!(!said.chars().any(acts), "{args:?}: {said:?}");
+                    assert!(!said.contains("\nok: intact"), "{args:?}: {said}");
+                    assert!(said.len() < 20_000, "{args:?}: {} bytes", said.len());
+                    assert_ne!(output.status.code(), Some(101), "{args:?}: {said}");
+                }
+            });
+        }
+    });
+}
+
 /// An owner's folder without a network: a saved root, the recipe, and data.
 struct Site {
     folder: tempfile::TempDir,

@@ -46,6 +46,13 @@ def stated_size(field: bytes) -> int:
     raise Refused("tar", "size")
 
 
+def size_of(block: bytes, name: bytes) -> int:
+    """What the header of the entry `name` announces, in the one form that it has."""
+    size = stated_size(block[124:136])
+    require(block == header(name, size), "tar", "header")
+    return size
+
+
 def take(file: bytes, offset: int, count: int) -> bytes:
     part = file[offset : offset + count]
     require(len(part) == count, "tar", "cut short")
@@ -54,9 +61,7 @@ def take(file: bytes, offset: int, count: int) -> bytes:
 
 def entry(file: bytes, offset: int, name: bytes, limit: int | None = None) -> tuple[bytes, int]:
     """The content of the entry at `offset`, and where the next one begins."""
-    block = take(file, offset, BLOCK)
-    size = stated_size(block[124:136])
-    require(block == header(name, size), "tar", "header")
+    size = size_of(take(file, offset, BLOCK), name)
     require(limit is None or size <= limit, "tar", "too large")
     content = take(file, offset + BLOCK, size)
     padding = take(file, offset + BLOCK + size, -size % BLOCK)

@@ -47,7 +47,8 @@ def is_hex(value: Any, size: int) -> bool:
 
 
 def unhex(value: str) -> bytes:
-    return bytes.fromhex(value.removeprefix("0x"))
+    """Of a value for which `is_hex` holds; digits in upper case would pass here."""
+    return bytes.fromhex(value[2:])
 
 
 def tohex(value: bytes) -> str:

@@ -43,6 +43,21 @@ def x25519(secret: X25519PrivateKey, point: bytes) -> bytes:
         return bytes(32)
 
 
+def curve_point(secret: bytes) -> bytes:
+    """X25519(secret, 9)."""
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def may_be_sealed_to(public_key: bytes) -> bool:
+    """Both halves are there: FIPS 203's modulus check, and a point that is not of low order."""
+    if len(public_key) != PUBLIC_KEY_BYTES:
+        return False
+    packed = int.from_bytes(public_key[:1152], "little")
+    coefficients = (packed >> 12 * index & 0xFFF for index in range(768))
+    multiple_of_8 = X25519PrivateKey.from_private_bytes(bytes([8]) * 32)
+    return all(value < 3329 for value in coefficients) and any(x25519(multiple_of_8, public_key[1184:]))
+
+
 def derive_key_pair(ikm: bytes) -> SecretKey:
     label = b"DeriveKeyPair"
     labelled = ikm + b"HPKE-v1" + b"KEM" + KEM_ID + len(label).to_bytes(2, "big") + label + (32).to_bytes(2, "big")

@@ -41,7 +41,7 @@ enum RecoveryFormat {
 struct Record {
     data_key: String,
     format: RecoveryFormat,
-    key_commitment: B256,
+    key_commitment: String,
 }
 
 impl Drop for Record {
@@ -65,7 +65,8 @@ impl Recovery {
         let mut data_key = String::with_capacity(66);
         data_key.push_str("0x");
         hex.iter().for_each(|digit| data_key.push(char::from(*digit)));
-        let record = Record { data_key, format: RecoveryFormat::V1, key_commitment: self.key_commitment };
+        let key_commitment = self.key_commitment.to_string();
+        let record = Record { data_key, format: RecoveryFormat::V1, key_commitment };
         let mut json = Zeroizing::new(Vec::with_capacity(RECOVERY_BYTES_MAX));
         serde_json::to_writer(&mut *json, &record)
             .map_err(|_| SealedError::Recovery("it cannot be written as JSON"))?;
@@ -77,21 +78,28 @@ impl Recovery {
         if bytes.len() > RECOVERY_BYTES_MAX {
             return Err(SealedError::Recovery("it is larger than 4 KiB"));
         }
-        // The parser's own words could quote the key.
+        // The parser would also take the members' values alone, in an array. Its own words could quote the key.
+        let an_object = bytes.trim_ascii_start().starts_with(b"{");
         let record: Record = serde_json::from_slice(bytes)
-            .map_err(|_| SealedError::Recovery("it is not a record of cohort-recovery/1"))?;
-        let mut key = Zeroizing::new([0u8; 32]);
-        record
-            .data_key
-            .strip_prefix("0x")
-            .and_then(|digits| hex::decode_to_slice(digits, key.as_mut()).ok())
-            .ok_or(SealedError::Recovery("its key is not 0x and 64 hex digits"))?;
-        let data_key = SecretBytes::new(*key);
-        if DataKeys::derive(&data_key).commitment != record.key_commitment {
+            .ok()
+            .filter(|_| an_object)
+            .ok_or(SealedError::Recovery("it is not a record of cohort-recovery/1"))?;
+        let (Some(key), Some(commitment)) = (unhex(&record.data_key), unhex(&record.key_commitment)) else {
+            return Err(SealedError::Recovery("its values are not 0x and 64 hex digits in lower case"));
+        };
+        let (data_key, key_commitment) = (SecretBytes::new(*key), B256::from(*commitment));
+        if DataKeys::derive(&data_key).commitment != key_commitment {
             return Err(SealedError::Recovery("its key does not match its own commitment"));
         }
-        Ok(Self { data_key, key_commitment: record.key_commitment })
+        Ok(Self { data_key, key_commitment })
     }
+}
+
+/// The one form that 32 bytes have in this format.
+fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let digits = text.strip_prefix("0x").filter(|digits| !digits.bytes().any(|b| b.is_ascii_uppercase()))?;
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    hex::decode_to_slice(digits, bytes.as_mut()).ok().map(|()| bytes)
 }
 
 impl fmt::Debug for Recovery {

@@ -170,9 +170,20 @@ mod tests {
 
     #[test]
     fn one_size_has_one_form() {
-        let mut block = header("data", 5);
-        put(&mut block, SIZE_FIELD, &[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
-        assert_eq!(read_header(&mut &block[..], "data").unwrap_err().layer(), "tar");
+        let index = include_str!("../../../test/vectors/sealed-dataset/index.json");
+        let index: serde_json::Value = serde_json::from_str(index).unwrap();
+        let cases = index["headers"].as_array().unwrap();
+        assert!(
+            cases.iter().any(|case| case["size"].is_u64()) && cases.iter().any(|case| case["size"].is_null())
+        );
+        for case in cases {
+            let bytes = hex::decode(case["header"].as_str().unwrap()).unwrap();
+            let size = read_header(&mut &bytes[..], "data");
+            assert_eq!(size.as_ref().ok().copied(), case["size"].as_u64(), "{}", case["about"]);
+            if let Err(error) = size {
+                assert_eq!(error.layer(), "tar", "{}", case["about"]);
+            }
+        }
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub fn seal_bytes(plain: &[u8], params: &SealParams) -> Result<(Vec<u8>, SealedS
 
 /// Seals with keys that follow from `seed` alone. Also gives the data key's secrets to whoever builds defects.
 pub struct FixedSeal {
+    /// The randomness of the encapsulation; `None` where `enc` was changed afterwards.
+    pub eseed: Option<[u8; 64]>,
     pub enc: Vec<u8>,
     pub wrap_key: SecretBytes,
     pub data_key: SecretBytes,
@@ -112,6 +114,8 @@ pub struct FixedSeal {
 
 impl FixedSeal {
     pub fn new(seed: &str, params: &SealParams, context: &SealContext) -> Self {
+        let mut eseed = [0; 64];
+        FixedRng::new(seed).try_fill_bytes(&mut eseed).unwrap();
         let mut rng = FixedRng::new(seed);
         let key = <XWing as hpke::Kem>::PublicKey::from_bytes(params.root.as_bytes()).unwrap();
         let (enc, ctx) = setup_sender_with_rng::<ExportOnlyAead, HkdfSha256, XWing>(
@@ -126,6 +130,7 @@ impl FixedSeal {
         let mut data_key = [0; 32];
         rng.try_fill_bytes(&mut data_key).unwrap();
         Self {
+            eseed: Some(eseed),
             enc: enc.to_bytes().to_vec(),
             wrap_key: SecretBytes::new(wrap_key),
             data_key: SecretBytes::new(data_key),

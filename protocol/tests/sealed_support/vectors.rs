@@ -1,8 +1,11 @@
-//! The test vectors of `docs/spec/sealed-dataset.md`: valid files, and files with exactly one defect each.
+//! The test vectors of `docs/spec/sealed-dataset.md`: valid files, files with one defect each, and the parts of the
+//! format that need no file.
 //!
 //! Everything follows from fixed seeds, so the committed files can be made again byte for byte.
 
 mod edges;
+mod members;
+mod parts;
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,
@@ -14,7 +17,7 @@ use cohort_protocol::{
     ids::ComposeHash,
     json::{canonical, sha256},
     root::RootKeys,
-    sealed::{Column, ContentKind, SealContext, SealParams},
+    sealed::{Column, ContentKind, DataRoot, SealContext, SealParams, dataset_id, wrap_key_from_root},
 };
 use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
@@ -76,6 +79,9 @@ pub struct Expected {
     pub data_root: String,
     pub plaintext_bytes: u64,
     pub plaintext_sha256: B256,
+    /// Absent where no encapsulation gives this `enc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eseed: Option<String>,
     pub info: String,
     pub wrap_key: String,
     pub data_key: String,
@@ -88,9 +94,9 @@ pub struct Case {
     pub file: String,
     /// What is wrong, in words; or what is special about a valid file.
     pub about: String,
-    /// The layer that must refuse; absent: the file is valid.
+    /// One of these layers must refuse; absent: the file is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer: Option<String>,
+    pub layers: Option<Vec<String>>,
     pub attested: Attested,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
@@ -102,8 +108,11 @@ pub struct Index {
     pub format: String,
     /// Root secret of `docs/spec/kms-root.md`, hex.
     pub root_secret: String,
-    /// SHA-256 of the sealing public key of epochs 0 and 1.
-    pub root_key_ids: Vec<B256>,
+    pub roots: Vec<parts::Root>,
+    pub public_keys: Vec<parts::PublicKeyCase>,
+    pub headers: Vec<parts::HeaderCase>,
+    pub recovery: Vec<parts::RecordCase>,
+    pub reseals: Vec<parts::ResealCase>,
     pub cases: Vec<Case>,
 }
 
@@ -145,6 +154,7 @@ impl Parts {
             data_root: summary.data_root.to_string(),
             plaintext_bytes: plain.len() as u64,
             plaintext_sha256: sha256(plain),
+            eseed: keys.eseed.map(hex::encode),
             info: hex::encode(context.info()),
             wrap_key: hex::encode(keys.wrap_key.expose_secret()),
             data_key: hex::encode(keys.data_key.expose_secret()),
@@ -164,18 +174,49 @@ impl Parts {
         blake3::hash(&self.data).as_bytes().to_vec()
     }
 
-    /// The envelope with a change, in canonical form, the rest of the file as it was.
-    fn with_envelope(&self, change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    /// The envelope with a change, in canonical form.
+    fn changed(&self, change: impl FnOnce(&mut Value)) -> Vec<u8> {
         let mut value: Value = serde_json::from_slice(&self.envelope).unwrap();
         change(&mut value);
-        archive(&canonical(&value).unwrap(), &self.data, &self.commitment())
+        canonical(&value).unwrap()
+    }
+
+    /// The file with a changed envelope, the rest as it was: `wrapped_key` does not fit any more.
+    fn with_envelope(&self, change: impl FnOnce(&mut Value)) -> Vec<u8> {
+        self.around(&self.changed(change))
+    }
+
+    /// The file with these bytes for an envelope.
+    fn around(&self, envelope: &[u8]) -> Vec<u8> {
+        archive(envelope, &self.data, &self.commitment())
+    }
+
+    /// The data key wrapped over the header of `envelope`, and for whom. `None` where the header is that of `self`, or
+    /// where there is none since the text is no JSON object.
+    fn rewrapped(&self, envelope: &[u8]) -> Option<(Vec<u8>, Attested)> {
+        let header = |text: &[u8]| {
+            let mut value: Value = serde_json::from_slice(text).ok()?;
+            value.as_object_mut()?.remove("wrapped_key");
+            Some((canonical(&value).ok()?, value))
+        };
+        let (bytes, value) = header(envelope)?;
+        if bytes == header(&self.envelope)?.0 {
+            return None;
+        }
+        let hash =
+            value["schema_hash"].as_str().filter(|text| text.len() == 66).and_then(|text| text.parse().ok());
+        let schema_hash = hash.unwrap_or(self.attested.schema_hash);
+        let attested = Attested { schema_hash, ..self.attested.clone() };
+        let root = root_keys(attested.root_epoch).sealing;
+        let key = wrap_key_from_root(&root, &attested.context(), &self.keys.enc).unwrap();
+        Some((wrapped(&key, &self.keys.data_key, &bytes), attested))
     }
 
     /// The envelope's text with a change.
-    fn with_text(&self, from: &str, to: &str) -> Vec<u8> {
+    fn text(&self, from: &str, to: &str) -> Vec<u8> {
         let text = String::from_utf8(self.envelope.clone()).unwrap();
         assert!(text.contains(from), "{from}");
-        archive(text.replacen(from, to, 1).as_bytes(), &self.data, &self.commitment())
+        text.replacen(from, to, 1).into_bytes()
     }
 
     /// The header block at an offset with a change and a right checksum.
@@ -187,6 +228,16 @@ impl Parts {
         file[at..at + 512].copy_from_slice(&block);
         file
     }
+}
+
+/// `wrapped_key` over any header.
+fn wrapped(wrap_key: &SecretBytes, data_key: &SecretBytes, header: &[u8]) -> Vec<u8> {
+    let payload = Payload { msg: data_key.expose_secret(), aad: header };
+    Aes256Gcm::new(wrap_key.expose_secret().into()).encrypt(&[0; 12].into(), payload).unwrap()
+}
+
+fn hex_text(bytes: &[u8]) -> String {
+    format!("0x{}", hex::encode(bytes))
 }
 
 fn put(block: &mut [u8; 512], at: usize, bytes: &[u8]) {
@@ -215,20 +266,38 @@ impl Builder {
 
     /// The layer is the name's first word.
     fn bad_for(&mut self, name: &str, about: &str, attested: Attested, file: Vec<u8>) {
-        let layer = name.split('-').next().unwrap().to_owned();
-        self.push(name, about, Some(layer), attested, None, file);
+        let layer = name.split('-').next().unwrap();
+        self.push(name, about, Some(vec![layer.to_owned()]), attested, None, file);
+    }
+
+    /// Two checks fail, and which is made first is free.
+    fn bad_at(&mut self, name: &str, about: &str, layers: [&str; 2], parts: &Parts, file: Vec<u8>) {
+        let layers = layers.map(str::to_owned).to_vec();
+        self.push(name, about, Some(layers), parts.attested.clone(), None, file);
+    }
+
+    /// A defect of the envelope alone: a reader that overlooks it finds everything else in order.
+    fn bad_envelope(&mut self, name: &str, about: &str, parts: &Parts, envelope: &[u8]) {
+        let (mut envelope, mut attested) = (envelope.to_vec(), parts.attested.clone());
+        if let Some((key, fitting)) = parts.rewrapped(&envelope) {
+            let old: Value = serde_json::from_slice(&parts.envelope).unwrap();
+            let text = String::from_utf8(envelope).unwrap();
+            envelope = text.replace(old["wrapped_key"].as_str().unwrap(), &hex_text(&key)).into_bytes();
+            attested = fitting;
+        }
+        self.bad_for(&format!("envelope-{name}"), about, attested, parts.around(&envelope));
     }
 
     fn push(
         &mut self,
         name: &str,
         about: &str,
-        layer: Option<String>,
+        layers: Option<Vec<String>>,
         attested: Attested,
         expected: Option<Expected>,
         file: Vec<u8>,
     ) {
-        let case = Case { file: format!("{name}.tar"), about: about.into(), layer, attested, expected };
+        let case = Case { file: format!("{name}.tar"), about: about.into(), layers, attested, expected };
         assert!(self.files.iter().all(|(other, _)| other.file != case.file), "{name} twice");
         self.files.push((case, file));
     }
@@ -250,13 +319,18 @@ pub fn all() -> (Index, Vec<(Case, Vec<u8>)>) {
     add_content(&mut out, &params);
     add_commitment(&mut out, &good);
     add_wrap(&mut out, &good, &params);
-    add_resealed(&mut out, &good, &params);
+    let resealed = add_resealed(&mut out, &good, &params);
     add_chunk(&mut out, &params);
     edges::add(&mut out, &good, &params);
+    members::add(&mut out, &good);
     let index = Index {
         format: "cohort-sealed-dataset/1".into(),
         root_secret: hex::encode(root_secret().expose_secret()),
-        root_key_ids: roots.iter().map(|root| sha256(root.sealing.public_key().as_bytes())).collect(),
+        roots: [0, 1, u32::MAX].map(parts::root).into(),
+        public_keys: parts::public_keys(),
+        headers: parts::headers(),
+        recovery: parts::records(&good.keys.data_key),
+        reseals: vec![parts::reseal(&good, &resealed)],
         cases: out.files.iter().map(|(case, _)| case.clone()).collect(),
     };
     (index, out.files)
@@ -345,8 +419,8 @@ fn add_tar(out: &mut Builder, good: &Parts) {
     list("tar-path-dot", "data is called ./data", &[&envelope, &named("./data"), &commitment, &end]);
     let short = tar_entry("commitment", &good.commitment()[..31], b'0');
     list("tar-commitment-short", "a commitment of 31 bytes", &[&envelope, &data, &short, &end]);
-    let huge = tar_header("envelope.json", (1 << 20) + 1, b'0').to_vec();
-    list("tar-envelope-oversized", "an envelope of 1 MiB and a byte is announced", &[&huge]);
+    let long = tar_entry("commitment", &[&good.commitment()[..], &[0]].concat(), b'0');
+    list("tar-commitment-long", "a commitment of 33 bytes", &[&envelope, &data, &long, &end]);
 
     let mut header = |name: &str, about: &str, change: &dyn Fn(&mut [u8; 512])| {
         out.bad(name, about, good, good.with_header(at.data_header, change));
@@ -363,6 +437,13 @@ fn add_tar(out: &mut Builder, good: &Parts) {
     header("tar-time-set", "a modification time", &|block| put(block, 136, b"14000000000"));
     header("tar-user-name", "a user name", &|block| put(block, 265, b"root"));
     header("tar-prefix", "a path prefix", &|block| put(block, 345, b"tmp"));
+    header("tar-group-other", "group id 1000", &|block| put(block, 116, b"0001750"));
+    header("tar-link-name", "a regular file with a link's target", &|block| put(block, 157, b"x"));
+    header("tar-group-name", "a group name", &|block| put(block, 297, b"root"));
+    header("tar-device-major", "a major device number", &|block| put(block, 329, b"0000001"));
+    header("tar-device-minor", "a minor device number", &|block| put(block, 337, b"0000001"));
+    header("tar-header-tail", "the last byte of a header", &|block| put(block, 511, b"x"));
+    header("tar-size-space", "a size that ends in a space", &|block| put(block, 135, b" "));
     header("tar-magic-gnu", "the GNU magic", &|block| put(block, 257, b"ustar  \0"));
     header("tar-name-tail", "bytes behind the end of the name", &|block| put(block, 5, b"x"));
     header("tar-size-base-256", "a small size in base-256 form", &|block| {
@@ -379,6 +460,25 @@ fn add_tar(out: &mut Builder, good: &Parts) {
     change("tar-checksum-wrong", "a header checksum that is off by one", &|file| {
         file[at.data_header + 148 + 5] ^= 1;
     });
+    change("tar-checksum-space-first", "a checksum that ends in a space and a zero byte", &|file| {
+        file[at.data_header + 154..at.data_header + 156].copy_from_slice(b" \0");
+    });
+    change("tar-checksum-seven-digits", "a checksum of seven digits", &|file| {
+        let six = file[at.data_header + 148..at.data_header + 154].to_vec();
+        let seven = [b"0", &six[..], b"\0"].concat();
+        file[at.data_header + 148..at.data_header + 156].copy_from_slice(&seven);
+    });
+    change("tar-envelope-padding-not-zero", "a byte in the padding of envelope.json", &|file| {
+        assert!(at.envelope.1 % 512 != 0);
+        file[at.data_header - 1] = 1;
+    });
+    change("tar-commitment-padding-not-zero", "a byte in the padding of commitment", &|file| {
+        file[at.end - 1] = 1;
+    });
+    change("tar-end-first-block", "a byte in the first of the two zero blocks", &|file| file[at.end] = 1);
+    change("tar-end-second-block", "a byte in the second of the two zero blocks", &|file| {
+        file[at.end + 1023] = 1;
+    });
     change("tar-padding-not-zero", "a byte in the padding of data", &|file| {
         file[at.data.0 + at.data.1] = 1;
     });
@@ -388,73 +488,80 @@ fn add_tar(out: &mut Builder, good: &Parts) {
         file.truncate(at.commitment + 31);
     });
     change("tar-no-bytes", "an empty file", &|file| file.clear());
+    let gid = |block: &mut [u8; 512]| put(block, 116, b"0001750");
+    out.bad("tar-envelope-group-other", "group id 1000 of envelope.json", good, good.with_header(0, gid));
+    let file = good.with_header(at.commitment_header, gid);
+    out.bad("tar-commitment-group-other", "group id 1000 of commitment", good, file);
+    let largest = |block: &mut [u8; 512]| put(block, 124, &[&[0x80, 0, 0, 0][..], &[0xff; 8]].concat());
+    let file = good.with_header(0, largest);
+    out.bad("tar-envelope-size-overflow", "an envelope.json of 2^64 - 1 bytes is announced", good, file);
+    let file = good.with_header(at.data_header, largest);
+    out.bad_at("tar-size-overflow", "data of 2^64 - 1 bytes is announced", ["tar", "content"], good, file);
 }
 
 fn add_envelope(out: &mut Builder, good: &Parts) {
     let mut text = |name: &str, about: &str, from: &str, to: &str| {
-        out.bad(name, about, good, good.with_text(from, to));
+        out.bad_envelope(name, about, good, &good.text(from, to));
     };
-    text("envelope-space", "a space after a colon", "\"chain_id\":", "\"chain_id\": ");
-    text("envelope-newline", "a newline at the end", "\"}", "\"}\n");
-    text("envelope-escaped", "a character escaped without need", "hospital-A", "hospital\\u002dA");
-    text("envelope-number-form", "an integer with a fraction", ":31337", ":31337.0");
-    text("envelope-number-exponent", "an integer with an exponent", ":31337", ":31337e0");
-    text("envelope-key-twice", "a key twice", "\"kdf\"", "\"kdf\":\"HKDF-SHA256\",\"kdf\"");
-    text("envelope-upper-case-hex", "hex digits in upper case", "0x4f4f", "0x4F4F");
-    text("envelope-no-0x", "hex without 0x", "\"0x4f4f", "\"4f4f");
-    text("envelope-not-json", "not JSON", "{", "");
-    text("envelope-bom", "a byte order mark", "{", "\u{feff}{");
+    text("space", "a space after a colon", "\"chain_id\":", "\"chain_id\": ");
+    text("newline", "a newline at the end", "\"}", "\"}\n");
+    text("escaped", "a character escaped without need", "hospital-A", "hospital\\u002dA");
+    text("number-form", "an integer with a fraction", ":31337", ":31337.0");
+    text("number-exponent", "an integer with an exponent", ":31337", ":31337e0");
+    text("key-twice", "a key twice", "\"kdf\"", "\"kdf\":\"HKDF-SHA256\",\"kdf\"");
+    text("upper-case-hex", "hex digits in upper case", "0x4f4f", "0x4F4F");
+    text("no-0x", "hex without 0x", "\"0x4f4f", "\"4f4f");
+    text("not-json", "not JSON", "{", "");
+    text("bom", "a byte order mark", "{", "\u{feff}{");
     let key_order = String::from_utf8(good.envelope.clone()).unwrap();
     let key_order = key_order.replacen("{\"aead\":\"AES-256-GCM\",", "{", 1);
     let key_order = key_order.replacen("\"chain_id\"", "\"aead\":\"AES-256-GCM\",\"chain_id\"", 1);
-    let file = archive(key_order.as_bytes(), &good.data, &good.commitment());
-    out.bad("envelope-key-order", "aead stands behind app", good, file);
+    out.bad_envelope("key-order", "aead stands behind app", good, key_order.as_bytes());
     let mut latin = good.envelope.clone();
     let place = latin.windows(10).position(|part| part == b"hospital-A").unwrap();
     latin[place] = 0xe9;
-    let file = archive(&latin, &good.data, &good.commitment());
-    out.bad("envelope-not-utf8", "a byte that is not UTF-8", good, file);
+    out.bad_envelope("not-utf8", "a byte that is not UTF-8", good, &latin);
 
     let mut value = |name: &str, about: &str, change: &dyn Fn(&mut Value)| {
-        out.bad(name, about, good, good.with_envelope(change));
+        out.bad_envelope(name, about, good, &good.changed(change));
     };
     let drop = |value: &mut Value, key: &str| {
         value.as_object_mut().unwrap().remove(key);
     };
-    value("envelope-unknown-field", "a field that the format does not have", &|v| v["note"] = json!("x"));
-    value("envelope-unknown-content-field", "the same within content", &|v| v["content"]["note"] = json!(1));
-    value("envelope-owner-missing", "no owner", &|v| drop(v, "owner"));
-    value("envelope-wrapped-key-missing", "no wrapped key", &|v| drop(v, "wrapped_key"));
-    value("envelope-rows-null", "null in place of an absent field", &|v| v["content"]["rows"] = Value::Null);
-    value("envelope-format-2", "another version", &|v| v["format"] = json!("cohort-sealed-dataset/2"));
-    value("envelope-kem-other", "another KEM", &|v| v["kem"] = json!("DHKEM-X25519"));
-    value("envelope-kdf-other", "another KDF", &|v| v["kdf"] = json!("HKDF-SHA512"));
-    value("envelope-aead-other", "another AEAD", &|v| v["aead"] = json!("AES-128-GCM"));
-    value("envelope-kind-other", "an unknown kind", &|v| v["content"]["kind"] = json!("zip"));
+    value("unknown-field", "a field that the format does not have", &|v| v["note"] = json!("x"));
+    value("unknown-content-field", "the same within content", &|v| v["content"]["note"] = json!(1));
+    value("owner-missing", "no owner", &|v| drop(v, "owner"));
+    value("wrapped-key-missing", "no wrapped key", &|v| drop(v, "wrapped_key"));
+    value("rows-null", "null in place of an absent field", &|v| v["content"]["rows"] = Value::Null);
+    value("format-2", "another version", &|v| v["format"] = json!("cohort-sealed-dataset/2"));
+    value("kem-other", "another KEM", &|v| v["kem"] = json!("DHKEM-X25519"));
+    value("kdf-other", "another KDF", &|v| v["kdf"] = json!("HKDF-SHA512"));
+    value("aead-other", "another AEAD", &|v| v["aead"] = json!("AES-128-GCM"));
+    value("kind-other", "an unknown kind", &|v| v["content"]["kind"] = json!("zip"));
     let cut = |v: &mut Value, key: &str| {
         let text = v[key].as_str().unwrap();
         v[key] = json!(text[..text.len() - 2]);
     };
-    value("envelope-enc-short", "an encapsulated key of 1119 bytes", &|v| cut(v, "enc"));
-    value("envelope-wrapped-key-short", "a wrapped key of 47 bytes", &|v| cut(v, "wrapped_key"));
-    value("envelope-app-short", "an address of 19 bytes", &|v| cut(v, "app"));
-    value("envelope-chunk-odd", "chunk_bytes is no power of two", &|v| v["chunk_bytes"] = json!(12288));
-    value("envelope-chunk-small", "chunk_bytes 2048", &|v| v["chunk_bytes"] = json!(2048));
-    value("envelope-chunk-large", "chunk_bytes 2^25", &|v| v["chunk_bytes"] = json!(1 << 25));
-    value("envelope-chunk-zero", "chunk_bytes 0", &|v| v["chunk_bytes"] = json!(0));
-    value("envelope-bytes-large", "content.bytes 2^40 + 1", &|v| {
+    value("enc-short", "an encapsulated key of 1119 bytes", &|v| cut(v, "enc"));
+    value("wrapped-key-short", "a wrapped key of 47 bytes", &|v| cut(v, "wrapped_key"));
+    value("app-short", "an address of 19 bytes", &|v| cut(v, "app"));
+    value("chunk-odd", "chunk_bytes is no power of two", &|v| v["chunk_bytes"] = json!(12288));
+    value("chunk-small", "chunk_bytes 2048", &|v| v["chunk_bytes"] = json!(2048));
+    value("chunk-large", "chunk_bytes 2^25", &|v| v["chunk_bytes"] = json!(1 << 25));
+    value("chunk-zero", "chunk_bytes 0", &|v| v["chunk_bytes"] = json!(0));
+    value("bytes-large", "content.bytes 2^40 + 1", &|v| {
         v["content"]["bytes"] = json!((1u64 << 40) + 1);
     });
-    value("envelope-bytes-negative", "content.bytes -1", &|v| v["content"]["bytes"] = json!(-1));
-    value("envelope-chain-id-text", "chain_id as text", &|v| v["chain_id"] = json!("31337"));
-    value("envelope-epoch-large", "root_epoch 2^32", &|v| v["root_epoch"] = json!(1u64 << 32));
-    value("envelope-owner-space", "an owner with a space", &|v| v["owner"] = json!("hospital A"));
-    value("envelope-owner-long", "an owner of 32 characters", &|v| v["owner"] = json!("a".repeat(32)));
-    value("envelope-owner-empty", "an empty owner", &|v| v["owner"] = json!(""));
-    value("envelope-schema-hash-wrong", "schema_hash of another schema", &|v| {
+    value("bytes-negative", "content.bytes -1", &|v| v["content"]["bytes"] = json!(-1));
+    value("chain-id-text", "chain_id as text", &|v| v["chain_id"] = json!("31337"));
+    value("epoch-large", "root_epoch 2^32", &|v| v["root_epoch"] = json!(1u64 << 32));
+    value("owner-space", "an owner with a space", &|v| v["owner"] = json!("hospital A"));
+    value("owner-long", "an owner of 32 characters", &|v| v["owner"] = json!("a".repeat(32)));
+    value("owner-empty", "an empty owner", &|v| v["owner"] = json!(""));
+    value("schema-hash-wrong", "schema_hash of another schema", &|v| {
         v["schema_hash"] = json!(format!("0x{}", "11".repeat(32)));
     });
-    value("envelope-schema-hash-kept", "the schema is gone, its hash is not", &|v| {
+    value("schema-hash-kept", "the schema is gone, its hash is not", &|v| {
         drop(&mut v["content"], "schema");
     });
     // Defects within the schema come with its right hash, so that only the defect is one.
@@ -462,27 +569,27 @@ fn add_envelope(out: &mut Builder, good: &Parts) {
         v["schema_hash"] = json!(sha256(&canonical(&schema).unwrap()).to_string());
         v["content"]["schema"] = schema;
     };
-    value("envelope-column-control", "a control character in a column name", &|v| {
+    value("column-control", "a control character in a column name", &|v| {
         schema(v, json!([{ "name": "a\u{1b}[2J", "type": "utf8" }]));
     });
-    value("envelope-column-long", "a column name of 129 bytes", &|v| {
+    value("column-long", "a column name of 129 bytes", &|v| {
         schema(v, json!([{ "name": "a".repeat(129), "type": "utf8" }]));
     });
-    value("envelope-column-empty", "an empty column name", &|v| {
+    value("column-empty", "an empty column name", &|v| {
         schema(v, json!([{ "name": "", "type": "utf8" }]));
     });
-    value("envelope-column-type-unicode", "a type that is not ASCII", &|v| {
+    value("column-type-unicode", "a type that is not ASCII", &|v| {
         schema(v, json!([{ "name": "a", "type": "é" }]));
     });
-    value("envelope-column-extra", "a third field in a column", &|v| {
+    value("column-extra", "a third field in a column", &|v| {
         schema(v, json!([{ "name": "a", "type": "utf8", "unit": "mg" }]));
     });
-    value("envelope-columns-many", "4097 columns", &|v| {
+    value("columns-many", "4097 columns", &|v| {
         schema(v, Value::Array(vec![json!({ "name": "a", "type": "b" }); 4097]));
     });
     let large = serde_json::to_string(&((1u64 << 53) + 1)).unwrap();
-    let file = good.with_text(":31337", &format!(":{large}"));
-    out.bad("envelope-chain-id-large", "chain_id 2^53 + 1", good, file);
+    let envelope = good.text(":31337", &format!(":{large}"));
+    out.bad_envelope("chain-id-large", "chain_id 2^53 + 1", good, &envelope);
 }
 
 fn add_content(out: &mut Builder, params: &SealParams) {
@@ -500,6 +607,22 @@ fn add_content(out: &mut Builder, params: &SealParams) {
     out.bad("content-empty-last-chunk", "a full chunk is followed by an empty last one", &full, file);
     let file = recommitted(&full.envelope, b"");
     out.bad("content-no-data", "an empty data entry", &full, file);
+    let three = keys(8193);
+    let mut size = |name: &str, about: &str, size: usize| {
+        let change = |block: &mut [u8; 512]| put(block, 124, format!("{size:011o}").as_bytes());
+        let file = three.with_header(layout(&three.file).data_header, change);
+        out.bad_at(name, about, ["content", "tar"], &three, file);
+    };
+    size("content-header-larger", "only the size in data's header: 512 more", three.data.len() + 512);
+    size("content-header-smaller", "only the size in data's header: 1 less", three.data.len() - 1);
+    let file = three.with_envelope(|v| v["content"]["bytes"] = json!(4096));
+    out.bad_at(
+        "content-bytes-changed",
+        "content.bytes of three chunks was changed",
+        ["content", "wrap"],
+        &three,
+        file,
+    );
 }
 
 fn add_commitment(out: &mut Builder, good: &Parts) {
@@ -508,10 +631,18 @@ fn add_commitment(out: &mut Builder, good: &Parts) {
     };
     let mut flipped = good.commitment();
     flipped[0] ^= 1;
-    file("commitment-bit-flipped", "one bit of the commitment", &flipped);
+    file("commitment-bit-flipped", "the first byte of the commitment", &flipped);
+    let mut last = good.commitment();
+    last[31] ^= 1;
+    file("commitment-last-byte", "the last byte of the commitment", &last);
     file("commitment-zero", "32 zero bytes", &[0; 32]);
     file("commitment-of-plaintext", "the hash of the plaintext", blake3::hash(CSV).as_bytes());
     file("commitment-sha256", "another hash function", sha256(&good.data).as_slice());
+    let mut data = good.data.clone();
+    data[3] ^= 1;
+    let file = archive(&good.envelope, &data, &good.commitment());
+    let about = "one bit of data, and the commitment is that of the data before";
+    out.bad_at("commitment-data-bit-flipped", about, ["commitment", "chunk"], good, file);
 }
 
 /// Name, words, how the asking CVM differs, how the envelope is made to fit it.
@@ -585,17 +716,22 @@ fn add_wrap(out: &mut Builder, good: &Parts, params: &SealParams) {
     let stranger = Parts::seal("stranger", CSV, &stranger);
     out.bad("wrap-other-root", "sealed to a key that is not the KMS root", &stranger, stranger.file.clone());
 
-    // Wraps another data key under the same header: decrypts, but is not the key that the header commits to.
-    let mut header: Value = serde_json::from_slice(&good.envelope).unwrap();
-    header.as_object_mut().unwrap().remove("wrapped_key");
-    let payload = Payload { msg: &[9; 32], aad: &canonical(&header).unwrap() };
-    let cipher = Aes256Gcm::new(good.keys.wrap_key.expose_secret().into());
-    let wrapped = cipher.encrypt(&[0; 12].into(), payload).unwrap();
-    let file = good.with_envelope(|v| v["wrapped_key"] = json!(format!("0x{}", hex::encode(wrapped))));
-    out.bad("wrap-other-data-key", "a data key that key_commitment does not commit to", good, file);
+    // Both decrypt, and only the comparison with key_commitment shows that it commits to another key.
+    let mut other = |name: &str, about: &str, data_key: &SecretBytes, change: &dyn Fn(&mut Value)| {
+        let mut header: Value = serde_json::from_slice(&good.envelope).unwrap();
+        change(&mut header);
+        header.as_object_mut().unwrap().remove("wrapped_key");
+        let key = wrapped(&good.keys.wrap_key, data_key, &canonical(&header).unwrap());
+        header["wrapped_key"] = json!(hex_text(&key));
+        out.bad(name, about, good, good.around(&canonical(&header).unwrap()));
+    };
+    let about = "a data key that key_commitment does not commit to";
+    other("wrap-other-data-key", about, &SecretBytes::new([9; 32]), &|_| {});
+    let about = "the last byte of key_commitment, and the data key wrapped over it";
+    other("wrap-key-commitment-last-byte", about, &good.keys.data_key, &|v| flip(v, "key_commitment"));
 }
 
-fn add_resealed(out: &mut Builder, good: &Parts, params: &SealParams) {
+fn add_resealed(out: &mut Builder, good: &Parts, params: &SealParams) -> Parts {
     let second = SealParams { compose_hash: ComposeHash(B256::repeat_byte(0xb7)), ..params.clone() };
     let new = good.reseal("resealed", CSV, &second);
     out.valid("valid-resealed", "valid-csv's data under an envelope for another recipe", &new);
@@ -622,6 +758,7 @@ fn add_resealed(out: &mut Builder, good: &Parts, params: &SealParams) {
         &new,
         grafted,
     );
+    new
 }
 
 fn add_chunk(out: &mut Builder, params: &SealParams) {

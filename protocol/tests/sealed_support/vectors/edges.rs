@@ -1,12 +1,11 @@
 //! The edges of the format: the largest and smallest values that it has, and the first ones beyond them.
 
-use cohort_protocol::sealed::wrap_key_from_root;
-
 use super::*;
 
 pub(super) fn add(out: &mut Builder, good: &Parts, params: &SealParams) {
     add_sizes(out, params);
     add_texts(out, params);
+    add_root_key_id(out, good);
     add_envelope_size(out, good, params);
     add_integers(out, good);
     add_json(out, good);
@@ -22,6 +21,21 @@ fn add_sizes(out: &mut Builder, params: &SealParams) {
         let about = format!("{length} bytes in chunks of 4096");
         out.valid(&name, &about, &Parts::seal(&name, &plaintext(length), &bare));
     }
+    let mut seal = |name: &str, about: &str, plain: &[u8], params: &SealParams| {
+        out.valid(name, about, &Parts::seal(name, plain, params));
+    };
+    seal("valid-258-chunks", "258 chunks: an index of two bytes", &plaintext(257 * 4096 + 1), &bare);
+    let largest = SealParams { chunk_bytes: 1 << 24, ..bare.clone() };
+    seal("valid-largest-chunk-bytes", "chunk_bytes 16 777 216", CSV, &largest);
+    let arrow = SealParams { kind: ContentKind::Arrow, ..bare.clone() };
+    seal("valid-arrow", "kind arrow", b"ARROW1", &arrow);
+    let column = |name: &str| Column { name: name.into(), type_name: "a".into() };
+    let most = SealParams { schema: Some(vec![column("a"); 4096]), ..params.clone() };
+    seal("valid-4096-columns", "4096 columns, all of one name", CSV, &most);
+    let marks =
+        ["a", "a", "\u{202e}cba", "e\u{301}", "\u{e9}", "\u{fdd0}\u{e000}\u{fffe}\u{ffff}"].map(column);
+    let marks = SealParams { rows: Some(2), schema: Some(marks.into()), ..bare.clone() };
+    seal("valid-bytes-with-schema", "rows and any names with kind bytes", CSV, &marks);
     // The empty plaintext is a chunk as well: its tag counts.
     let empty = Parts::seal("valid-empty", b"", &bare);
     let mut data = empty.data.clone();
@@ -89,11 +103,24 @@ fn envelope_by_hand(params: &SealParams) -> Vec<u8> {
     header["schema_hash"] = json!(sha256(&canonical(&schema).unwrap()).to_string());
     header["content"]["schema"] = schema;
     header.as_object_mut().unwrap().remove("wrapped_key");
-    let cipher = Aes256Gcm::new(parts.keys.wrap_key.expose_secret().into());
-    let payload = Payload { msg: parts.keys.data_key.expose_secret(), aad: &canonical(&header).unwrap() };
-    let wrapped = cipher.encrypt(&[0; 12].into(), payload).unwrap();
-    header["wrapped_key"] = json!(format!("0x{}", hex::encode(wrapped)));
+    let key = wrapped(&parts.keys.wrap_key, &parts.keys.data_key, &canonical(&header).unwrap());
+    header["wrapped_key"] = json!(hex_text(&key));
     canonical(&header).unwrap()
+}
+
+/// A claim that no check of this format compares: the KMS does, before it derives.
+fn add_root_key_id(out: &mut Builder, good: &Parts) {
+    let claim = |v: &mut Value| v["root_key_id"] = json!(hex_text(&[0x11; 32]));
+    let (key, _) = good.rewrapped(&good.changed(claim)).unwrap();
+    let envelope = good.changed(|v| {
+        claim(v);
+        v["wrapped_key"] = json!(hex_text(&key));
+    });
+    let id = dataset_id(&envelope, DataRoot(*blake3::hash(&good.data).as_bytes()));
+    let expected = Expected { dataset_id: id.to_string(), ..good.expected.clone() };
+    let about = "root_key_id of another key: a reader opens it, a KMS refuses";
+    let name = "valid-root-key-id-other";
+    out.push(name, about, None, good.attested.clone(), Some(expected), good.around(&envelope));
 }
 
 fn add_envelope_size(out: &mut Builder, good: &Parts, params: &SealParams) {
@@ -111,13 +138,12 @@ fn add_envelope_size(out: &mut Builder, good: &Parts, params: &SealParams) {
     let attested = Attested::of(&over.context().unwrap());
     let file = recommitted(&envelope, &data);
     out.bad_for("tar-envelope-too-large", "a right envelope of 1 MiB and a byte", attested, file);
-    let file = archive(b"", &good.data, &good.commitment());
-    out.bad("envelope-no-bytes", "an empty envelope.json", good, file);
+    out.bad_envelope("no-bytes", "an empty envelope.json", good, b"");
 }
 
 fn add_integers(out: &mut Builder, good: &Parts) {
     let mut text = |name: &str, about: &str, from: &str, to: &str| {
-        out.bad(&format!("envelope-{name}"), about, good, good.with_text(from, to));
+        out.bad_envelope(name, about, good, &good.text(from, to));
     };
     text("number-minus-zero", "-0", "\"root_epoch\":0", "\"root_epoch\":-0");
     text("number-zero-fraction", "0.0", "\"root_epoch\":0", "\"root_epoch\":0.0");
@@ -131,7 +157,7 @@ fn add_integers(out: &mut Builder, good: &Parts) {
     text("number-of-400-digits", "a number of 400 digits", ":31337", &format!(":{}", "9".repeat(400)));
     text("number-rounded", "2^53 and a fraction that rounds to an integer", ":31337", ":9007199254740992.1");
     let mut value = |name: &str, about: &str, change: &dyn Fn(&mut Value)| {
-        out.bad(&format!("envelope-{name}"), about, good, good.with_envelope(change));
+        out.bad_envelope(name, about, good, &good.changed(change));
     };
     value("rows-negative", "content.rows -1", &|v| v["content"]["rows"] = json!(-1));
     value("rows-large", "content.rows 2^53", &|v| v["content"]["rows"] = json!(1u64 << 53));
@@ -139,12 +165,28 @@ fn add_integers(out: &mut Builder, good: &Parts) {
     value("chain-id-true", "true as an integer", &|v| v["chain_id"] = json!(true));
     value("rows-true", "true as the number of rows", &|v| v["content"]["rows"] = json!(true));
     value("epoch-negative", "root_epoch -1", &|v| v["root_epoch"] = json!(-1));
+    value("chain-id-negative", "chain_id -1", &|v| v["chain_id"] = json!(-1));
+    value("chain-id-null", "null as chain_id", &|v| v["chain_id"] = Value::Null);
+    value("chain-id-fraction", "chain_id 0.5", &|v| v["chain_id"] = json!(0.5));
+    value("epoch-null", "null as root_epoch", &|v| v["root_epoch"] = Value::Null);
+    value("epoch-true", "true as root_epoch", &|v| v["root_epoch"] = json!(true));
+    value("epoch-text", "root_epoch as text", &|v| v["root_epoch"] = json!("0"));
+    value("epoch-fraction", "root_epoch 0.5", &|v| v["root_epoch"] = json!(0.5));
+    value("chunk-null", "null as chunk_bytes", &|v| v["chunk_bytes"] = Value::Null);
+    value("chunk-true", "true as chunk_bytes", &|v| v["chunk_bytes"] = json!(true));
+    value("chunk-fraction", "chunk_bytes 4096.5", &|v| v["chunk_bytes"] = json!(4096.5));
+    value("bytes-null", "null as content.bytes", &|v| v["content"]["bytes"] = Value::Null);
+    value("bytes-true", "true as content.bytes", &|v| v["content"]["bytes"] = json!(true));
+    value("bytes-text", "content.bytes as text", &|v| v["content"]["bytes"] = json!("26"));
+    value("bytes-fraction", "content.bytes 26.5", &|v| v["content"]["bytes"] = json!(26.5));
+    value("rows-text", "content.rows as text", &|v| v["content"]["rows"] = json!("2"));
+    value("rows-fraction", "content.rows 2.5", &|v| v["content"]["rows"] = json!(2.5));
     value("chunk-text", "chunk_bytes as text", &|v| v["chunk_bytes"] = json!("4096"));
 }
 
 fn add_json(out: &mut Builder, good: &Parts) {
     let mut text = |name: &str, about: &str, from: &str, to: &str| {
-        out.bad(&format!("envelope-{name}"), about, good, good.with_text(from, to));
+        out.bad_envelope(name, about, good, &good.text(from, to));
     };
     text("escaped-key", "a member's name written with an escape", "\"kdf\"", "\"kd\\u0066\"");
     text(
@@ -176,8 +218,7 @@ fn add_json(out: &mut Builder, good: &Parts) {
     text("nested-200", "200 arrays in one another", "\"owner\":\"hospital-A\"", &deep(200));
     text("nested-100000", "100 000 arrays in one another", "\"owner\":\"hospital-A\"", &deep(100_000));
     let mut whole = |name: &str, about: &str, text: &[u8]| {
-        let file = archive(text, &good.data, &good.commitment());
-        out.bad(&format!("envelope-{name}"), about, good, file);
+        out.bad_envelope(name, about, good, text);
     };
     whole("is-null", "null in place of the object", b"null");
     whole("is-array", "an array in place of the object", b"[]");
@@ -192,8 +233,7 @@ fn add_json(out: &mut Builder, good: &Parts) {
         let (before, after) = text.split_once("\"schema\":[").unwrap();
         let after = after.split_once(']').unwrap().1.replace(&good.attested.schema_hash.to_string(), &hash);
         let envelope = [before.as_bytes(), b"\"schema\":", &schema, after.as_bytes()].concat();
-        let file = archive(&envelope, &good.data, &good.commitment());
-        out.bad(&format!("envelope-{name}"), about, good, file);
+        out.bad_envelope(name, about, good, &envelope);
     };
     name("surrogate-alone", "half of a surrogate pair as an escape", b"\\ud800");
     name("surrogates-swapped", "a surrogate pair in the wrong order", b"\\udc00\\ud800");
@@ -205,24 +245,27 @@ fn add_json(out: &mut Builder, good: &Parts) {
 /// Each with the hash that its schema has, so that only the defect is one.
 fn add_columns(out: &mut Builder, good: &Parts) {
     let mut column = |name: &str, about: &str, column: Value| {
-        let file = good.with_envelope(|v| {
+        let envelope = good.changed(|v| {
             let schema = json!([column]);
             v["schema_hash"] = json!(sha256(&canonical(&schema).unwrap()).to_string());
             v["content"]["schema"] = schema;
         });
-        out.bad(&format!("envelope-column-{name}"), about, good, file);
+        out.bad_envelope(&format!("column-{name}"), about, good, &envelope);
     };
     let typed = |kind: &str| json!({ "name": "a", "type": kind });
     let named = |name: &str| json!({ "name": name, "type": "utf8" });
     column("control-c1", "U+0085, a control character of C1, in a column name", named("a\u{85}"));
     column("control-c1-last", "U+009F in a column name", named("\u{9f}"));
     column("delete", "U+007F in a column name", named("a\u{7f}"));
+    column("control-last", "U+001F in a column name", named("a\u{1f}"));
     column("control-nul", "U+0000 in a column name", named("a\0"));
     column("long-utf-8", "43 characters of 3 bytes in a column name: 129 bytes", named(&"€".repeat(43)));
     column("type-empty", "a type of 0 bytes", typed(""));
     column("type-long", "a type of 257 bytes", typed(&"t".repeat(257)));
     column("type-control", "a line feed in a type", typed("utf8\n"));
+    column("type-tab", "a tab in a type", typed("utf8\t"));
     column("type-delete", "U+007F in a type", typed("utf8\u{7f}"));
+    column("name-missing", "a column without name", json!({ "type": "utf8" }));
     column("type-missing", "a column without type", json!({ "name": "a" }));
     column("name-number", "a number as a column name", json!({ "name": 1, "type": "utf8" }));
     column("text", "text in place of a column", json!("a"));
@@ -234,7 +277,7 @@ fn add_points(out: &mut Builder, good: &Parts, params: &SealParams) {
     let enc = |name: &str, about: &str, change: &dyn Fn(&mut [u8])| {
         let mut enc = good.keys.enc.clone();
         change(&mut enc);
-        let file = good.with_envelope(|v| v["enc"] = json!(format!("0x{}", hex::encode(enc))));
+        let file = good.with_envelope(|v| v["enc"] = json!(hex_text(&enc)));
         (name.to_owned(), about.to_owned(), file)
     };
     let wrong = [
@@ -253,7 +296,7 @@ fn add_points(out: &mut Builder, good: &Parts, params: &SealParams) {
         ("valid-enc-point-zero", [0; 32], "enc's point is 0, of low order: X25519 gives 32 zero bytes"),
         ("valid-enc-point-not-reduced", not_reduced(), "enc's point is p + 9 with the ignored bit set"),
     ] {
-        let mut keys = FixedSeal::new(name, params, &context);
+        let mut keys = FixedSeal { eseed: None, ..FixedSeal::new(name, params, &context) };
         keys.enc[1088..].copy_from_slice(&point);
         keys.wrap_key = wrap_key_from_root(&root, &context, &keys.enc).unwrap();
         out.valid(name, about, &Parts::seal_with(keys, CSV, params));
