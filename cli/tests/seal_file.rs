@@ -10,7 +10,7 @@ use std::{
 use alloy::primitives::{Address, B256};
 use arrow::{
     array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray},
-    datatypes::{DataType, Field, Int32Type},
+    datatypes::{DataType, Field, Int32Type, Schema, TimeUnit},
     ipc::writer::{FileWriter, StreamWriter},
 };
 use cohort_cli::{
@@ -159,6 +159,29 @@ fn arrow_is_recognised_whatever_its_name() {
     assert_eq!((report.kind, report.rows), (ContentKind::Arrow, Some(6)));
     assert_eq!(inspect_file(&site.output()).unwrap().schema.unwrap(), schema(&COLUMNS));
     assert_eq!(site.opened(), bytes);
+}
+
+#[test]
+fn types_of_any_table_fit_the_envelope() {
+    let site = Site::new();
+    let time = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
+    let parts: Vec<_> = (0..40).map(|i| Field::new(format!("é{i}"), DataType::Int64, true)).collect();
+    let fields = vec![
+        Field::new("seen", time(None), true),
+        Field::new("left", time(Some("Europe/Istanbul")), true),
+        Field::new("born", DataType::Date32, true),
+        Field::new("parts", DataType::Struct(parts.into()), true),
+    ];
+    let table = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, table.schema(), None).unwrap();
+    writer.write(&table).unwrap();
+    writer.close().unwrap();
+    site.seal("table.parquet", &bytes).unwrap();
+    let told = inspect_file(&site.output()).unwrap().schema.unwrap();
+    let types: Vec<_> = told.iter().map(|column| column.type_name.as_str()).collect();
+    assert_eq!(types[..3], ["timestamp(us)", "timestamp(us, \"europe/istanbul\")", "date32"]);
+    assert!(types[3].starts_with("struct(\"?0\": int64, \"?1\"") && types[3].len() == 256, "{}", types[3]);
 }
 
 #[test]

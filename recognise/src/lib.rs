@@ -11,7 +11,7 @@ use std::{
 };
 
 use arrow::datatypes::{DataType, Schema};
-use cohort_protocol::sealed::{Column, ContentKind};
+use cohort_protocol::sealed::{COLUMN_TYPE_BYTES_MAX, Column, ContentKind};
 use parquet::{arrow::parquet_to_arrow_schema, errors::ParquetError, file::metadata::ParquetMetaDataReader};
 
 use decoder::contained;
@@ -166,12 +166,21 @@ fn columns(schema: &Schema) -> Vec<Column> {
     schema.fields().iter().map(column).collect()
 }
 
-/// The names that recipes use; Arrow's own, in lower case, for the rest.
+/// The names that recipes use; for the rest Arrow's own in lower case, as far as an envelope has room for it: there it
+/// is ASCII of bounded length, while Arrow writes µs, and the fields of a struct with their names.
 fn type_name(kind: &DataType) -> String {
     match kind {
         DataType::Boolean => "bool".into(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "utf8".into(),
-        other => other.to_string().to_ascii_lowercase(),
+        other => other.to_string().chars().take(COLUMN_TYPE_BYTES_MAX).map(ascii).collect(),
+    }
+}
+
+fn ascii(c: char) -> char {
+    match c {
+        'µ' => 'u',
+        ' '..='~' => c.to_ascii_lowercase(),
+        _ => '?',
     }
 }
 

@@ -17,7 +17,9 @@ mod spool;
 mod tar;
 
 pub use chunks::{CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, Chunking, PLAINTEXT_BYTES_MAX};
-pub use envelope::{Column, Content, ContentKind, ENVELOPE_BYTES_MAX, Envelope, schema_hash};
+pub use envelope::{
+    COLUMN_TYPE_BYTES_MAX, Column, Content, ContentKind, ENVELOPE_BYTES_MAX, Envelope, schema_hash,
+};
 pub use error::SealedError;
 pub use keys::{
     DataKey, DataRoot, FORMAT, SealContext, WRAP_LABEL, dataset_id, root_key_id, wrap_key_from_root,
