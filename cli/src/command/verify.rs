@@ -150,9 +150,7 @@ async fn complete(result: &mut RunResult, known: &Known, endpoints: &[reqwest::U
         }
     }
     // A file whose evidence does not hold has no image to ask for.
-    let Some((registry, td)) = known.registry.zip(verify::machine(result, &known.policy).ok()) else {
-        return None;
-    };
+    let (registry, td) = known.registry.zip(verify::machine(result, &known.policy).ok())?;
     let proof = result.chain.as_mut().filter(|_| result.terms.systems.is_zero());
     if let Some(proof) = proof.filter(|proof| proof.registry.is_none()) {
         // Without it the line about the image stays open, which is said there.
