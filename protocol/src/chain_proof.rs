@@ -7,8 +7,6 @@ use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use serde::{Deserialize, Serialize};
 
-/// At most this many storage words: four fixed ones, the run's two, and three for each of 64 owners.
-pub const SLOTS_MAX: usize = 256;
 /// At most this many nodes in one proof: a key has 64 nibbles.
 const NODES_MAX: usize = 65;
 /// At most this many bytes in a header, an account, a receipt or a node.

@@ -12,7 +12,7 @@ use cohort_agent::{
     run::RunResult,
 };
 use cohort_attestation::VerifiedTd;
-use cohort_protocol::{abi::IDstackApp, chain_proof::ChainProof, eip712};
+use cohort_protocol::{abi::IDstackApp, chain_proof::ChainProof, decision::Decision, eip712};
 
 use super::{Name, Report, file, image_slots};
 use crate::{
@@ -95,7 +95,11 @@ async fn ask(provider: &DynProvider, result: &RunResult, report: &mut Report) ->
     report.check(Name::Block, hash == Some(position.block_hash), detail);
     let app = IDstackApp::new(result.app, provider);
     let revoked = app.agentRevoked(result.certificate.agent).call().await.map_err(failure::contract)?;
-    let detail = format!("no owner has revoked {} since", result.certificate.agent);
+    let decision = app.proposalDecision(result.run.proposal_id.0).call().await.map_err(failure::contract)?;
+    let by_now = Decision::try_from(decision as u8).map_or("of an unknown state", Decision::code);
+    // What was released before a revocation stays released: told, and no failure.
+    let detail =
+        format!("no owner has revoked {} since; the proposal is by now: {by_now}", result.certificate.agent);
     report.check(Name::AgentKey, !revoked, detail);
     contract_account(provider, result, report).await
 }

@@ -181,6 +181,17 @@ async fn forms(stack: &Stack) {
 async fn agent_key(stack: &Stack) {
     let result: RunResult = read(&stack.path("result.json"));
     let app = IDstackApp::new(stack.app, stack.provider().unwrap_or_else(|f| panic!("{}", f.message)));
+    // A proposal that was revoked since is told; its results stay what they are.
+    app.revoke(result.run.proposal_id.0)
+        .from(stack.owners[0].address)
+        .send()
+        .await
+        .unwrap()
+        .get_receipt()
+        .await
+        .unwrap();
+    let told = verified(stack, "result.json", &[], 0).await;
+    assert!(told.to_string().contains("the proposal is by now: proposal_revoked"), "{told}");
     let revoke = app.revokeAgent(result.certificate.agent).from(stack.owners[0].address);
     revoke.send().await.unwrap().get_receipt().await.unwrap();
     let hides = Behaviour::ZeroLastWord { selector: "28e95426".into() };
