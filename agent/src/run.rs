@@ -60,6 +60,8 @@ pub struct Agent {
     recipe: Recipe,
     /// Owners without whose data the recipe's SQL would read an empty table.
     required_owners: Vec<OwnerId>,
+    /// Record of the proof of the recipe's SQL, if it has some.
+    privacy_proof: Option<serde_json::Value>,
     chain: Chain,
     kms: Kms,
     guest: GuestAgent,
@@ -115,7 +117,7 @@ impl Agent {
         let compose = AppCompose::parse(setup.app_compose.as_bytes()).map_err(|e| bad(&e))?;
         let recipe = compose.recipe().map_err(|e| bad(&e))?;
         compute::preflight(&recipe).map_err(|e| bad(&e))?;
-        let required_owners = compute::prepare::required_owners(&recipe).map_err(|e| bad(&e))?;
+        let proof = compute::prepare::prove(&recipe).map_err(|e| bad(&e))?;
         compute::account(&recipe).map_err(|e| bad(&e))?;
         let sandbox = match recipe.engine() {
             Engine::Declared => None,
@@ -128,8 +130,9 @@ impl Agent {
         };
         Ok(Self {
             compose_hash: compose.compose_hash(),
+            required_owners: proof.as_ref().map_or_else(Vec::new, |proof| proof.required_owners(&recipe)),
+            privacy_proof: proof.map(|proof| proof.record()),
             recipe,
-            required_owners,
             app_compose: setup.app_compose,
             chain: setup.chain,
             kms: setup.kms,

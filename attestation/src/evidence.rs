@@ -11,6 +11,8 @@ use crate::refusal::Refusal;
 pub const MAX_QUOTE_BYTES: usize = 64 << 10;
 /// Longest accepted app-compose file, in bytes: dstack's own limit.
 pub const MAX_APP_COMPOSE_BYTES: usize = 256 << 10;
+/// Longest accepted record of a privacy proof, in bytes of JSON.
+const MAX_PRIVACY_PROOF_BYTES: usize = 512 << 10;
 
 /// What a guest agent can give: evidence still without collateral.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ impl GuestEvidence {
     /// Adds the collateral to verify it with.
     pub fn with_collateral(self, collateral: Collateral) -> Evidence {
         let Self { quote, event_log, app_compose, gpu } = self;
-        Evidence { quote, event_log, app_compose, gpu, collateral }
+        Evidence { quote, event_log, app_compose, gpu, privacy_proof: None, collateral }
     }
 }
 
@@ -54,6 +56,9 @@ pub struct Evidence {
     /// As in [`GuestEvidence`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu: Vec<GpuEvidence>,
+    /// Which rule admitted which node of the recipe's SQL, as the app says; no part of what is verified here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy_proof: Option<serde_json::Value>,
     /// Intel's statements about the platform, valid at the time of verification.
     pub collateral: Collateral,
 }
@@ -64,6 +69,8 @@ impl Evidence {
         let app_compose = self.app_compose.as_ref().map_or(0, String::len);
         check_size("event log", self.event_log.len(), event_log::MAX_LOG_BYTES)?;
         check_size("app-compose", app_compose, MAX_APP_COMPOSE_BYTES)?;
+        let privacy_proof = self.privacy_proof.as_ref().map_or(0, |record| record.to_string().len());
+        check_size("privacy proof", privacy_proof, MAX_PRIVACY_PROOF_BYTES)?;
         check_quote_sizes(&self.quote, &self.collateral)
     }
 }

@@ -217,6 +217,9 @@ pub(crate) struct Evidence {
     app_compose: Option<String>,
     /// Where the recipe requires GPUs.
     gpu: Option<Vec<GpuEvidence>>,
+    /// Where the recipe has SQL: `docs/spec/recipe.md`, "The proof". The KMS does not read it.
+    #[schema(value_type = Object)]
+    privacy_proof: Option<serde_json::Value>,
     /// dcap-qvl's `QuoteCollateralV3`.
     #[schema(value_type = Object)]
     collateral: serde_json::Value,

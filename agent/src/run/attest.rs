@@ -107,13 +107,10 @@ impl Agent {
 
     async fn evidence(&self, binding: &Binding, gpu: Vec<GpuEvidence>) -> Result<Evidence, RunError> {
         let quote = self.guest.quote(&binding.report_data()).await?;
-        Ok(GuestEvidence {
-            quote: quote.quote,
-            event_log: quote.event_log,
-            app_compose: Some(self.app_compose.clone()),
-            gpu,
-        }
-        .with_collateral(self.collateral.clone()))
+        let (quote, event_log) = (quote.quote, quote.event_log);
+        let guest = GuestEvidence { quote, event_log, app_compose: Some(self.app_compose.clone()), gpu };
+        let evidence = guest.with_collateral(self.collateral.clone());
+        Ok(Evidence { privacy_proof: self.privacy_proof.clone(), ..evidence })
     }
 }
 

@@ -28,16 +28,26 @@ pub(super) fn recipe(result: &RunResult, report: &mut Report) {
         && recipe.privacy().epsilon_per_run == terms.epsilon_per_run
         && recipe.privacy().epsilon_budget == terms.epsilon_budget
         && recipe.delta_per_run().0 == terms.delta_per_run
-        && recipe.delta_budget().0 == terms.delta_budget
-        // The proof follows from the recipe alone, so it is made again instead of being believed.
-        && compute::prepare::prove(&recipe).is_ok();
+        && recipe.delta_budget().0 == terms.delta_budget;
     report.check(Name::Recipe, same, "recipe, output schema and epsilon in it are the approved ones");
     let fits = compute::guard(&recipe, &result.payload).is_ok();
     report.check(Name::OutputSchema, fits, "the payload is of the registered output type");
+    privacy_proof(&recipe, result.evidence.privacy_proof.as_ref(), report);
     let spent =
         result.receipt.epsilon == terms.epsilon_per_run && result.receipt.delta == terms.delta_per_run;
     let detail = format!("the receipt states epsilon {}, as approved per run", result.receipt.epsilon);
     report.check(Name::PrivacyLoss, spent, detail);
+}
+
+/// The proof follows from the recipe, so it is made again; what the file records must be just that.
+fn privacy_proof(recipe: &Recipe, record: Option<&serde_json::Value>, report: &mut Report) {
+    let proof = match compute::prepare::prove(recipe) {
+        Ok(None) if record.is_none() => return,
+        other => other.ok().flatten(),
+    };
+    let agrees = proof.zip(record).is_some_and(|(proof, record)| proof.agrees_with(record));
+    let detail = "the recipe's SQL is proved anew to keep persons apart, as the file records";
+    report.check(Name::PrivacyProof, agrees, detail);
 }
 
 fn parse_recipe(result: &RunResult) -> Option<(AppCompose, Recipe)> {

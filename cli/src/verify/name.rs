@@ -35,6 +35,7 @@ names! {
     ComposeHash = "compose hash", "SHA-256", "that the code does what it says: read it, or ask who approved it";
     Recipe = "recipe", "the app-compose bytes of the compose hash", "that the recipe is a good one";
     OutputSchema = "output schema", "the recipe", "that nothing else left the machine: that rests on the measured code";
+    PrivacyProof = "privacy proof", "DataFusion's planner, and the rules of docs/spec/recipe.md", "that the measures' noise was drawn well: that rests on the measured code";
     PrivacyLoss = "privacy loss", "the agent's signed receipt", "that the noise was drawn well: that rests on the measured code";
     ReceiptSignature = "receipt signature", "secp256k1", "whose key it is: the certificate does";
     Certificate = "certificate", "the KMS root's key, which nobody else may have", "that the KMS checked well: the quote below is checked anew";

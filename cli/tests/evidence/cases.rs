@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     block::field,
-    study::{APP, PRODUCED_AT, Study, key},
+    study::{APP, Extra, PRODUCED_AT, Study, key},
 };
 
 /// One file.
@@ -28,7 +28,13 @@ fn case(name: &'static str, fails_at: impl Into<Option<Name>>, change: impl FnOn
 }
 
 fn with_gpu(name: &'static str, fails_at: impl Into<Option<Name>>, change: impl FnOnce(&mut Study)) -> Case {
-    let mut study = Study::with_gpus(1);
+    let mut study = Study::with(Extra::Gpu);
+    change(&mut study);
+    Case { name, fails_at: fails_at.into(), result: study.make() }
+}
+
+fn with_sql(name: &'static str, fails_at: impl Into<Option<Name>>, change: impl FnOnce(&mut Study)) -> Case {
+    let mut study = Study::with(Extra::Sql);
     change(&mut study);
     Case { name, fails_at: fails_at.into(), result: study.make() }
 }
@@ -54,6 +60,14 @@ fn sound() -> Vec<Case> {
         case("sound-analyst-without-account", None, |s| s.words = |w| w.analyst_code = None),
         case("sound-superseded-dataset", None, |s| s.words = |w| w.inputs[0][2] |= field(1, 1)),
         with_gpu("sound-gpu", None, |_| ()),
+        with_sql("sound-sql", None, |_| ()),
+        with_sql("sound-sql-planned-by-another-version", None, |s| {
+            s.evidence = |evidence| {
+                let proof = evidence.privacy_proof.as_mut().unwrap();
+                proof["planner"] = json!("datafusion 1.0.0");
+                proof["steps"] = json!([]);
+            };
+        }),
     ]
 }
 
@@ -70,6 +84,24 @@ fn file() -> Vec<Case> {
         }),
         case("recipe-of-another-hash", Name::Recipe, |s| {
             s.terms = |terms| terms.recipe_hash = B256::repeat_byte(5).into();
+        }),
+        with_sql("proof-of-other-sql", Name::PrivacyProof, |s| {
+            s.evidence = |evidence| {
+                evidence.privacy_proof.as_mut().unwrap()["steps"][0]["rule"] = json!("public_table");
+            };
+        }),
+        with_sql("proof-missing", Name::PrivacyProof, |s| {
+            s.evidence = |evidence| evidence.privacy_proof = None;
+        }),
+        with_sql("proof-of-another-unit", Name::PrivacyProof, |s| {
+            s.evidence = |evidence| {
+                let proof = evidence.privacy_proof.as_mut().unwrap();
+                proof["planner"] = json!("datafusion 1.0.0");
+                proof["unit"] = json!("age");
+            };
+        }),
+        case("proof-without-sql", Name::PrivacyProof, |s| {
+            s.evidence = |evidence| evidence.privacy_proof = Some(json!({}));
         }),
         case("epsilon-of-other-terms", Name::Recipe, |s| {
             s.terms = |terms| terms.epsilon_budget.0 += 1;

@@ -8,7 +8,7 @@ use alloy::{
     signers::{SignerSync, local::PrivateKeySigner},
     sol_types::Eip712Domain,
 };
-use cohort_agent::run::RunResult;
+use cohort_agent::{compute::prepare, run::RunResult};
 use cohort_attestation::{
     AppId, Evidence,
     dev::{CollateralOptions, DevGpus, DevGuest, DevPlatform, TdMeasurements},
@@ -48,19 +48,37 @@ pub(crate) fn platform() -> DevPlatform {
     PLATFORM.clone()
 }
 
-/// The app-compose file of the study; with GPUs its recipe requires one.
-pub(crate) fn compose(gpus: u32) -> String {
-    if gpus == 0 {
-        return COMPOSE.to_owned();
-    }
+/// What the study's recipe has beside the usual.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extra {
+    Nothing,
+    /// It requires a GPU.
+    Gpu,
+    /// Its rows come from SQL.
+    Sql,
+}
+
+/// The app-compose file of the study.
+pub(crate) fn compose(extra: Extra) -> String {
     let mut compose: Value = serde_json::from_str(COMPOSE).unwrap();
-    compose["cohort"]["gpu"] = json!({ "architecture": "hopper", "count": gpus });
+    match extra {
+        Extra::Nothing => return COMPOSE.to_owned(),
+        Extra::Gpu => compose["cohort"]["gpu"] = json!({ "architecture": "hopper", "count": 1 }),
+        Extra::Sql => {
+            let columns = compose["cohort"]["datasets"]["columns"].clone();
+            let names = columns.as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap());
+            let latest = names.filter(|name| *name != "id").map(|name| format!("MAX({name}) AS {name}"));
+            let sql = format!("SELECT id, {} FROM cohort GROUP BY id", latest.collect::<Vec<_>>().join(", "));
+            compose["cohort"]["prepare"] =
+                json!({ "steps": [{ "name": "persons", "sql": sql }], "columns": columns });
+        }
+    }
     serde_json::to_string_pretty(&compose).unwrap()
 }
 
 /// What goes into a file, in the order in which it is made. Each hook sees what is about to be signed or proved.
 pub(crate) struct Study {
-    pub(crate) gpus: u32,
+    pub(crate) extra: Extra,
     /// What the GPUs' certificates say that they are.
     pub(crate) chip: &'static str,
     /// What the machine booted: app and app-compose.
@@ -89,14 +107,14 @@ pub(crate) struct Study {
 
 impl Study {
     pub(crate) fn sound() -> Self {
-        Self::with_gpus(0)
+        Self::with(Extra::Nothing)
     }
 
-    pub(crate) fn with_gpus(gpus: u32) -> Self {
+    pub(crate) fn with(extra: Extra) -> Self {
         Self {
-            gpus,
+            extra,
             chip: "GH100",
-            booted: (APP, compose(gpus)),
+            booted: (APP, compose(extra)),
             collateral: CollateralOptions::at(PRODUCED_AT),
             measurements: |_| (),
             terms: |_| (),
@@ -118,11 +136,16 @@ impl Study {
     fn guest(&self) -> DevGuest {
         let (app, compose) = &self.booted;
         let id = AppId(app.into_array());
-        DevGuest::with_gpus(platform(), id, compose, &[2; 32], self.gpus).unwrap()
+        let gpus = u32::from(self.extra == Extra::Gpu);
+        DevGuest::with_gpus(platform(), id, compose, &[2; 32], gpus).unwrap()
+    }
+
+    fn app_compose(&self) -> AppCompose {
+        AppCompose::parse(compose(self.extra).as_bytes()).unwrap()
     }
 
     fn terms(&self) -> Terms {
-        let compose = AppCompose::parse(compose(self.gpus).as_bytes()).unwrap();
+        let compose = self.app_compose();
         let recipe = compose.recipe().unwrap();
         let mut terms = Terms {
             compose_hash: compose.compose_hash(),
@@ -171,8 +194,8 @@ impl Study {
         };
         (self.binding)(&mut binding);
         let mut reports = Vec::new();
-        if self.gpus > 0 {
-            let gpus = DevGpus::of_chip(&platform(), self.gpus, self.chip).unwrap();
+        if self.extra == Extra::Gpu {
+            let gpus = DevGpus::of_chip(&platform(), 1, self.chip).unwrap();
             reports = gpus.evidence(&binding.gpu_nonce()).unwrap();
             binding.gpu_evidence_hash = Some(B256::from(gpu::evidence_hash(&reports)));
         }
@@ -180,10 +203,12 @@ impl Study {
         (self.measurements)(&mut measurements);
         let mut guest_evidence = guest.evidence(&binding.report_data()).unwrap();
         guest_evidence.quote = platform().quote(&measurements, &binding.report_data()).unwrap();
-        guest_evidence.app_compose = Some(compose(self.gpus));
+        guest_evidence.app_compose = Some(compose(self.extra));
         guest_evidence.gpu = reports;
         let collateral = platform().collateral_with(&self.collateral).unwrap();
         let mut evidence = guest_evidence.with_collateral(collateral);
+        let proof = prepare::prove(&self.app_compose().recipe().unwrap()).unwrap();
+        evidence.privacy_proof = proof.map(|proof| proof.record());
         (self.evidence)(&mut evidence);
         (binding, evidence)
     }
@@ -199,7 +224,7 @@ impl Study {
                 dataset_id: B256::repeat_byte(id).into(),
             })
             .into();
-        let mut payload = payload(&compose(self.gpus));
+        let mut payload = payload(&compose(self.extra));
         (self.payload)(&mut payload);
         let mut certificate = Certificate {
             agent: key(2).address(),

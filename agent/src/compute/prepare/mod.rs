@@ -56,9 +56,26 @@ pub fn prove(recipe: &Recipe) -> Result<Option<Proof>, PrepareError> {
     Ok(plan::plan(recipe, &[])?.map(|planned| planned.proof))
 }
 
-/// Owners whose own table the recipe's SQL reads, so that they must take part in every run.
-pub fn required_owners(recipe: &Recipe) -> Result<Vec<OwnerId>, PrepareError> {
-    let Some(proof) = prove(recipe)? else { return Ok(Vec::new()) };
-    let named = |owner: &&OwnerId| proof.owner_tables.contains(owner);
-    Ok(recipe.owners().iter().filter(named).cloned().collect())
+impl Proof {
+    /// Owners whose own table the recipe's SQL reads, so that they must take part in every run.
+    pub fn required_owners(&self, recipe: &Recipe) -> Vec<OwnerId> {
+        recipe.owners().iter().filter(|owner| self.owner_tables.contains(owner)).cloned().collect()
+    }
+
+    /// The proof as a result file has it.
+    pub fn record(&self) -> serde_json::Value {
+        serde_json::json!(self)
+    }
+
+    /// Whether a record says what this proof says. One by another version of the planner may name other nodes for the
+    /// same SQL: of it only the unit is compared, since the SQL was proved anew to make this one.
+    pub fn agrees_with(&self, record: &serde_json::Value) -> bool {
+        let text = |name: &str| record.get(name).and_then(serde_json::Value::as_str);
+        if text("planner")
+            .is_some_and(|planner| planner != self.planner && planner.starts_with(proof::PLANNER))
+        {
+            return text("format") == Some(self.format) && text("unit") == Some(&self.unit);
+        }
+        *record == self.record()
+    }
 }

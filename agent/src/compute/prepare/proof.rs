@@ -29,8 +29,16 @@ use super::{
 
 /// Format of the record.
 const FORMAT: &str = "cohort-privacy-proof/1";
+/// Who wrote the nodes down.
+pub(super) const PLANNER: &str = "datafusion ";
 /// Most nodes of a plan.
 pub(super) const NODES: usize = 512;
+/// Longest text of all nodes of a record.
+const TEXT_BYTES: usize = 256 << 10;
+/// Most rows that can be made of public tables.
+const PUBLIC_ROWS: usize = 1 << 16;
+/// Most public rows beside each row of a person.
+const PUBLIC_ROWS_BESIDE: usize = 4096;
 
 /// Which rule admitted a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,11 +93,13 @@ pub struct ProofStep {
     pub rows: Rows,
 }
 
-/// The record of a proof: a function of the recipe alone, so that anybody can make it again.
+/// The record of a proof: a function of the recipe and of the planner's version, so that anybody can make it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Proof {
     /// Name and version of the format.
     pub format: &'static str,
+    /// Name and version of the program that planned: another one may write the same steps as other nodes.
+    pub planner: String,
     /// The privacy unit.
     pub unit: String,
     /// Nodes in order, each after its inputs; the last one's rows are one a person.
@@ -102,10 +112,12 @@ pub struct Proof {
 /// What is known of a node's rows.
 #[derive(Debug, Clone)]
 enum Shape {
-    /// Nobody's. `keys` are columns in which no value occurs twice.
-    Public { keys: BTreeSet<usize> },
-    /// Each row is of one person, whose pseudonym stands in each of the columns `units`.
-    Persons { units: BTreeSet<usize>, rows: Rows },
+    /// Nobody's, at most `most`. `keys` are columns in which no value occurs twice.
+    Public { keys: BTreeSet<usize>, most: usize },
+    /// Each row is of one person, whose pseudonym stands in each of the columns `units`. `multiplied`: a join has made
+    /// several of one row since they were last one a person. A second such join is refused: joined once more and once
+    /// more, the rows that pass a test would tell that they exist by the time and the memory that they take.
+    Persons { units: BTreeSet<usize>, rows: Rows, multiplied: bool },
 }
 
 impl Shape {
@@ -139,16 +151,17 @@ pub(super) fn prove(
     tables: &HashMap<String, Kind>,
 ) -> Result<Proof, PrepareError> {
     check_size(plan)?;
-    let mut walk = Walk { tables, steps: Vec::new(), owner_tables: BTreeSet::new() };
+    let mut walk = Walk { tables, steps: Vec::new(), text_bytes: 0, owner_tables: BTreeSet::new() };
     let shape = walk.node(plan)?;
     let unit = check_result(recipe, plan.schema(), &shape)?;
-    Ok(Proof { format: FORMAT, unit, steps: walk.steps, owner_tables: walk.owner_tables })
+    let planner = format!("{PLANNER}{}", datafusion::DATAFUSION_VERSION);
+    Ok(Proof { format: FORMAT, planner, unit, steps: walk.steps, owner_tables: walk.owner_tables })
 }
 
 /// The declared columns, each of its type, and one row a person.
 fn check_result(recipe: &Recipe, schema: &DFSchema, shape: &Shape) -> Result<String, PrepareError> {
     let refuse = |text: String| Err(PrepareError::Result(text));
-    let Shape::Persons { units, rows } = shape else {
+    let Shape::Persons { units, rows, .. } = shape else {
         return refuse("has no rows of persons".to_owned());
     };
     let declared: BTreeSet<&str> = recipe.columns().iter().map(|column| column.name.as_str()).collect();
@@ -184,6 +197,7 @@ fn check_result(recipe: &Recipe, schema: &DFSchema, shape: &Shape) -> Result<Str
 struct Walk<'a> {
     tables: &'a HashMap<String, Kind>,
     steps: Vec<ProofStep>,
+    text_bytes: usize,
     owner_tables: BTreeSet<OwnerId>,
 }
 
@@ -196,6 +210,12 @@ impl Walk<'_> {
             inputs.push(self.node(input)?);
         }
         let node = plan.display().to_string();
+        self.text_bytes += node.len();
+        if self.text_bytes > TEXT_BYTES {
+            return Err(PrepareError::Result(format!(
+                "has a plan whose text is longer than {TEXT_BYTES} bytes"
+            )));
+        }
         let (rule, shape) = match self.admit(plan, &inputs) {
             Ok(admitted) => admitted,
             Err(why) => return Err(PrepareError::Node { node, why }),
@@ -210,11 +230,9 @@ impl Walk<'_> {
             (LogicalPlan::Values(values), []) => {
                 let schema = &values.schema;
                 values.values.iter().flatten().try_for_each(|expr| check(expr, schema))?;
-                Ok((Rule::PublicTable, Shape::Public { keys: BTreeSet::new() }))
+                Ok((Rule::PublicTable, public(BTreeSet::new(), values.values.len())?))
             }
-            (LogicalPlan::EmptyRelation(_), []) => {
-                Ok((Rule::PublicTable, Shape::Public { keys: BTreeSet::new() }))
-            }
+            (LogicalPlan::EmptyRelation(_), []) => Ok((Rule::PublicTable, public(BTreeSet::new(), 1)?)),
             (LogicalPlan::Projection(projection), [input]) => {
                 project(&projection.expr, projection.input.schema(), input)
             }
@@ -259,7 +277,7 @@ impl Walk<'_> {
         };
         let persons = |unit: usize| {
             let units = place(unit).into_iter().collect::<BTreeSet<_>>();
-            persons(units, Rows::Many)
+            persons(units, Rows::Many, false)
         };
         Ok(match kind {
             Kind::Owner { unit } => {
@@ -267,20 +285,28 @@ impl Walk<'_> {
                 (Rule::OwnerTable, persons(*unit)?)
             }
             Kind::Cohort { unit } => (Rule::CohortTable, persons(*unit)?),
-            Kind::Public { keys } => {
+            Kind::Public { keys, rows } => {
                 let keys = keys.iter().filter_map(|key| place(*key)).collect();
-                (Rule::PublicTable, Shape::Public { keys })
+                (Rule::PublicTable, public(keys, *rows)?)
             }
         })
     }
 }
 
 /// Rows of persons still have the unit.
-fn persons(units: BTreeSet<usize>, rows: Rows) -> Result<Shape, String> {
+fn persons(units: BTreeSet<usize>, rows: Rows, multiplied: bool) -> Result<Shape, String> {
     if units.is_empty() {
         return Err("it has no column with the unit any more: keep it in every step".to_owned());
     }
-    Ok(Shape::Persons { units, rows })
+    Ok(Shape::Persons { units, rows, multiplied: multiplied && rows != Rows::One })
+}
+
+/// Public rows, of which there are not too many.
+fn public(keys: BTreeSet<usize>, most: usize) -> Result<Shape, String> {
+    if most > PUBLIC_ROWS {
+        return Err(format!("it can have more than {PUBLIC_ROWS} public rows"));
+    }
+    Ok(Shape::Public { keys, most })
 }
 
 /// The column that an expression is, where it is no more than that.
@@ -306,8 +332,10 @@ fn project(exprs: &[Expr], schema: &DFSchema, input: &Shape) -> Admitted {
         }
     }
     match input {
-        Shape::Public { keys } => Ok((Rule::Public, Shape::Public { keys: kept(exprs, schema, keys) })),
-        Shape::Persons { units, rows } => Ok((Rule::Projection, persons(kept(exprs, schema, units), *rows)?)),
+        Shape::Public { keys, most } => Ok((Rule::Public, public(kept(exprs, schema, keys), *most)?)),
+        Shape::Persons { units, rows, multiplied } => {
+            Ok((Rule::Projection, persons(kept(exprs, schema, units), *rows, *multiplied)?))
+        }
     }
 }
 
@@ -321,17 +349,17 @@ fn aggregate(node: &Aggregate, input: &Shape) -> Admitted {
     }
     node.aggr_expr.iter().try_for_each(|expr| check_aggregate(expr, schema))?;
     match input {
-        Shape::Public { .. } => {
+        Shape::Public { most, .. } => {
             let keys = if node.group_expr.len() == 1 { [0].into() } else { BTreeSet::new() };
-            Ok((Rule::Public, Shape::Public { keys }))
+            Ok((Rule::Public, public(keys, (*most).max(1))?))
         }
-        Shape::Persons { units, .. } => {
+        Shape::Persons { units, multiplied, .. } => {
             let grouped = kept(&node.group_expr, schema, units);
             if grouped.is_empty() {
                 return Err("it groups rows of several persons: GROUP BY the unit".to_owned());
             }
             let rows = if grouped.len() == node.group_expr.len() { Rows::One } else { Rows::Many };
-            Ok((Rule::AggregateByUnit, persons(grouped, rows)?))
+            Ok((Rule::AggregateByUnit, persons(grouped, rows, *multiplied)?))
         }
     }
 }
@@ -342,26 +370,33 @@ fn distinct(schema: &DFSchema, input: &Shape) -> Admitted {
     }
     match input {
         Shape::Public { .. } => Ok((Rule::Public, input.clone())),
-        Shape::Persons { units, rows } => {
+        Shape::Persons { units, rows, multiplied } => {
             let rows = if units.len() == schema.fields().len() { Rows::One } else { *rows };
-            Ok((Rule::DistinctByUnit, persons(units.clone(), rows)?))
+            Ok((Rule::DistinctByUnit, persons(units.clone(), rows, *multiplied)?))
         }
     }
 }
 
 fn union(node: &Union, inputs: &[Shape]) -> Admitted {
-    let public = inputs.iter().filter(|shape| matches!(shape, Shape::Public { .. })).count();
-    if public == inputs.len() {
-        return Ok((Rule::Public, Shape::Public { keys: BTreeSet::new() }));
-    }
     let mut common: BTreeSet<usize> = (0..node.schema.fields().len()).collect();
+    let (mut most, mut of_persons, mut any_multiplied) = (0_usize, 0, false);
     for input in inputs {
         match input {
-            Shape::Persons { units, .. } => common = common.intersection(units).copied().collect(),
-            Shape::Public { .. } => return Err("it mixes rows of persons with public ones".to_owned()),
+            Shape::Public { most: more, .. } => most = most.saturating_add(*more),
+            Shape::Persons { units, multiplied, .. } => {
+                common = common.intersection(units).copied().collect();
+                of_persons += 1;
+                any_multiplied |= multiplied;
+            }
         }
     }
-    Ok((Rule::UnionOfPersons, persons(common, Rows::Many)?))
+    match of_persons {
+        0 => Ok((Rule::Public, public(BTreeSet::new(), most)?)),
+        of_persons if of_persons == inputs.len() => {
+            Ok((Rule::UnionOfPersons, persons(common, Rows::Many, any_multiplied)?))
+        }
+        _ => Err("it mixes rows of persons with public ones".to_owned()),
+    }
 }
 
 fn join(node: &Join, left: &Shape, right: &Shape) -> Admitted {
@@ -377,37 +412,75 @@ fn join(node: &Join, left: &Shape, right: &Shape) -> Admitted {
     let shift = if only_one_side { 0 } else { node.left.schema().fields().len() };
     let moved = |columns: &BTreeSet<usize>| columns.iter().map(|at| at + shift).collect::<BTreeSet<_>>();
     match (left, right) {
-        (Shape::Public { .. }, Shape::Public { .. }) => {
-            Ok((Rule::Public, Shape::Public { keys: BTreeSet::new() }))
+        (Shape::Public { keys: lefts, most: l }, Shape::Public { keys: rights, most: r }) => {
+            let once = pairs.iter().any(|(a, b)| lefts.contains(a) || rights.contains(b));
+            let most = if once { l.saturating_add(*r) } else { (*l.max(&1)).saturating_mul(*r.max(&1)) };
+            Ok((Rule::Public, public(BTreeSet::new(), most)?))
         }
-        (Shape::Persons { units: lefts, rows: l }, Shape::Persons { units: rights, rows: r }) => {
+        (
+            Shape::Persons { units: lefts, rows: l, multiplied: left_multiplied },
+            Shape::Persons { units: rights, rows: r, multiplied: right_multiplied },
+        ) => {
             if !pairs.iter().any(|(a, b)| lefts.contains(a) && rights.contains(b)) {
                 return Err("it brings rows of two persons together: join ON equal units".to_owned());
             }
+            let multiplies = (*l, *r) == (Rows::Many, Rows::Many);
+            multiplies_once([*left_multiplied, *right_multiplied, multiplies])?;
             let mut units = if keeps_left { lefts.clone() } else { BTreeSet::new() };
             if keeps_right {
                 units.extend(moved(rights));
             }
-            let rows = match node.join_type {
-                LeftSemi | LeftAnti => *l,
-                RightSemi | RightAnti => *r,
-                _ if (*l, *r) == (Rows::One, Rows::One) => Rows::One,
-                _ => Rows::Many,
+            let (rows, multiplied) = match node.join_type {
+                LeftSemi | LeftAnti => (*l, *left_multiplied),
+                RightSemi | RightAnti => (*r, *right_multiplied),
+                _ if (*l, *r) == (Rows::One, Rows::One) => (Rows::One, false),
+                _ => (Rows::Many, *left_multiplied || *right_multiplied || multiplies),
             };
-            Ok((Rule::JoinOnUnit, persons(units, rows)?))
+            Ok((Rule::JoinOnUnit, persons(units, rows, multiplied)?))
         }
-        (Shape::Persons { units, rows }, Shape::Public { keys }) if keeps_left => {
-            let once = only_one_side || pairs.iter().any(|(_, b)| keys.contains(b));
-            let rows = if once { *rows } else { Rows::Many };
-            Ok((Rule::JoinWithPublic, persons(units.clone(), rows)?))
+        (Shape::Persons { units, rows, multiplied }, Shape::Public { keys, most }) if keeps_left => {
+            let once = pairs.iter().any(|(_, b)| keys.contains(b));
+            let (rows, multiplied) = beside_public(*rows, *multiplied, once, only_one_side, *most)?;
+            Ok((Rule::JoinWithPublic, persons(units.clone(), rows, multiplied)?))
         }
-        (Shape::Public { keys }, Shape::Persons { units, rows }) if keeps_right => {
-            let once = only_one_side || pairs.iter().any(|(a, _)| keys.contains(a));
-            let rows = if once { *rows } else { Rows::Many };
-            Ok((Rule::JoinWithPublic, persons(moved(units), rows)?))
+        (Shape::Public { keys, most }, Shape::Persons { units, rows, multiplied }) if keeps_right => {
+            let once = pairs.iter().any(|(a, _)| keys.contains(a));
+            let (rows, multiplied) = beside_public(*rows, *multiplied, once, only_one_side, *most)?;
+            Ok((Rule::JoinWithPublic, persons(moved(units), rows, multiplied)?))
         }
         _ => Err("which public rows it keeps depends on rows of several persons".to_owned()),
     }
+}
+
+/// Persons' rows beside public ones: `once`, if at most one public row fits each; else each row is tried with all.
+fn beside_public(
+    rows: Rows,
+    multiplied: bool,
+    once: bool,
+    only_kept: bool,
+    most: usize,
+) -> Result<(Rows, bool), String> {
+    if once {
+        return Ok((rows, multiplied));
+    }
+    if most > PUBLIC_ROWS_BESIDE {
+        return Err(format!(
+            "it can put more than {PUBLIC_ROWS_BESIDE} public rows beside one of a person: join on a column without \
+             repeated values"
+        ));
+    }
+    multiplies_once([multiplied, true])?;
+    Ok(if only_kept { (rows, multiplied) } else { (Rows::Many, true) })
+}
+
+/// Of one row of a person several may be made once, not of those several once more.
+fn multiplies_once<const N: usize>(multiplied: [bool; N]) -> Result<(), String> {
+    if multiplied.into_iter().filter(|multiplied| *multiplied).count() > 1 {
+        return Err("it multiplies rows that a join has multiplied before, so that its time and memory could tell of one \
+                    person: GROUP BY the unit before one of the joins"
+            .to_owned());
+    }
+    Ok(())
 }
 
 /// Pairs of columns, left and right, that the join's condition makes equal; the rest of it is admitted as a filter.

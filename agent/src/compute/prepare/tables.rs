@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Public {
         /// The columns.
         keys: BTreeSet<usize>,
+        /// How many.
+        rows: usize,
     },
 }
 
@@ -123,7 +125,8 @@ fn public_table(table: &PublicTable) -> Table {
         Err(_) => Arc::new(datafusion::datasource::empty::EmptyTable::new(schema)),
     };
     let keys = (0..table.columns.len()).filter(|index| table.is_key(*index)).collect();
-    Table { name: table.name.to_string(), kind: Kind::Public { keys }, source: provider_as_source(provider) }
+    let kind = Kind::Public { keys, rows: table.rows.len() };
+    Table { name: table.name.to_string(), kind, source: provider_as_source(provider) }
 }
 
 fn text(value: Option<&Literal>) -> Option<&str> {
