@@ -45,7 +45,7 @@ const EDGES: (usize, usize) = (2, 257);
 const FEATURES: (usize, usize) = (1, 8);
 const LABELS: (usize, usize) = (0, 1024);
 /// Seconds that a script's release slot may last.
-const SECONDS: std::ops::RangeInclusive<u32> = 1..=3600;
+pub(super) const SECONDS: std::ops::RangeInclusive<u32> = 1..=3600;
 /// Address space that a script may have.
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 256..=262_144;
 const MAX_SCRIPT: usize = 64 * 1024;

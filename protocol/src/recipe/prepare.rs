@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::{
     Column, ColumnType, Literal, RecipeError,
-    check::{columns, distinct, find, length, literal},
-    grammar::{RawColumn, RawLiteral},
+    check::{SECONDS, columns, distinct, find, length, literal},
+    grammar::{RawColumn, RawLiteral, present},
 };
 use crate::ids::{Label, OwnerId};
 
@@ -33,6 +33,8 @@ pub struct Prepare {
     pub tables: Vec<PublicTable>,
     /// Queries; each may read the ones before it by name, the last is the result.
     pub steps: Vec<SqlStep>,
+    /// The result is used exactly this long after the start; `None`: when it is there.
+    pub seconds: Option<u32>,
 }
 
 /// One query.
@@ -78,6 +80,8 @@ pub(super) struct RawPrepare {
     tables: Vec<RawTable>,
     steps: Vec<RawStep>,
     columns: Vec<RawColumn>,
+    #[serde(default, deserialize_with = "present")]
+    seconds: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +124,9 @@ pub(super) fn check(
 ) -> Result<(Prepare, Vec<Column>), RecipeError> {
     length("prepare.tables", raw.tables.len(), TABLES)?;
     length("prepare.steps", raw.steps.len(), STEPS)?;
+    if raw.seconds.is_some_and(|seconds| !SECONDS.contains(&seconds)) {
+        return Err(RecipeError::Prepare("seconds must be 1 to 3600"));
+    }
     let tables = raw.tables.iter().map(|table| &table.name);
     let names = owners.iter().chain(tables).chain(raw.steps.iter().map(|step| &step.name));
     distinct("the names of prepare's tables", [COHORT_TABLE].into_iter().chain(names.map(Label::as_str)))?;
@@ -139,7 +146,7 @@ pub(super) fn check(
     }
     let steps: Result<Vec<SqlStep>, RecipeError> = raw.steps.into_iter().map(step).collect();
     let tables: Result<Vec<PublicTable>, RecipeError> = raw.tables.into_iter().map(table).collect();
-    Ok((Prepare { tables: tables?, steps: steps? }, yields))
+    Ok((Prepare { tables: tables?, steps: steps?, seconds: raw.seconds }, yields))
 }
 
 /// Which owners' files have a column; only with `prepare`, whose SQL can name one owner's table.

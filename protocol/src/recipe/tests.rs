@@ -361,6 +361,15 @@ fn sql_has_tables_steps_and_columns_of_its_own() {
     assert_eq!(owners, ["hospital-A", "hospital-B"]);
     assert_ne!(recipe.sources()[3].column.name, recipe.columns()[3].name);
     assert!(recipe.prepare().unwrap().tables[0].is_key(0));
+    assert_eq!(recipe.prepare().unwrap().seconds, None);
+    let timed = prepared(|recipe| recipe["prepare"]["seconds"] = json!(3600)).unwrap();
+    assert_eq!(timed.prepare().unwrap().seconds, Some(3600));
+    for language in [Language::English, Language::Turkish] {
+        assert!(
+            timed.explain(language).contains("3600 s")
+                && recipe.explain(language).contains("prepare.seconds")
+        );
+    }
     for language in [Language::English, Language::Turkish] {
         let text = recipe.explain(language);
         assert!(text.contains("SELECT 1") && text.contains("hospital-A, hospital-B"), "{text}");
@@ -378,6 +387,9 @@ fn what_breaks_a_rule_of_prepare_is_refused() {
     refuses!(|recipe| recipe["prepare"] = Value::Null, RecipeError::Grammar(_));
     refuses!(|recipe| recipe["prepare"]["more"] = json!(1), RecipeError::Grammar(_));
     refuses!(|recipe| recipe["prepare"]["steps"] = json!([]), RecipeError::Length { .. });
+    refuses!(|recipe| recipe["prepare"]["seconds"] = Value::Null, RecipeError::Grammar(_));
+    refuses!(|recipe| recipe["prepare"]["seconds"] = json!(0), RecipeError::Prepare(_));
+    refuses!(|recipe| recipe["prepare"]["seconds"] = json!(3601), RecipeError::Prepare(_));
     refuses!(|recipe| recipe["prepare"]["steps"][0]["sql"] = json!(""), RecipeError::Prepare(_));
     refuses!(
         |recipe| recipe["prepare"]["steps"][0]["sql"] = json!("x".repeat(16_385)),

@@ -10,6 +10,7 @@ mod expression;
 mod plan;
 mod proof;
 mod run;
+mod syntax;
 mod tables;
 
 pub use proof::{Proof, ProofStep, Rows, Rule};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use cohort_protocol::recipe::{Prepare, Recipe, SqlStep};
+use cohort_protocol::recipe::{Prepare, Recipe};
 use datafusion::{
     arrow::datatypes::DataType,
     common::{DataFusionError, Result, TableReference, config::ConfigOptions, plan_err},
@@ -13,22 +13,14 @@ use datafusion::{
         planner::{ContextProvider, ExprPlanner},
     },
     optimizer::{Analyzer, Optimizer, OptimizerContext},
-    sql::{
-        planner::{ParserOptions, SqlToRel},
-        sqlparser::{
-            ast::Statement,
-            dialect::GenericDialect,
-            keywords::Keyword,
-            parser::Parser,
-            tokenizer::{Token, Tokenizer},
-        },
-    },
+    sql::planner::{ParserOptions, SqlToRel},
 };
 
 use super::{
     PrepareError, Proof, exact, expression,
     proof::{self, NODES},
     run::Streams,
+    syntax,
     tables::{Kind, tables},
 };
 
@@ -109,7 +101,7 @@ impl Catalog {
     fn plan(&mut self, prepare: &Prepare) -> Result<LogicalPlan, PrepareError> {
         let mut last = None;
         for step in &prepare.steps {
-            let statement = select(step)?;
+            let statement = syntax::select(step)?;
             let options = ParserOptions {
                 enable_ident_normalization: false,
                 map_string_types_to_utf8view: false,
@@ -124,28 +116,6 @@ impl Catalog {
             last = Some(plan);
         }
         last.ok_or_else(|| PrepareError::Result(format!("has no plan of at most {NODES} nodes")))
-    }
-}
-
-/// Exactly one query; everything else that SQL can say is refused here. So is `WITH`: a few lines of it name each other
-/// until planning alone takes for ever, while the size of a step is checked before the next one reads it.
-fn select(step: &SqlStep) -> Result<Statement, PrepareError> {
-    let refuse = |problem: String| PrepareError::Statement { step: step.name.to_string(), problem };
-    let tokens = Tokenizer::new(&GenericDialect {}, &step.sql).tokenize();
-    let is_with = |token: &Token| matches!(token, Token::Word(word) if word.keyword == Keyword::WITH);
-    if tokens.is_ok_and(|tokens| tokens.iter().any(is_with)) {
-        return Err(refuse("WITH is not admitted: write a step of its own".to_owned()));
-    }
-    let parsed =
-        Parser::parse_sql(&GenericDialect {}, &step.sql).map_err(|error| refuse(error.to_string()))?;
-    match <[Statement; 1]>::try_from(parsed) {
-        Ok([statement @ Statement::Query(_)]) => Ok(statement),
-        Ok([other]) => {
-            let text = other.to_string();
-            let verb = text.split_whitespace().next().unwrap_or_default();
-            Err(refuse(format!("it is {verb}")))
-        }
-        Err(statements) => Err(refuse(format!("it has {} statements", statements.len()))),
     }
 }
 

@@ -72,6 +72,23 @@ pub(in crate::compute) fn statistics(
     recipe: &Recipe,
     inputs: Vec<Input>,
 ) -> Result<Vec<Vec<Statistic>>, ComputeError> {
+    let start = Instant::now();
+    let slot = recipe
+        .prepare()
+        .and_then(|prepare| prepare.seconds)
+        .map(|seconds| Duration::from_secs(seconds.into()));
+    let found = within(start + slot.unwrap_or(TIME), recipe, inputs);
+    // How long it took would tell of the rows, and so would an error that came early.
+    std::thread::sleep(slot.unwrap_or_default().saturating_sub(start.elapsed()));
+    found
+}
+
+/// The statistics, if they are there by `deadline`.
+fn within(
+    deadline: Instant,
+    recipe: &Recipe,
+    inputs: Vec<Input>,
+) -> Result<Vec<Vec<Statistic>>, ComputeError> {
     check_owners(recipe, &inputs)?;
     let key = Arc::new(PseudonymKey::fresh()?);
     let streams: Result<Vec<Streams>, ComputeError> =
@@ -84,7 +101,7 @@ pub(in crate::compute) fn statistics(
         .map_err(|_| ComputeError::InputUnusable)?;
     // On a thread of its own, since the caller's may be one of another runtime.
     let totals = std::thread::scope(|scope| {
-        let run = scope.spawn(|| execute(recipe, &planned, runtime.handle()));
+        let run = scope.spawn(|| execute(recipe, &planned, deadline, runtime.handle()));
         run.join().unwrap_or(Err(ComputeError::InputUnusable))
     });
     runtime.shutdown_background();
@@ -104,8 +121,14 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn execute<'a>(recipe: &'a Recipe, planned: &Planned, handle: &Handle) -> Result<Totals<'a>, ComputeError> {
-    let deadline = Instant::now() + TIME;
+fn execute<'a>(
+    recipe: &'a Recipe,
+    planned: &Planned,
+    deadline: Instant,
+    handle: &Handle,
+) -> Result<Totals<'a>, ComputeError> {
+    // Some operators, such as cross joins, start tasks before the first row is asked for.
+    let _runtime = handle.enter();
     let (operators, context) = handle.block_on(operators(planned)).map_err(|error| stopped(&error))?;
     let partitions = execute_stream_partitioned(operators, context).map_err(|error| stopped(&error))?;
     std::thread::scope(|scope| {

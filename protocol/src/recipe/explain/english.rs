@@ -69,7 +69,16 @@ fn prepare_words(recipe: &Recipe, prepare: &Prepare, out: &mut String) -> fmt::R
         step.sql.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
     }
     let columns: Vec<String> = recipe.columns.iter().map(column_words).collect();
-    writeln!(out, "  giving {}", columns.join("; "))
+    writeln!(out, "  giving {}", columns.join("; "))?;
+    match prepare.seconds {
+        Some(seconds) => {
+            writeln!(out, "Its result is used exactly {seconds} s after the start, whatever the rows.")
+        }
+        None => writeln!(
+            out,
+            "How long it takes can be seen and depends on the rows: prepare.seconds would fix it."
+        ),
+    }
 }
 
 fn engine(recipe: &Recipe, out: &mut String) -> fmt::Result {

@@ -78,7 +78,15 @@ fn prepare_words(recipe: &Recipe, prepare: &Prepare, out: &mut String) -> fmt::R
         step.sql.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
     }
     let columns: Vec<String> = recipe.columns.iter().map(column_words).collect();
-    writeln!(out, "  sonuç sütunları: {}", columns.join("; "))
+    writeln!(out, "  sonuç sütunları: {}", columns.join("; "))?;
+    match prepare.seconds {
+        Some(seconds) => {
+            writeln!(out, "Sonucu, satırlar ne olursa olsun, başlangıçtan tam {seconds} s sonra kullanılır.")
+        }
+        None => {
+            writeln!(out, "Ne kadar sürdüğü görülür ve satırlara bağlıdır: prepare.seconds bunu sabitler.")
+        }
+    }
 }
 
 fn engine(recipe: &Recipe, out: &mut String) -> fmt::Result {
