@@ -6,6 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -24,6 +25,9 @@ const START: Duration = Duration::from_secs(30);
 /// How long a child may take to stop when its input ends.
 const STOP: Duration = Duration::from_secs(5);
 
+/// What our programs read a filter of their log from.
+const LOG_FILTERS: [&str; 2] = ["COHORT_LOG", "RUST_LOG"];
+
 /// A running child.
 #[derive(Debug)]
 pub struct Process {
@@ -40,8 +44,26 @@ impl Process {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        Self::start_logging(name, program, args, logs, None)
+    }
+
+    /// [`start`](Self::start), with another choice of what is logged than the program's own.
+    pub fn start_logging<I, S>(
+        name: &'static str,
+        program: &Path,
+        args: I,
+        logs: &Path,
+        filter: Option<&str>,
+    ) -> Outcome<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
         let mut command = Command::new(program);
         command.args(args).arg("--exit-with-stdin");
+        for variable in LOG_FILTERS {
+            command.envs(filter.map(|filter| (variable, filter)));
+        }
         Self::spawn(name, command, logs)
     }
 
@@ -69,7 +91,7 @@ impl Process {
         Ok(Self { name, child, lines, log })
     }
 
-    /// Waits for the line that starts with `prefix` and returns its rest; then goes on reading in the background.
+    /// Waits for the line that starts with `prefix` and returns its rest. All lines go to the log, also afterwards.
     pub async fn ready(&mut self, prefix: &str) -> Outcome<String> {
         let Some(mut lines) = self.lines.take() else {
             return Err(Failure::unreachable(
@@ -77,8 +99,11 @@ impl Process {
                 "start it anew",
             ));
         };
+        let mut log =
+            File::options().append(true).open(&self.log).map_err(|e| Failure::write(&self.log, &e))?;
         let wanted = async {
             while let Ok(Some(line)) = lines.next_line().await {
+                let _ = writeln!(log, "{line}");
                 if let Some(rest) = line.strip_prefix(prefix) {
                     return Some(rest.trim().to_owned());
                 }
@@ -88,7 +113,11 @@ impl Process {
         match tokio::time::timeout(START, wanted).await {
             Ok(Some(rest)) => {
                 // A full pipe would stop the child.
-                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                tokio::spawn(async move {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        let _ = writeln!(log, "{line}");
+                    }
+                });
                 Ok(rest)
             }
             _ => Err(Failure::unreachable(

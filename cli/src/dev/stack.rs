@@ -103,6 +103,8 @@ pub struct Stack {
     pub kms_args: Vec<String>,
     /// Further arguments of the agent.
     pub agent_args: Vec<String>,
+    /// What KMS and agent log; `None`: what they do by themselves.
+    pub log_filter: Option<String>,
     /// The indexer.
     pub indexer_url: String,
     /// The KMS.
@@ -181,6 +183,7 @@ impl Stack {
             gpus: 0,
             kms_args: Vec::new(),
             agent_args: Vec::new(),
+            log_filter: None,
             indexer_url: String::new(),
             kms_url: String::new(),
             agent_url: String::new(),
@@ -454,7 +457,8 @@ impl Stack {
             ]);
         }
         args.extend(self.kms_args.iter().cloned());
-        let mut process = Process::start("kms", &self.program("cohort-kms"), args, &self.path("logs"))?;
+        let (program, logs) = (self.program("cohort-kms"), self.path("logs"));
+        let mut process = Process::start_logging("kms", &program, args, &logs, self.log_filter.as_deref())?;
         self.kms_url = process.ready("listening ").await?;
         self.kms = Some(process);
         Ok(())
@@ -522,9 +526,9 @@ impl Stack {
         Err(Failure::unreachable(format!("{name} did not start"), "see its log in the stack's logs folder"))
     }
 
-    /// Starts the agent and gives its gas account something to pay with.
-    pub async fn start_agent(&mut self) -> Outcome {
-        let args = [
+    /// The agent's arguments.
+    pub fn agent_command(&self) -> Vec<String> {
+        let mut args: Vec<String> = vec![
             "--guest-agent".into(),
             self.path("dstack.sock").display().to_string(),
             "--rpc-url".into(),
@@ -542,12 +546,15 @@ impl Stack {
             "--listen".into(),
             listen(&self.agent_url),
         ];
-        let mut process = Process::start(
-            "agent",
-            &self.program("cohort-agent"),
-            args.into_iter().chain(self.agent_args.clone()),
-            &self.path("logs"),
-        )?;
+        args.extend(self.agent_args.iter().cloned());
+        args
+    }
+
+    /// Starts the agent and gives its gas account something to pay with.
+    pub async fn start_agent(&mut self) -> Outcome {
+        let (program, logs) = (self.program("cohort-agent"), self.path("logs"));
+        let filter = self.log_filter.as_deref();
+        let mut process = Process::start_logging("agent", &program, self.agent_command(), &logs, filter)?;
         self.agent_url = process.ready("listening ").await?;
         self.agent = Some(process);
         self.fund_agent().await

@@ -9,6 +9,7 @@ mod demo;
 mod docs;
 mod gpu;
 mod kms;
+mod logs;
 mod mistakes;
 mod operations;
 mod owners;

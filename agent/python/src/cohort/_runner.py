@@ -18,6 +18,8 @@ from cohort import _run
 
 def main() -> None:
     """One job."""
+    # What whoever started the agent left open is none of the script's.
+    os.closerange(3, 65536)
     result = os.dup(1)
     # Standard error is the null device already; standard output becomes it.
     os.dup2(2, 1)
