@@ -4,6 +4,7 @@ import { keccak_256 } from "@noble/hashes/sha3";
 import { bytesToHex } from "@noble/hashes/utils";
 import { concat, hexToBytes, type Hex } from "viem";
 import { canonicalHash } from "../format/hash";
+import type { JsonObject } from "../format/json";
 import { epsilonText } from "../format/loss";
 import { parseCompose, type Compose } from "../format/recipe";
 import type { ResultFile } from "../format/result";
@@ -45,6 +46,8 @@ function recipe(result: ResultFile, report: Report): void {
   report.check("recipe", same, parsed.recipeHash);
   const schema = new Validator(parsed.outputSchema as object, "2020-12");
   report.check("output_schema", schema.validate(result.payload).valid, parsed.outputSchemaHash);
+  const evidence = result.committed.evidence as JsonObject;
+  if ("privacy_proof" in evidence) report.skip("privacy_proof", String((evidence["privacy_proof"] as JsonObject | null)?.["planner"]));
   const { receipt } = result;
   const approved = receipt.epsilon === terms.epsilonPerRun && receipt.delta === terms.deltaPerRun;
   report.check("privacy_loss", approved, `\u03b5 ${epsilonText(receipt.epsilon)}`);

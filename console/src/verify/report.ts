@@ -14,6 +14,7 @@ export type CheckName =
   | "compose_hash"
   | "recipe"
   | "output_schema"
+  | "privacy_proof"
   | "privacy_loss"
   | "receipt_signature"
   | "certificate"
