@@ -63,6 +63,8 @@ export interface Script {
 /** SQL by which all owners' rows become one table of persons. */
 export interface Prepare {
   steps: { name: string; sql: string }[];
+  /** After how many seconds the result is used; null: when it is there. */
+  seconds: number | null;
   /** Public tables inside the recipe, with their number of rows. */
   tables: { name: string; rows: number }[];
   columns: Column[];
@@ -234,7 +236,7 @@ function declared(section: JsonObject): Recipe {
 }
 
 function prepare(value: Json): Prepare {
-  const object = members(value, "prepare", ["steps", "columns"], ["tables"]);
+  const object = members(value, "prepare", ["steps", "columns"], ["tables", "seconds"]);
   return {
     steps: list(object["steps"], "steps").map((it) => {
       const step = members(it, "a step", ["name", "sql"]);
@@ -245,6 +247,7 @@ function prepare(value: Json): Prepare {
       return { name: text(table["name"], "a table's name"), rows: list(table["rows"], "rows").length };
     }),
     columns: list(object["columns"], "columns").map(column),
+    seconds: object["seconds"] === undefined ? null : integer(object["seconds"], "prepare.seconds"),
   };
 }
 
