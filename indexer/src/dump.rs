@@ -124,10 +124,8 @@ fn line(out: &mut impl Write, mut value: Value) -> Result<(), DumpError> {
 /// RFC 8785 writes numbers as doubles. An integer that has none is told as a string, so that no two states look alike.
 fn exact(value: &mut Value) {
     match value {
-        Value::Number(number) => {
-            if number.as_u64().is_some_and(|integer| integer > LARGEST_EXACT) {
-                *value = Value::String(number.to_string());
-            }
+        Value::Number(number) if number.as_u64().is_some_and(|integer| integer > LARGEST_EXACT) => {
+            *value = Value::String(number.to_string());
         }
         Value::Array(items) => items.iter_mut().for_each(exact),
         Value::Object(fields) => fields.values_mut().for_each(exact),
