@@ -71,7 +71,7 @@ pub struct Audit {
     pub views_compared: usize,
     /// What was found, most severe first.
     pub findings: Vec<Finding>,
-    /// The KMS's release log, where it was given.
+    /// The KMS's release log, or those of its replicas, where they were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release_log: Option<ReleaseLog>,
     /// What happened, and the state that follows from it.
@@ -79,15 +79,24 @@ pub struct Audit {
     pub history: History,
 }
 
-/// A release log, as it was matched.
+/// Release logs, as they were matched.
 #[derive(Debug, Serialize)]
 pub struct ReleaseLog {
+    /// Where each ends.
+    pub logs: Vec<LogEnd>,
+    /// Their releases and the chain's runs, side by side.
+    pub runs: Vec<RunLine>,
+}
+
+/// Where a release log ends.
+#[derive(Debug, Serialize)]
+pub struct LogEnd {
+    /// The file or the KMS that it is from.
+    pub name: String,
     /// Number of its entries.
     pub entries: u64,
     /// Hash of the last one: what a signed head names.
     pub hash: B256,
-    /// Its releases and the chain's runs, side by side.
-    pub runs: Vec<RunLine>,
 }
 
 impl Audit {
@@ -104,8 +113,8 @@ pub struct Against<'a> {
     pub others: &'a [reqwest::Url],
     /// An indexer.
     pub indexer: Option<&'a reqwest::Url>,
-    /// A KMS's release log.
-    pub log: Option<&'a Log>,
+    /// A KMS's release log, or those of its replicas.
+    pub logs: &'a [Log],
 }
 
 /// Where the audit reads.
@@ -143,10 +152,12 @@ pub async fn audit(app: &App, range: Range, against: Against<'_>) -> Outcome<Aud
     if let Some(url) = against.indexer {
         indexer::compare(url, app.address(), &entries, &history, &mut findings).await?;
     }
-    let release_log = against.log.map(|log| {
-        let Matched { runs, findings: more } = releases::compare(&log.entries, &entries, app.address());
+    let release_log = (!against.logs.is_empty()).then(|| {
+        let Matched { runs, findings: more } = releases::compare(against.logs, &entries, app.address());
         findings.extend(more);
-        ReleaseLog { entries: log.head.entries, hash: log.head.hash, runs }
+        let end =
+            |log: &Log| LogEnd { name: log.name.clone(), entries: log.head.entries, hash: log.head.hash };
+        ReleaseLog { logs: against.logs.iter().map(end).collect(), runs }
     });
     findings.sort_by_key(|finding| Reverse(finding.severity));
     Ok(Audit {

@@ -15,36 +15,39 @@ use crate::{
 
 /// A log as far as it was read and verified.
 pub struct Log {
+    /// The file or the KMS that it is from.
+    pub name: String,
     /// Its entries.
     pub entries: Vec<Entry>,
     /// Where it ends.
     pub head: Head,
     /// Bytes of an unfinished last line: what a crash while writing leaves.
     pub torn_bytes: usize,
-    known: Option<Head>,
-    known_is_met: bool,
-}
-
-fn damaged(line: u64, what: &str) -> Failure {
-    Failure::refused(
-        format!("the release log is damaged at line {line}: {what}"),
-        "keep this copy as evidence, and ask the KMS operator",
-    )
+    /// Heads that were kept, each with whether this log goes on from it.
+    known: Vec<(Head, bool)>,
 }
 
 impl Log {
-    /// Empty; it must go on from `known` if that is given.
-    pub fn new(known: Option<&SignedHead>) -> Self {
-        let (head, known) = (Head::empty(), known.map(|signed| signed.head));
-        Self { entries: Vec::new(), head, torn_bytes: 0, known, known_is_met: known == Some(head) }
+    /// Empty. It remembers which of the heads that were kept it goes on from.
+    pub fn new(name: impl ToString, known: &[SignedHead]) -> Self {
+        let head = Head::empty();
+        let known = known.iter().map(|signed| (signed.head, signed.head == head)).collect();
+        Self { name: name.to_string(), entries: Vec::new(), head, torn_bytes: 0, known }
     }
 
     fn accept(&mut self, line: &[u8]) -> Outcome {
         let number = self.head.entries + 1;
-        let line = self.head.accept(line).map_err(|what| damaged(number, what))?;
-        self.known_is_met |= self.known == Some(self.head);
+        let line = self.head.accept(line).map_err(|what| self.damaged(number, what))?;
+        self.known.iter_mut().for_each(|(known, is_met)| *is_met |= *known == self.head);
         self.entries.push(line.entry);
         Ok(())
+    }
+
+    fn damaged(&self, line: u64, what: &str) -> Failure {
+        Failure::refused(
+            format!("the release log {} is damaged at line {line}: {what}", self.name),
+            "keep this copy as evidence, and ask the KMS operator",
+        )
     }
 
     /// Reads a copy of the log's file.
@@ -59,7 +62,7 @@ impl Log {
             match buffer.strip_suffix(b"\n") {
                 Some(line) => self.accept(line)?,
                 None if bytes as u64 == LINE_BYTES_MAX => {
-                    return Err(damaged(self.head.entries + 1, "it is longer than 65,536 bytes"));
+                    return Err(self.damaged(self.head.entries + 1, "it is longer than 65,536 bytes"));
                 }
                 None => {
                     self.torn_bytes = bytes;
@@ -85,31 +88,34 @@ impl Log {
             for line in page.entries {
                 if self.head.entries < signed.head.entries {
                     let bytes = cohort_protocol::json::canonical(&line)
-                        .map_err(|_| damaged(self.head.entries + 1, "it has no canonical form"))?;
+                        .map_err(|_| self.damaged(self.head.entries + 1, "it has no canonical form"))?;
                     self.accept(&bytes)?;
                 }
             }
             if self.head.entries == before {
-                return Err(damaged(before + 1, "the KMS does not show it"));
+                return Err(self.damaged(before + 1, "the KMS does not show it"));
             }
         }
         if self.head == signed.head {
             return Ok(signed);
         }
-        Err(damaged(self.head.entries, "the log ends otherwise than the head that the KMS signed"))
+        Err(self.damaged(self.head.entries, "the log ends otherwise than the head that the KMS signed"))
     }
+}
 
-    /// What was kept must be a beginning of this log.
-    pub fn check_known(&self) -> Outcome {
-        match self.known {
-            Some(known) if !self.known_is_met => Err(Failure::refused(
+/// What was kept must be a beginning of one of these logs: replicas of a KMS have a log each, and one root.
+pub fn check_known(logs: &[Log], known: &[SignedHead]) -> Outcome {
+    for (index, SignedHead { head, .. }) in known.iter().enumerate() {
+        let goes_on = |log: &Log| log.known.get(index).is_some_and(|(_, is_met)| *is_met);
+        if !logs.iter().any(goes_on) {
+            return Err(Failure::refused(
                 format!(
-                    "the release log was rewritten: at {} entries it does not end in {} any more",
-                    known.entries, known.hash
+                    "a release log was rewritten: at {} entries none ends in {} any more",
+                    head.entries, head.hash
                 ),
                 "keep both, and show them to the owners: the KMS operator removed or changed entries",
-            )),
-            _ => Ok(()),
+            ));
         }
     }
+    Ok(())
 }

@@ -262,20 +262,27 @@ fn releases(page: &mut String, audit: &Audit) {
         None => "<td class=\"n bad\">none</td>".to_owned(),
     };
     for run in &log.runs {
+        let log = run.log.as_ref().map(|log| format!(" <span class=\"soft\">{}</span>", escape(log)));
         let _ = write!(
             page,
-            "<tr><td><code>{}</code></td>{}{}{}</tr>",
+            "<tr><td><code>{}</code>{}</td>{}{}{}</tr>",
             run.run_id,
+            log.unwrap_or_default(),
             told(run.opened),
             told(run.released),
             told(run.receipt)
         );
     }
-    let _ = write!(
-        page,
-        "</table></div><p class=\"soft\">{} entries, ending in <code>{}</code>.</p>",
-        log.entries, log.hash
-    );
+    page.push_str("</table></div>");
+    for end in &log.logs {
+        let _ = write!(
+            page,
+            "<p class=\"soft\">{}: {} entries, ending in <code>{}</code>.</p>",
+            escape(&end.name),
+            end.entries,
+            end.hash
+        );
+    }
 }
 
 fn timeline(page: &mut String, audit: &Audit) {

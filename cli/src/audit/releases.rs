@@ -1,4 +1,4 @@
-//! The KMS's release log held against the runs on chain, one to one.
+//! The KMS's release log, or those of its replicas, held against the runs on chain, one to one.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use cohort_protocol::{
 use serde::Serialize;
 
 use super::{Finding, Severity, logs::Entry as ChainEntry};
+use crate::release_log::Log;
 
 /// One run, by chain and log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,20 +22,24 @@ pub struct RunLine {
     pub opened: Option<u64>,
     /// First entry of the log that released its keys.
     pub released: Option<u64>,
+    /// Of which log, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// Block with its receipt.
     pub receipt: Option<u64>,
 }
 
 impl RunLine {
     fn of(run_id: RunId) -> Self {
-        Self { run_id, opened: None, released: None, receipt: None }
+        Self { run_id, opened: None, released: None, log: None, receipt: None }
     }
 
     /// Opened in block, keys by entry, receipt in block.
     pub fn text(&self) -> String {
         let told = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-        let Self { run_id, opened, released, receipt } = self;
-        format!("{run_id}  {:>9}  {:>6}  {:>9}", told(*opened), told(*released), told(*receipt))
+        let Self { run_id, opened, released, log, receipt } = self;
+        let log = log.as_ref().map(|log| format!("  {log}")).unwrap_or_default();
+        format!("{run_id}  {:>9}  {:>6}  {:>9}{log}", told(*opened), told(*released), told(*receipt))
     }
 }
 
@@ -47,26 +52,31 @@ pub struct Matched {
     pub findings: Vec<Finding>,
 }
 
-/// Matches releases and runs of `app` one to one.
-pub fn compare(entries: &[Entry], events: &[ChainEntry], app: Address) -> Matched {
+/// Matches releases and runs of `app` one to one. A run's keys may have come from several replicas, to one agent.
+pub fn compare(logs: &[Log], events: &[ChainEntry], app: Address) -> Matched {
     let mut runs: BTreeMap<RunId, RunLine> = BTreeMap::new();
-    let mut keys: BTreeMap<RunId, &Entry> = BTreeMap::new();
+    let mut keys: BTreeMap<RunId, Vec<&Entry>> = BTreeMap::new();
     let mut findings = Vec::new();
     let mut find = |severity, code, text: String, block| {
         findings.push(Finding { severity, code, text, block });
     };
-    for entry in entries {
+    for (log, entry) in logs.iter().flat_map(|log| log.entries.iter().map(move |entry| (log, entry))) {
         if entry.record.app != app || entry.record.outcome != Decided::Released {
             continue;
         }
         let run = entry.record.run_id;
-        let first = *keys.entry(run).or_insert(entry);
-        if first.record.receipt_key != entry.record.receipt_key {
-            let text = format!("entry {}: the keys of run {run} went to a second agent", entry.index);
+        let releases = keys.entry(run).or_default();
+        releases.push(entry);
+        if releases.first().is_some_and(|first| first.record.receipt_key != entry.record.receipt_key) {
+            let text =
+                format!("{}: entry {}: the keys of run {run} went to a second agent", log.name, entry.index);
             find(Severity::Violation, "released_twice", text, None);
         }
         let line = runs.entry(run).or_insert_with(|| RunLine::of(run));
-        line.released = line.released.or(Some(entry.index));
+        if line.released.is_none() {
+            line.released = Some(entry.index);
+            line.log = (logs.len() > 1).then(|| log.name.clone());
+        }
     }
     for event in events {
         match &event.event {
@@ -77,7 +87,15 @@ pub fn compare(entries: &[Entry], events: &[ChainEntry], app: Address) -> Matche
             IDstackAppEvents::ReceiptPosted(posted) => {
                 let run = RunId(posted.runId);
                 runs.entry(run).or_insert_with(|| RunLine::of(run)).receipt = Some(event.block);
-                let Some(release) = keys.get(&run) else { continue };
+                let releases = keys.get(&run).map(Vec::as_slice).unwrap_or_default();
+                let Some(release) = releases.first() else { continue };
+                let evidence = posted.receipt.evidenceHash;
+                if !releases.iter().any(|release| release.record.evidence_hash == evidence) {
+                    let text = format!(
+                        "run {run} has a receipt about evidence {evidence}, for which no entry releases its keys"
+                    );
+                    find(Severity::Violation, "evidence_without_release", text, Some(event.block));
+                }
                 if release.record.receipt_key != posted.agent {
                     let text = format!(
                         "run {run} has a receipt of {}, its keys went to {} (entry {})",
@@ -102,7 +120,7 @@ pub fn compare(entries: &[Entry], events: &[ChainEntry], app: Address) -> Matche
                 Severity::Violation,
                 "release_missing",
                 format!(
-                    "run {run} has a receipt and no release in this log: an entry is missing, or another KMS released"
+                    "run {run} has a receipt and no release here: an entry is missing, or the log of another replica"
                 ),
                 Some(block),
             ),
@@ -211,8 +229,14 @@ mod tests {
         event(20, IDstackAppEvents::ReceiptPosted(posted))
     }
 
+    fn log(name: &str, entries: &[Entry]) -> Log {
+        let mut log = Log::new(name, &[]);
+        log.entries = entries.to_vec();
+        log
+    }
+
     fn found(entries: &[Entry], events: &[ChainEntry]) -> Vec<&'static str> {
-        compare(entries, events, APP).findings.iter().map(|finding| finding.code).collect()
+        compare(&[log("log", entries)], events, APP).findings.iter().map(|finding| finding.code).collect()
     }
 
     #[test]
@@ -232,7 +256,30 @@ mod tests {
         // Not finished: to look at.
         assert_eq!(found(&[], &chain[..1]), ["no_keys_released"]);
         assert_eq!(found(&log, &chain[..1]), ["no_receipt"]);
-        let line = &compare(&log, &chain, APP).runs[0];
-        assert_eq!((line.opened, line.released, line.receipt), (Some(10), Some(0), Some(20)));
+        let whole = self::log("log", &log);
+        let line = compare(&[whole], &chain, APP).runs.remove(0);
+        assert_eq!((line.opened, line.released, line.log, line.receipt), (Some(10), Some(0), None, Some(20)));
+        // A receipt is about evidence that got the keys, at the first asking or a later one.
+        let mut other = release(0, APP, run(1), 7);
+        other.record.evidence_hash = B256::repeat_byte(1);
+        assert_eq!(found(std::slice::from_ref(&other), &chain), ["evidence_without_release"]);
+        assert_eq!(found(&[other, release(1, APP, run(1), 7)], &chain), [""; 0]);
+    }
+
+    /// Replicas have a log each: only all of them are whole, and only all of them show a second agent.
+    #[test]
+    fn logs_of_replicas_are_one() {
+        let chain = [opened(run(1)), posted(run(1), 7), opened(run(2)), posted(run(2), 7)];
+        let codes = |logs: &[Log]| {
+            let found = compare(logs, &chain, APP).findings;
+            found.iter().map(|finding| finding.code).collect::<Vec<_>>()
+        };
+        let a = || log("a", &[release(0, APP, run(1), 7)]);
+        let b = || log("b", &[release(0, APP, run(2), 7), release(1, APP, run(1), 7)]);
+        assert_eq!(codes(&[a()]), ["release_missing"]);
+        assert_eq!(codes(&[a(), b()]), [""; 0]);
+        assert_eq!(codes(&[a(), b(), log("c", &[release(0, APP, run(1), 8)])]), ["released_twice"]);
+        let runs = compare(&[a(), b()], &chain, APP).runs;
+        assert_eq!(runs.iter().map(|run| run.log.as_deref()).collect::<Vec<_>>(), [Some("a"), Some("b")]);
     }
 }

@@ -65,9 +65,13 @@ pub fn render(audit: &Audit) -> String {
         line(run_text(audit, run));
     }
     if let Some(log) = &audit.release_log {
-        line(format!("\nRelease log: {} entries, ends in {}", log.entries, log.hash));
+        line(String::new());
+        for end in &log.logs {
+            let name = escape(&end.name);
+            line(format!("Release log: {name}, {} entries, ends in {}", end.entries, end.hash));
+        }
         for run in &log.runs {
-            line(format!("  {}", run.text()));
+            line(format!("  {}", escape(&run.text())));
         }
     }
     line("\nFindings".to_owned());

@@ -30,9 +30,10 @@ pub struct AuditArgs {
     /// Also compare the indexer that is configured (--indexer-url) with the chain.
     #[arg(long)]
     compare_indexer: bool,
-    /// Also match the KMS's release log with the runs, one to one: a copy of its file, or the address of the KMS.
-    #[arg(long, value_name = "FILE|URL", conflicts_with = "to_block")]
-    kms_log: Option<String>,
+    /// Also match the KMS's release log with the runs, one to one: a copy of its file, or the address of the KMS. Of
+    /// replicas all, with a comma between.
+    #[arg(long, value_name = "FILE|URL", value_delimiter = ',', conflicts_with = "to_block")]
+    kms_log: Vec<String>,
 }
 
 /// Reads, checks, prints.
@@ -41,14 +42,14 @@ pub async fn run(settings: &Settings, args: &AuditArgs) -> Outcome {
         files::refuse_existing(path)?;
     }
     let indexer = args.compare_indexer.then(|| settings.indexer_url()).transpose()?;
-    let log = match &args.kms_log {
-        Some(place) => Some(release_log(place).await?),
-        None => None,
-    };
+    let mut logs = Vec::new();
+    for place in &args.kms_log {
+        logs.push(release_log(place).await?);
+    }
     let app = App::connect(settings).await?;
     let range = Range { from: args.from_block, to: args.to_block };
     let others = settings.rpc_urls()?.get(1..).unwrap_or_default();
-    let audit = audit(&app, range, Against { others, indexer, log: log.as_ref() }).await?;
+    let audit = audit(&app, range, Against { others, indexer, logs: &logs }).await?;
     if let Some(path) = &args.html {
         files::write_text(path, &html::render(&audit))?;
         eprintln!("written: {}", path.display());
@@ -71,7 +72,7 @@ pub async fn run(settings: &Settings, args: &AuditArgs) -> Outcome {
 
 /// A log from its file, or from the KMS, which signs where it ends.
 async fn release_log(place: &str) -> Outcome<Log> {
-    let mut log = Log::new(None);
+    let mut log = Log::new(place, &[]);
     match place.parse::<reqwest::Url>() {
         Ok(url) if matches!(url.scheme(), "http" | "https") => {
             log.ask(&Service::new("the KMS", &url)?).await?;

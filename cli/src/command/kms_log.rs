@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use alloy::primitives::Address;
 use clap::{Args, Subcommand};
-use cohort_protocol::release_log::{Entry, Outcome as Decided, SignedHead};
-use serde::Serialize;
+use cohort_protocol::release_log::{Outcome as Decided, SignedHead};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     audit::{
@@ -17,7 +17,7 @@ use crate::{
     failure::{Failure, Outcome},
     files,
     http::Service,
-    release_log::Log,
+    release_log::{Log, check_known},
 };
 
 /// `cohort kms log …`
@@ -30,38 +30,53 @@ pub enum LogCommand {
 /// Options of `cohort kms log verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A copy of the log's file. Without it the KMS is asked for its log.
-    file: Option<PathBuf>,
-    /// Address of the KMS to ask; otherwise the configured one.
-    #[arg(long, conflicts_with = "file", value_name = "URL")]
-    url: Option<reqwest::Url>,
-    /// A signed head that was kept earlier: the log must go on from it.
+    /// Copies of logs' files: one for each replica. Without them the KMS is asked for its log.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Address of the KMS to ask, or of each replica; otherwise the configured one.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    url: Vec<reqwest::Url>,
+    /// Signed heads that were kept earlier: the log must go on from them.
     #[arg(long, value_name = "FILE")]
-    head: Option<PathBuf>,
-    /// Keep the KMS's signed head here, for the next time.
-    #[arg(long, conflicts_with = "file", value_name = "FILE")]
+    head: Vec<PathBuf>,
+    /// Keep the signed heads of those that are asked here, for the next time.
+    #[arg(long, value_name = "FILE")]
     save_head: Option<PathBuf>,
-    /// Check the file alone: neither runs on chain nor the pinned root are compared.
-    #[arg(long, requires = "file")]
+    /// Check the files alone: neither runs on chain nor the pinned root are compared.
+    #[arg(long, requires = "files", conflicts_with = "url")]
     offline: bool,
 }
 
 /// Runs one of them.
 pub async fn run(settings: &Settings, command: &LogCommand) -> Outcome {
     let LogCommand::Verify(args) = command;
-    let known = args.head.as_deref().map(read_head).transpose()?;
-    let mut log = Log::new(known.as_ref());
-    let mut signed = None;
-    match &args.file {
-        Some(path) => log.read_file(path)?,
-        None => {
-            let url = args.url.as_ref().map_or_else(|| settings.kms_url(), Ok)?;
-            signed = Some(log.ask(&Service::new("the KMS", url)?).await?);
-        }
+    let mut known = Vec::new();
+    for path in &args.head {
+        known.extend(read_heads(path)?);
     }
-    log.check_known()?;
+    let mut logs = Vec::new();
+    for path in &args.files {
+        let mut log = Log::new(path.display(), &known);
+        log.read_file(path)?;
+        logs.push(log);
+    }
+    let configured =
+        if args.files.is_empty() && args.url.is_empty() { Some(settings.kms_url()?) } else { None };
+    let mut signed = Vec::new();
+    for url in args.url.iter().chain(configured) {
+        let mut log = Log::new(url, &known);
+        signed.push(log.ask(&Service::new("the KMS", url)?).await?);
+        logs.push(log);
+    }
+    check_known(&logs, &known)?;
+    if args.save_head.is_some() && signed.is_empty() {
+        return Err(Failure::input(
+            "--save-head: a file has no signed head",
+            "ask the KMS for its log: --url",
+        ));
+    }
     let report = if args.offline {
-        Report::new(&log, None, Matched { runs: Vec::new(), findings: Vec::new() })
+        Report::new(&logs, None, Matched { runs: Vec::new(), findings: Vec::new() })
     } else {
         let app = App::connect(settings).await?;
         let root = app.contract.kmsRoot().call().await.map_err(crate::failure::contract)?;
@@ -71,11 +86,13 @@ pub async fn run(settings: &Settings, command: &LogCommand) -> Outcome {
         let provider = app.contract.provider();
         let to = logs::head(provider, None).await?.number;
         let events = logs::read(provider, app.address(), None, to).await?;
-        let matched = releases::compare(&log.entries, &events, app.address());
-        Report::new(&log, Some(app.address()), matched)
+        let matched = releases::compare(&logs, &events, app.address());
+        Report::new(&logs, Some(app.address()), matched)
     };
-    if let Some((path, head)) = args.save_head.as_ref().zip(signed.as_ref()) {
-        files::write_json(path, head)?;
+    match (&args.save_head, signed.as_slice()) {
+        (Some(path), [one]) => files::write_json(path, one)?,
+        (Some(path), several) => files::write_json(path, &several)?,
+        (None, _) => (),
     }
     report.print(settings.json)?;
     report.outcome()
@@ -95,10 +112,21 @@ fn check_root(head: &SignedHead, app: &App, pinned: Address) -> Outcome {
     ))
 }
 
-fn read_head(path: &Path) -> Outcome<SignedHead> {
-    let head: SignedHead = files::read_json(path, "what --save-head wrote")?;
-    if head.is_signed() {
-        return Ok(head);
+/// What `--save-head` writes: of one KMS, or of several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    One(Box<SignedHead>),
+    Several(Vec<SignedHead>),
+}
+
+fn read_heads(path: &Path) -> Outcome<Vec<SignedHead>> {
+    let heads = match files::read_json(path, "what --save-head wrote")? {
+        Kept::One(head) => vec![*head],
+        Kept::Several(heads) => heads,
+    };
+    if heads.iter().all(SignedHead::is_signed) {
+        return Ok(heads);
     }
     Err(Failure::refused(
         format!("{} is not signed by the root that it names", path.display()),
@@ -109,10 +137,7 @@ fn read_head(path: &Path) -> Outcome<SignedHead> {
 /// What is told.
 #[derive(Debug, Serialize)]
 struct Report {
-    entries: u64,
-    hash: alloy::primitives::B256,
-    /// Bytes of an unfinished last line: what a crash while writing leaves.
-    torn_bytes: usize,
+    logs: Vec<LogLine>,
     releases: usize,
     denials: usize,
     /// Absent: not compared with the chain.
@@ -121,20 +146,28 @@ struct Report {
     findings: Vec<Finding>,
 }
 
+/// One log of it.
+#[derive(Debug, Serialize)]
+struct LogLine {
+    name: String,
+    entries: u64,
+    hash: alloy::primitives::B256,
+    /// Bytes of an unfinished last line: what a crash while writing leaves.
+    torn_bytes: usize,
+}
+
 impl Report {
-    fn new(log: &Log, app: Option<Address>, Matched { runs, findings }: Matched) -> Self {
-        let released = |entry: &&Entry| entry.record.outcome == Decided::Released;
-        let releases = log.entries.iter().filter(released).count();
-        Self {
+    fn new(logs: &[Log], app: Option<Address>, Matched { runs, findings }: Matched) -> Self {
+        let entries = logs.iter().flat_map(|log| &log.entries);
+        let releases = entries.clone().filter(|entry| entry.record.outcome == Decided::Released).count();
+        let denials = entries.count() - releases;
+        let line = |log: &Log| LogLine {
+            name: log.name.clone(),
             entries: log.head.entries,
             hash: log.head.hash,
             torn_bytes: log.torn_bytes,
-            releases,
-            denials: log.entries.len() - releases,
-            app,
-            runs,
-            findings,
-        }
+        };
+        Self { logs: logs.iter().map(line).collect(), releases, denials, app, runs, findings }
     }
 
     fn print(&self, json: bool) -> Outcome {
@@ -144,11 +177,13 @@ impl Report {
             println!("{text}");
             return Ok(());
         }
-        println!("log        {} entries, each with its hash, ends in {}", self.entries, self.hash);
-        println!("decisions  {} releases, {} denials", self.releases, self.denials);
-        if self.torn_bytes > 0 {
-            println!("unfinished {} bytes of an entry whose answer never left", self.torn_bytes);
+        for LogLine { name, entries, hash, torn_bytes } in &self.logs {
+            println!("log        {name}: {entries} entries, each with its hash, ends in {hash}");
+            if *torn_bytes > 0 {
+                println!("unfinished {torn_bytes} bytes of an entry whose answer never left");
+            }
         }
+        println!("decisions  {} releases, {} denials", self.releases, self.denials);
         let Some(app) = self.app else {
             println!("runs       not compared with the chain");
             return Ok(());
@@ -169,7 +204,7 @@ impl Report {
             0 => Ok(()),
             count => Err(Failure::refused(
                 format!("releases and runs do not match: {count} findings"),
-                "show them to the owners; several KMS replicas have a log each",
+                "show them to the owners; of several KMS replicas give all logs at once",
             )),
         }
     }

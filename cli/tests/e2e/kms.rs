@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy::{
-    network::TransactionBuilder, primitives::Bytes, providers::Provider, rpc::types::TransactionRequest,
+    network::TransactionBuilder,
+    primitives::{B256, Bytes},
+    providers::Provider,
+    rpc::types::TransactionRequest,
     sol_types::SolCall,
 };
 use cohort_attestation::{KmsEvidence, Platform, Policy, kms};
@@ -13,6 +16,8 @@ use cohort_protocol::{
         IDstackKms,
         boot::{AppBootInfo, isKmsAllowedCall},
     },
+    json,
+    release_log::{Entry, Line, Outcome as Decided, Record, genesis},
     root::RootAnswer,
 };
 
@@ -168,7 +173,59 @@ async fn the_log_fits_the_chain(stack: &Stack, log: &str) {
     let gap = stack.cohort(&[&verify[..], &["log.jsonl"]].concat()).await;
     let gap = gap.unwrap_or_else(|f| panic!("{}", f.message));
     assert!(gap.code == Some(1) && gap.stdout.contains("release_missing"), "{}{}", gap.stdout, gap.stderr);
+    logs_of_replicas_are_matched_together(stack, log).await;
     std::fs::write(stack.path("log.jsonl"), log.replacen("hospital-A", "hospital-Z", 1)).unwrap();
     support::fails(stack, &[&verify[..], &["log.jsonl", "--offline"]].concat(), 1, &["damaged at line"])
         .await;
+}
+
+/// The same decisions as two replicas would have logged them: neither log is whole without the other, and a run that
+/// went to two agents shows only in both.
+async fn logs_of_replicas_are_matched_together(stack: &Stack, log: &str) {
+    let record = |line: &str| serde_json::from_str::<Line>(line).unwrap().entry.record;
+    let records: Vec<Record> = log.lines().map(record).collect();
+    let first = records.iter().position(|record| record.outcome == Decided::Released).expect("a release");
+    let (mut there, mut here) = (Vec::new(), Vec::new());
+    for (index, record) in records.iter().enumerate() {
+        if index <= first { &mut there } else { &mut here }.push(record.clone());
+    }
+    let write = |name: &str, records: &[Record]| std::fs::write(stack.path(name), chained(records)).unwrap();
+    write("a.jsonl", &here);
+    write("b.jsonl", &there);
+    let verify = async |files: &[&str]| {
+        let args = [&["kms", "log", "verify"], files].concat();
+        stack.cohort(&args).await.unwrap_or_else(|f| panic!("{}", f.message))
+    };
+    let alone = verify(&["a.jsonl"]).await;
+    assert!(alone.code == Some(1) && alone.stdout.contains("release_missing"), "{}", alone.stdout);
+    let both = verify(&["a.jsonl", "b.jsonl", "--head", "head.json"]).await;
+    assert!(both.code == Some(1) && both.stderr.contains("rewritten"), "{}", both.stderr);
+    let both = verify(&["a.jsonl", "b.jsonl"]).await;
+    assert!(both.code == Some(0) && both.stdout.contains("  b.jsonl"), "{}{}", both.stdout, both.stderr);
+    support::ok(stack, &["audit", "--kms-log", "a.jsonl,b.jsonl"]).await;
+
+    let mut thief = records[first].clone();
+    thief.receipt_key = stack.deployer.address;
+    write("c.jsonl", &[thief]);
+    assert_eq!(verify(&["c.jsonl", "--offline"]).await.code, Some(0));
+    let twice = verify(&["a.jsonl", "b.jsonl", "c.jsonl"]).await;
+    assert!(twice.code == Some(1) && twice.stdout.contains("released_twice"), "{}", twice.stdout);
+    let mut other = records.clone();
+    other.iter_mut().for_each(|record| record.evidence_hash = B256::ZERO);
+    write("d.jsonl", &other);
+    let evidence = verify(&["d.jsonl"]).await;
+    assert!(evidence.stdout.contains("evidence_without_release"), "{}", evidence.stdout);
+}
+
+/// A log of these records.
+fn chained(records: &[Record]) -> String {
+    let (mut previous, mut text) = (genesis(), String::new());
+    for (index, record) in (0..).zip(records) {
+        let entry = Entry { index, previous, record: record.clone(), time: 1_800_000_000 + index };
+        let hash = json::canonical_hash(&entry).unwrap();
+        previous = hash;
+        text += &String::from_utf8(json::canonical(&Line { entry, hash }).unwrap()).unwrap();
+        text.push('\n');
+    }
+    text
 }
