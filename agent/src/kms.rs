@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use cohort_attestation::Evidence;
+use cohort_attestation::{Collateral, Evidence, collateral};
 use cohort_protocol::release::{
     Challenge, LeaseAnswer, LeaseRequest, ReceiptAnswer, ReceiptQuestion, Refusal, ReleaseAnswer,
     ReleaseRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Longest answer: 64 wrap keys and a certificate take a few kilobytes.
+/// Longest answer: 64 wrap keys and a certificate take a few kilobytes, collateral some twenty, twice as much in hex.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// The KMS refused, or cannot be asked.
@@ -45,6 +45,13 @@ impl Kms {
         self.post("v1/challenge", &serde_json::json!({})).await
     }
 
+    /// Collateral for a quote of this machine, valid now.
+    pub async fn collateral(&self, quote: &[u8]) -> Result<Collateral, KmsError> {
+        let family = collateral::family_of_quote(quote)
+            .map_err(|e| KmsError::Unreachable(format!("the quote names no platform family: {e}")))?;
+        self.ask::<(), _>(&format!("v1/collateral/{family}"), None).await
+    }
+
     /// Asks for keys.
     pub async fn release(&self, request: &ReleaseRequest<Evidence>) -> Result<ReleaseAnswer, KmsError> {
         self.post("v1/release", request).await
@@ -61,9 +68,22 @@ impl Kms {
     }
 
     async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, KmsError> {
+        self.ask(path, Some(body)).await
+    }
+
+    /// POST with a body, GET without.
+    async fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, KmsError> {
         let down = |e: reqwest::Error| KmsError::Unreachable(e.without_url().to_string());
         let url = self.url.join(path).map_err(|e| KmsError::Unreachable(e.to_string()))?;
-        let mut response = self.http.post(url).json(body).send().await.map_err(down)?;
+        let request = match body {
+            Some(body) => self.http.post(url).json(body),
+            None => self.http.get(url),
+        };
+        let mut response = request.send().await.map_err(down)?;
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(down)? {

@@ -1,6 +1,10 @@
 //! `cohort-agent`: runs inside the confidential VM.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::Context;
@@ -13,6 +17,7 @@ use cohort_agent::{
     kms::Kms,
     run::{Agent, Setup},
 };
+use cohort_attestation::Collateral;
 use cohort_guest::GuestAgent;
 use tracing::info;
 #[cfg(feature = "dev")]
@@ -48,9 +53,10 @@ struct Args {
     /// Folder for signed results, sealed, until their receipt is confirmed; without it a crash loses them.
     #[arg(long, env = "COHORT_STATE")]
     state: Option<PathBuf>,
-    /// TDX collateral of this machine, as JSON (dcap-qvl's QuoteCollateralV3).
+    /// TDX collateral of this machine, as JSON (dcap-qvl's QuoteCollateralV3). Without it the KMS is asked for some before
+    /// each request, so that it is always valid.
     #[arg(long, env = "COHORT_COLLATERAL_FILE")]
-    collateral_file: PathBuf,
+    collateral_file: Option<PathBuf>,
     /// Python interpreter with the package `cohort-sdk`, for Python recipes.
     #[arg(long, env = "COHORT_PYTHON", default_value = "/opt/cohort/python/bin/python3")]
     python: PathBuf,
@@ -124,10 +130,7 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
     let gas =
         PrivateKeySigner::from_slice(gas.expose_secret()).context("the guest agent's gas key is no key")?;
     let chain = Chain::connect(&args.rpc_urls, identity.app, gas, args.confirmations).await?;
-    let path = &args.collateral_file;
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let collateral = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not collateral JSON (QuoteCollateralV3)", path.display()))?;
+    let collateral = args.collateral_file.as_deref().map(collateral).transpose()?;
     let mut sandbox = Sandbox::new(args.python.clone());
     sandbox.scripts.clone_from(&args.scripts);
     #[cfg(feature = "dev")]
@@ -151,6 +154,12 @@ async fn start(args: &Args) -> anyhow::Result<Agent> {
         #[cfg(feature = "dev")]
         insecure_dev_slow: std::time::Duration::from_secs(args.insecure_dev_slow_seconds),
     })?)
+}
+
+fn collateral(path: &Path) -> anyhow::Result<Collateral> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not collateral JSON (QuoteCollateralV3)", path.display()))
 }
 
 fn guest(args: &Args) -> GuestAgent {

@@ -67,7 +67,7 @@ pub struct Agent {
     guest: GuestAgent,
     sealed: Sources,
     sandbox: Option<Sandbox>,
-    collateral: Collateral,
+    collateral: Option<Collateral>,
     receipt_key: PrivateKeySigner,
     runs: Mutex<BTreeMap<RunId, RunState>>,
     /// Results whose receipt is signed: posted as they are, however often that has to be tried. Another output for the
@@ -98,7 +98,7 @@ pub struct Setup {
     /// Where a Python recipe's script runs.
     pub sandbox: Sandbox,
     /// Intel's (or the development platform's) statements for this machine.
-    pub collateral: Collateral,
+    pub collateral: Option<Collateral>,
     /// Development only: how long opened data is held before it is computed on.
     #[cfg(feature = "dev")]
     pub insecure_dev_slow: Duration,

@@ -119,6 +119,13 @@ impl Challenges {
         Ok(B256::from(value))
     }
 
+    /// How many are remembered as used at `now`.
+    pub fn remembered(&self, now: Duration) -> usize {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.forget_expired(now);
+        used.all.len()
+    }
+
     /// Consumes a challenge: whatever becomes of the request, nobody can present it again.
     pub fn take(&self, challenge: B256, now: Duration) -> Result<UsedChallenge, ChallengeError> {
         let (signed, tag) = challenge.split_at(SIGNED_BYTES);

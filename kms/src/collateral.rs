@@ -22,7 +22,8 @@ use tokio::sync::Mutex;
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Longest time for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// Families remembered: there are a few dozen. Anonymous callers name them.
+/// Families remembered: there are a few dozen. Anonymous callers name them, so that this also bounds what the PCCS is
+/// asked: so many a [`FAILURE_REMEMBERED`], one after the other.
 const FAMILIES_MAX: usize = 256;
 /// After a failure the PCCS is left alone for this long.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(30);
@@ -71,6 +72,8 @@ pub struct CollateralCache {
     files: Vec<PathBuf>,
     pccs: Option<Pccs>,
     known: Mutex<BTreeMap<Family, Known>>,
+    /// The PCCS is asked one question at a time.
+    asking: Mutex<()>,
 }
 
 #[derive(Default, Clone)]
@@ -83,7 +86,12 @@ impl CollateralCache {
     /// Imports `files`, now as well as whenever something is missing or about to expire, and fetches from the PCCS at
     /// `base`, if any.
     pub fn new(files: Vec<PathBuf>, base: Option<reqwest::Url>) -> Result<Self, reqwest::Error> {
-        Ok(Self { files, pccs: base.map(Pccs::new).transpose()?, known: Mutex::default() })
+        Ok(Self {
+            files,
+            pccs: base.map(Pccs::new).transpose()?,
+            known: Mutex::default(),
+            asking: Mutex::default(),
+        })
     }
 
     /// Takes what a file holds: `QuoteCollateralV3` as JSON. Expired collateral is taken too, and never given out.
@@ -101,12 +109,10 @@ impl CollateralCache {
     async fn keep(&self, family: Family, mut collateral: Collateral, window: Window) {
         collateral.pck_certificate_chain = None; // of one machine, and this serves many
         let mut known = self.known.lock().await;
-        if known.len() < FAMILIES_MAX || known.contains_key(&family) {
-            let entry = known.entry(family).or_default();
-            let is_newer = entry.held.as_ref().is_none_or(|(_, held)| held.expires_at <= window.expires_at);
-            if is_newer {
-                *entry = Known { held: Some((collateral, window)), failed: None };
-            }
+        let entry = known.entry(family).or_default();
+        let is_newer = entry.held.as_ref().is_none_or(|(_, held)| held.expires_at <= window.expires_at);
+        if is_newer {
+            *entry = Known { held: Some((collateral, window)), failed: None };
         }
     }
 
@@ -126,7 +132,7 @@ impl CollateralCache {
         if let Some(pccs) = &self.pccs
             && !is_fresh
         {
-            match self.fetch(pccs, family, entry.failed, now).await {
+            match self.fetch(pccs, family, now).await {
                 Ok(collateral) => return Ok(collateral),
                 Err(error) if held.is_none() => return Err(error),
                 Err(error) => {
@@ -150,17 +156,18 @@ impl CollateralCache {
         self.known.lock().await.get(&family).cloned().unwrap_or_default()
     }
 
-    async fn fetch(
-        &self,
-        pccs: &Pccs,
-        family: Family,
-        failed: Option<(Instant, CollateralError)>,
-        now: u64,
-    ) -> Result<Collateral, CollateralError> {
-        if let Some((at, error)) = failed
-            && at.elapsed() < FAILURE_REMEMBERED
-        {
-            return Err(error);
+    /// Asks the PCCS, unless it has just answered somebody else, failed lately, or was asked for too many families.
+    async fn fetch(&self, pccs: &Pccs, family: Family, now: u64) -> Result<Collateral, CollateralError> {
+        let _turn = self.asking.lock().await;
+        let entry = self.known(family).await;
+        if entry.has_failed_lately() {
+            return Err(entry.failed.map_or(CollateralError::Unknown(family), |(_, error)| error));
+        }
+        if let Some((collateral, _)) = entry.held.as_ref().filter(|_| entry.is_fresh(now)) {
+            return Ok(collateral.clone());
+        }
+        if !self.has_room_for(family).await {
+            return Err(CollateralError::Unknown(family));
         }
         let failure = match pccs.fetch(family).await {
             Ok(collateral) => match valid(family, &collateral, now) {
@@ -172,15 +179,25 @@ impl CollateralCache {
             },
             Err(reason) => CollateralError::Fetch { family, reason },
         };
-        let mut known = self.known.lock().await;
-        if known.len() < FAMILIES_MAX || known.contains_key(&family) {
-            known.entry(family).or_default().failed = Some((Instant::now(), failure.clone()));
-        }
+        self.known.lock().await.entry(family).or_default().failed = Some((Instant::now(), failure.clone()));
         Err(failure)
+    }
+
+    /// Forgets failures of long ago, if that is needed.
+    async fn has_room_for(&self, family: Family) -> bool {
+        let mut known = self.known.lock().await;
+        if known.len() >= FAMILIES_MAX && !known.contains_key(&family) {
+            known.retain(|_, entry| entry.held.is_some() || entry.has_failed_lately());
+        }
+        known.len() < FAMILIES_MAX || known.contains_key(&family)
     }
 }
 
 impl Known {
+    fn has_failed_lately(&self) -> bool {
+        self.failed.as_ref().is_some_and(|(at, _)| at.elapsed() < FAILURE_REMEMBERED)
+    }
+
     /// Valid now, and for a while.
     fn is_fresh(&self, now: u64) -> bool {
         self.held.as_ref().is_some_and(|(_, window)| window.contains(now) && !is_ending(window, now))
@@ -190,6 +207,18 @@ impl Known {
 fn is_ending(window: &Window, now: u64) -> bool {
     let whole = window.expires_at.saturating_sub(window.valid_from);
     window.expires_at.saturating_sub(now) < whole / REFRESH_PART
+}
+
+/// A family by its parts in a path: `b0c06f000000`, `platform` or `processor`.
+pub fn family_named(fmspc: &str, ca: &str) -> Option<Family> {
+    let mut bytes = [0; 6];
+    hex::decode_to_slice(fmspc, &mut bytes).ok()?;
+    let by_platform_ca = match ca {
+        "platform" => true,
+        "processor" => false,
+        _ => return None,
+    };
+    Some(Family { fmspc: bytes, by_platform_ca })
 }
 
 /// It is the family's that was asked for, and valid now.

@@ -165,7 +165,7 @@ pub struct Serve {
     /// This set of replicas has never released anything: with no votes on disk there are none to be learnt from the others.
     #[arg(long, requires = "replica")]
     pub replica_first_start: bool,
-    /// Collateral for this KMS's own quote, as JSON (QuoteCollateralV3): read again when what it has is about to expire.
+    /// Collateral for this KMS's own quote and for agents that ask, as JSON (QuoteCollateralV3): read again when what it has is about to expire.
     #[arg(long, env = "COHORT_KMS_COLLATERAL_FILE", value_delimiter = ',', value_name = "FILE")]
     pub collateral_file: Vec<PathBuf>,
     /// A PCCS (or Intel's PCS) to fetch it from, such as https://api.trustedservices.intel.com/.
@@ -373,12 +373,13 @@ impl Serve {
         let limit = Duration::from_secs(self.ask_seconds);
         let pccs_url = self.pccs_url.clone().map(|url| base_url(url, "--pccs-url")).transpose()?;
         let files = self.collateral_file.clone();
-        let collateral = CollateralCache::new(files, pccs_url).map_err(ConfigError::Client)?;
+        let collateral = Arc::new(CollateralCache::new(files, pccs_url).map_err(ConfigError::Client)?);
         let (secret, guest) = self.secret(&collateral).await?;
         let roots = Roots::derive(&secret, &self.epochs).map_err(ConfigError::Derive)?;
         let replicas = self.replicas(&secret, limit)?;
         let onboarding = self.serve_onboarding.then_some(secret);
-        let own_evidence = guest.map(|guest| OwnEvidence::new(guest, collateral, evidence_policy.clone()));
+        let own_evidence =
+            guest.map(|guest| OwnEvidence::new(guest, collateral.clone(), evidence_policy.clone()));
         let policy = Policy {
             chain_id: self.chain_id,
             registry: self.registry,
@@ -415,6 +416,7 @@ impl Serve {
             indexer,
             log,
             own_evidence,
+            collateral,
             replicas,
             onboarding,
         };

@@ -359,6 +359,12 @@ pub enum Denial {
     /// This KMS's own evidence does not verify, so that the registry cannot be asked about its machine.
     #[error("this KMS's own evidence does not verify")]
     OwnEvidence,
+    /// No collateral of a platform family that is valid now.
+    #[error("this KMS has no collateral of the platform family {family}")]
+    CollateralUnavailable {
+        /// Which.
+        family: String,
+    },
     /// dstack's guest agent makes no quote of this KMS.
     #[error("dstack's guest agent makes no quote of this KMS")]
     GuestUnavailable,
@@ -472,6 +478,7 @@ impl Denial {
             Self::LeaseUnknown { .. } => "lease_unknown",
             Self::LeaseSignature { .. } => "lease_signature",
             Self::LogUnavailable => "log_unavailable",
+            Self::CollateralUnavailable { .. } => "collateral_unavailable",
             Self::GuestUnavailable => "guest_unavailable",
             Self::RateLimited => "rate_limited",
             Self::OsImageNotAllowed { .. } => "os_image_not_allowed",
@@ -505,6 +512,7 @@ impl Denial {
             | Self::EndpointsDisagree
             | Self::ChainTooShort { .. }
             | Self::LogUnavailable
+            | Self::CollateralUnavailable { .. }
             | Self::GuestUnavailable
             | Self::OwnEvidence
             | Self::ReplicasUnreachable { .. }
@@ -585,6 +593,9 @@ impl Denial {
             Self::LeaseUnknown { .. } => "ask for the run's keys again, with a fresh quote",
             Self::LeaseSignature { .. } => "sign with the receipt key of the release",
             Self::LogUnavailable => "the KMS operator frees disk space and starts the KMS again",
+            Self::CollateralUnavailable { .. } => {
+                "give the agent a file of it, or the KMS operator one or a PCCS: --collateral-file, --pccs-url"
+            }
             Self::GuestUnavailable => "the KMS operator looks after dstack's guest agent and its socket",
             Self::OsImageNotAllowed { .. } => "the registry's owner allows it: DstackKms.addOsImageHash",
             Self::TcbNotUpToDate { .. } => {
@@ -677,6 +688,7 @@ pub(crate) mod tests {
             Denial::LeaseSignature { run: RunId(word) },
             Denial::LogUnavailable,
             Denial::RateLimited,
+            Denial::CollateralUnavailable { family: String::new() },
             Denial::GuestUnavailable,
             Denial::OsImageNotAllowed { os_image_hash: word },
             Denial::TcbNotUpToDate { status: String::new() },

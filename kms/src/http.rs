@@ -7,35 +7,51 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest as _, Query, Request, State, rejection::JsonRejection},
+    Extension, Json, Router,
+    body::{Body, Bytes, HttpBody as _},
+    extract::{DefaultBodyLimit, Path, Query, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use cohort_protocol::release::{LeaseRequest, ReceiptQuestion};
+use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::sync::Semaphore;
 
 use crate::{
     denial::{Class, Denial},
-    limits::{Limits, Peer, RELEASE_COST, REQUEST_COST},
+    limits::{Full, Limits, Peer, Place, Places, RELEASE_COST, REQUEST_COST},
+    metrics::{Code, Metrics},
     openapi as s,
     service::Kms,
 };
 
-/// Longest request body in bytes.
-pub const BODY_BYTES_MAX: usize = 2 << 20;
-/// Longest message of a replica in bytes.
-pub const REPLICA_BYTES_MAX: usize = 4 << 10;
-/// Longest time for one request, its body's arrival included. Seconds.
+/// Longest body of a release request in bytes.
+pub const RELEASE_BYTES_MAX: usize = 2 << 20;
+/// Longest body of any other request in bytes.
+pub const BODY_BYTES_MAX: usize = 4 << 10;
+/// Bytes of all bodies together.
+pub const ALL_BODIES_BYTES_MAX: usize = 128 << 20;
+/// Set aside for a body that is announced, in bytes; most have less.
+const ROOM_AT_ONCE: usize = 64 << 10;
+/// Longest time for a body to arrive. Seconds.
+pub const BODY_SECONDS: u64 = 10;
+/// Longest time for one request from then on. Seconds.
 pub const REQUEST_SECONDS: u64 = 25;
-/// Release requests in work at once: bounds memory to this many bodies.
+/// Release requests in work at once.
 pub const RELEASES_AT_ONCE: usize = 64;
 /// Other requests in work at once.
 pub const REQUESTS_AT_ONCE: usize = 256;
+
+impl From<Full> for Denial {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::ForOne => Self::RateLimited,
+            Full::ForAll => Self::Busy,
+        }
+    }
+}
 
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
@@ -48,6 +64,7 @@ impl IntoResponse for Denial {
             Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut response = (status, Json(self.refusal())).into_response();
+        response.extensions_mut().insert(Code(self.code().to_owned()));
         if let Some(seconds) = self.retry_after_seconds() {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
@@ -57,34 +74,40 @@ impl IntoResponse for Denial {
 
 /// All routes, under these limits on rates.
 pub fn router(kms: Arc<Kms>, limits: Limits) -> Router {
-    let limits = Arc::new(limits);
-    let gate = |places, cost| Gate {
-        places: Arc::new(Semaphore::new(places)),
+    let (limits, bodies) = (Arc::new(limits), Places::new(ALL_BODIES_BYTES_MAX));
+    let metrics = Arc::new(Metrics::default());
+    let gate = |places, body_max, cost| Gate {
+        places: Places::new(places),
+        bodies: bodies.clone(),
+        body_max,
         limits: limits.clone(),
         cost,
         started: Instant::now(),
     };
+    let release_gate = gate(RELEASES_AT_ONCE, RELEASE_BYTES_MAX, RELEASE_COST);
     let releases = Router::new()
         .route("/v1/release", post(release))
         .route("/v1/certify", post(certify))
         .route("/v1/onboard", post(onboard))
-        .layer(middleware::from_fn_with_state(gate(RELEASES_AT_ONCE, RELEASE_COST), limit));
+        .layer(middleware::from_fn_with_state(release_gate, limit));
+    let other_gate = || gate(REQUESTS_AT_ONCE, BODY_BYTES_MAX, REQUEST_COST);
     let others = Router::new()
         .route("/v1/root", get(root))
         .route("/v1/challenge", post(challenge))
         .route("/v1/receipt", post(receipt))
         .route("/v1/lease", post(lease))
+        .route("/v1/collateral/{fmspc}/{ca}", get(collateral))
         .route("/v1/log", get(log))
         .route("/v1/log/head", get(log_head))
         .route("/readyz", get(ready))
-        .layer(middleware::from_fn_with_state(gate(REQUESTS_AT_ONCE, REQUEST_COST), limit));
+        .route("/metrics", get(metrics_text).layer(Extension(metrics.clone())))
+        .layer(middleware::from_fn_with_state(other_gate(), limit));
     // Their messages are authenticated and small, and each release of a replica makes some.
-    let unlimited = Gate { limits: Arc::new(Limits::new(None)), ..gate(REQUESTS_AT_ONCE, REQUEST_COST) };
+    let replica_gate = Gate { limits: Arc::new(Limits::new(None)), ..other_gate() };
     let replicas = Router::new()
         .route("/v1/replica/vote", post(replica_vote))
         .route("/v1/replica/votes", post(replica_votes))
-        .layer(DefaultBodyLimit::max(REPLICA_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(unlimited, limit));
+        .layer(middleware::from_fn_with_state(replica_gate, limit));
     Router::new()
         .route("/healthz", get(health))
         .merge(releases)
@@ -92,8 +115,55 @@ pub fn router(kms: Arc<Kms>, limits: Limits) -> Router {
         .merge(replicas)
         .fallback(async || not_here(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || not_here(StatusCode::METHOD_NOT_ALLOWED))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::disable()) // the gates have limits of their own
+        .layer(middleware::from_fn_with_state(metrics, count))
         .with_state(kms)
+}
+
+/// Followed by a family.
+const COLLATERAL: &str = "/v1/collateral/";
+
+/// What is counted by name; the rest as `other`.
+const ROUTES: [&str; 15] = [
+    "/v1/release",
+    "/v1/certify",
+    "/v1/challenge",
+    "/v1/lease",
+    "/v1/receipt",
+    "/v1/root",
+    "/v1/log",
+    "/v1/log/head",
+    COLLATERAL,
+    "/v1/onboard",
+    "/v1/replica/vote",
+    "/v1/replica/votes",
+    "/readyz",
+    "/healthz",
+    "/metrics",
+];
+
+async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_path = |route: &&str| *route == path || *route == COLLATERAL && path.starts_with(COLLATERAL);
+    let route = ROUTES.into_iter().find(is_path).unwrap_or("other");
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let code = response.extensions().get::<Code>().map_or("ok", |code| code.0.as_str());
+    metrics.count(route, code, started.elapsed());
+    response
+}
+
+/// Counts and states, for Prometheus.
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "Text format 0.0.4.", body = String, content_type = "text/plain"),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn metrics_text(
+    State(kms): State<Arc<Kms>>,
+    Extension(metrics): Extension<Arc<Metrics>>,
+) -> Response {
+    let text = metrics.render(&kms.states().await);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 /// Whether the process runs.
@@ -107,19 +177,48 @@ pub(crate) async fn health() -> Response {
 
 fn not_here(status: StatusCode) -> Response {
     let denial = Denial::Malformed { what: "no such route and method".to_owned() };
-    (status, Json(denial.refusal())).into_response()
+    let mut response = denial.into_response();
+    *response.status_mut() = status;
+    response
 }
 
 /// What lets a request in.
 #[derive(Clone)]
 struct Gate {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    /// Counted in bytes.
+    bodies: Arc<Places>,
+    body_max: usize,
     limits: Arc<Limits>,
     cost: f64,
     started: Instant,
 }
 
-/// Takes tokens and a place before anything of the body is read, and ends what takes too long.
+impl Gate {
+    /// The whole body, and the room that it takes.
+    async fn body(&self, peer: Peer, mut body: Body) -> Result<(Vec<u8>, Place), Denial> {
+        if body.size_hint().lower() > self.body_max as u64 {
+            return Err(Denial::TooLarge);
+        }
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(announced.min(ROOM_AT_ONCE));
+        let mut room = self.bodies.take(peer, 0)?;
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|_| Denial::Malformed { what: "the body did not arrive whole".to_owned() })?;
+            let Some(data) = frame.data_ref() else { continue };
+            if bytes.len() + data.len() > self.body_max {
+                return Err(Denial::TooLarge);
+            }
+            room.more(data.len())?;
+            bytes.extend_from_slice(data);
+        }
+        Ok((bytes, room))
+    }
+}
+
+/// Takes tokens before anything of the body is read, and a place once it is there: whoever sends slowly has none. Ends
+/// what takes too long.
 async fn limit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
     // A router without our listener, as in-process tests use it, has no peers.
@@ -127,15 +226,22 @@ async fn limit(State(gate): State<Gate>, request: Request, next: Next) -> Respon
     if !gate.limits.take(peer, gate.cost, gate.started.elapsed()) {
         return Denial::RateLimited.into_response();
     }
-    let own = (gate.cost >= RELEASE_COST).then(|| gate.limits.place(peer));
-    if matches!(own, Some(None)) {
-        return Denial::RateLimited.into_response();
-    }
-    let Ok(_place) = gate.places.try_acquire() else {
-        return Denial::Busy.into_response();
+    let (head, body) = request.into_parts();
+    let (body, _room) =
+        match tokio::time::timeout(Duration::from_secs(BODY_SECONDS), gate.body(peer, body)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(denial)) => return denial.into_response(),
+            Err(_elapsed) => {
+                let what = format!("the body did not arrive in {BODY_SECONDS} seconds");
+                return Denial::Malformed { what }.into_response();
+            }
+        };
+    let _place = match gate.places.take(peer, 1) {
+        Ok(place) => place,
+        Err(full) => return Denial::from(full).into_response(),
     };
-    let limit = Duration::from_secs(REQUEST_SECONDS);
-    match tokio::time::timeout(limit, next.run(request)).await {
+    let request = Request::from_parts(head, body.into());
+    match tokio::time::timeout(Duration::from_secs(REQUEST_SECONDS), next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => Denial::Timeout { seconds: REQUEST_SECONDS }.into_response(),
     }
@@ -156,8 +262,7 @@ pub(crate) async fn root(State(kms): State<Arc<Kms>>) -> Result<Response, Denial
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
 pub(crate) async fn challenge(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((no_store, Json(kms.challenge().await?)).into_response())
+    Ok(not_stored(kms.challenge().await?))
 }
 
 /// Whether everything is there that a release needs. Whatever is missing, it is this service that is not ready: 503.
@@ -168,8 +273,27 @@ pub(crate) async fn challenge(State(kms): State<Arc<Kms>>) -> Result<Response, D
 pub(crate) async fn ready(State(kms): State<Arc<Kms>>) -> Response {
     match kms.ready().await {
         Ok(()) => Json(serde_json::json!({ "status": "ready" })).into_response(),
-        Err(denial) => (StatusCode::SERVICE_UNAVAILABLE, Json(denial.refusal())).into_response(),
+        Err(denial) => {
+            let mut response = denial.into_response();
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            response
+        }
     }
+}
+
+/// Collateral of a platform family, as Intel signed it, for agents that have none of their own.
+#[utoipa::path(get, path = "/v1/collateral/{fmspc}/{ca}", params(
+    ("fmspc" = String, Path, description = "12 hex digits."),
+    ("ca" = String, Path, description = "`platform` or `processor`: which of Intel's CAs certified the machine's key."),
+), responses(
+    (status = 200, description = "dcap-qvl's `QuoteCollateralV3`, valid now.", body = Object),
+    (status = "default", description = "Refused, with its code.", body = s::Refusal),
+))]
+pub(crate) async fn collateral(
+    State(kms): State<Arc<Kms>>,
+    Path((fmspc, ca)): Path<(String, String)>,
+) -> Result<Response, Denial> {
+    Ok(Json(kms.collateral(&fmspc, &ca).await?).into_response())
 }
 
 /// Decides on a request and, if allowed, hands out its keys.
@@ -177,8 +301,8 @@ pub(crate) async fn ready(State(kms): State<Arc<Kms>>) -> Response {
     (status = 200, description = "Released.", body = s::ReleaseAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
-    let request = body_of(request, "release request").await?;
+pub(crate) async fn release(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+    let request = parsed(&body, "release request")?;
     let answer = kms.release(request).await.inspect_err(|denial| told("release denied", denial))?;
     tracing::info!(target: "kms", log_index = answer.log_index, "released");
     Ok(not_stored(answer))
@@ -189,8 +313,8 @@ pub(crate) async fn release(State(kms): State<Arc<Kms>>, request: Request) -> Re
     (status = 200, description = "Certified.", body = s::CertifyAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn certify(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
-    let request = body_of(request, "release request").await?;
+pub(crate) async fn certify(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+    let request = parsed(&body, "release request")?;
     let answer = kms.certify(request).await.inspect_err(|denial| told("certificate denied", denial))?;
     tracing::info!(target: "kms", log_index = answer.log_index, "certified");
     Ok(not_stored(answer))
@@ -201,8 +325,8 @@ pub(crate) async fn certify(State(kms): State<Arc<Kms>>, request: Request) -> Re
     (status = 200, description = "Handed over.", body = s::OnboardAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn onboard(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
-    let request = body_of(request, "onboarding request").await?;
+pub(crate) async fn onboard(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+    let request = parsed(&body, "onboarding request")?;
     let answer = kms.onboard(request).await.inspect_err(|denial| told("onboarding denied", denial))?;
     tracing::warn!(target: "kms", "the root went to a new replica");
     Ok(not_stored(answer))
@@ -213,8 +337,8 @@ pub(crate) async fn onboard(State(kms): State<Arc<Kms>>, request: Request) -> Re
     (status = 200, description = "The vote.", body = s::VoteAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn replica_vote(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
-    let request = body_of(request, "message of a replica").await?;
+pub(crate) async fn replica_vote(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+    let request = parsed(&body, "message of a replica")?;
     Ok(not_stored(kms.replicas()?.answer_vote(request).await?))
 }
 
@@ -223,19 +347,17 @@ pub(crate) async fn replica_vote(State(kms): State<Arc<Kms>>, request: Request) 
     (status = 200, description = "Some of them.", body = s::VotesAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn replica_votes(State(kms): State<Arc<Kms>>, request: Request) -> Result<Response, Denial> {
-    let request = body_of(request, "message of a replica").await?;
+pub(crate) async fn replica_votes(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+    let request = parsed(&body, "message of a replica")?;
     Ok(not_stored(kms.replicas()?.answer_votes(&request)?))
 }
 
-/// The body as JSON of this kind.
-async fn body_of<T: DeserializeOwned>(request: Request, what: &str) -> Result<T, Denial> {
-    let body = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Denial::TooLarge,
-        _ => Denial::Malformed { what: "the body did not arrive whole".to_owned() },
-    })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Denial::Malformed { what: format!("the body is no {what}: {error}") })
+/// The body as JSON of this kind. What is wrong with it is told briefly: the error may quote it.
+fn parsed<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Denial> {
+    serde_json::from_slice(body).map_err(|error| {
+        let error: String = error.to_string().chars().take(200).collect();
+        Denial::Malformed { what: format!("the body is no {what}: {error}") }
+    })
 }
 
 fn not_stored(answer: impl Serialize) -> Response {
@@ -251,14 +373,9 @@ fn told(what: &str, denial: &Denial) {
     (status = 200, description = "They do.", body = s::ReceiptAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn receipt(
-    State(kms): State<Arc<Kms>>,
-    question: Result<Json<ReceiptQuestion>, JsonRejection>,
-) -> Result<Response, Denial> {
-    let Json(question) =
-        question.map_err(|error| Denial::Malformed { what: format!("no receipt question: {error}") })?;
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((no_store, Json(kms.receipt(&question).await?)).into_response())
+pub(crate) async fn receipt(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+    let question: ReceiptQuestion = parsed(&body, "receipt question")?;
+    Ok(not_stored(kms.receipt(&question).await?))
 }
 
 /// Lets a run go on, if everything still allows it.
@@ -266,17 +383,12 @@ pub(crate) async fn receipt(
     (status = 200, description = "It may.", body = s::LeaseAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn lease(
-    State(kms): State<Arc<Kms>>,
-    request: Result<Json<LeaseRequest>, JsonRejection>,
-) -> Result<Response, Denial> {
-    let Json(request) =
-        request.map_err(|error| Denial::Malformed { what: format!("no lease request: {error}") })?;
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
+pub(crate) async fn lease(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+    let request: LeaseRequest = parsed(&body, "lease request")?;
     let answer = kms.renew(&request).await.inspect_err(|denial| {
         tracing::info!(target: "kms", run = %request.run_id, code = denial.code(), "lease not renewed");
     })?;
-    Ok((no_store, Json(answer)).into_response())
+    Ok(not_stored(answer))
 }
 
 #[derive(Deserialize)]
@@ -292,8 +404,7 @@ pub(crate) struct LogQuery {
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
 pub(crate) async fn log_head(State(kms): State<Arc<Kms>>) -> Result<Response, Denial> {
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((no_store, Json(kms.log_head().await?)).into_response())
+    Ok(not_stored(kms.log_head().await?))
 }
 
 /// The release log.

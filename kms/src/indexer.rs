@@ -25,16 +25,8 @@ impl Indexer {
 
     /// The decision for each item of the question, in order.
     pub async fn ask(&self, question: &Question) -> Vec<Result<ReleaseDecisions, IndexerFault>> {
-        let spawn = |url: Result<_, _>| {
-            let http = self.http.clone();
-            tokio::spawn(async move { fetch(&http, url?).await })
-        };
-        let tasks: Vec<_> = self.urls(question).into_iter().map(spawn).collect();
-        let mut answers = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            answers.push(task.await.unwrap_or(Err(IndexerFault)));
-        }
-        answers
+        let fetches = self.urls(question).into_iter().map(async |url| fetch(&self.http, url?).await);
+        futures_util::future::join_all(fetches).await
     }
 
     /// Does it answer at all?

@@ -64,6 +64,11 @@ impl Leases {
         all.get(&run).filter(|(until, _)| *until >= now).map(|(_, held)| held.clone())
     }
 
+    /// How many have not ended.
+    pub fn count(&self, now: Duration) -> usize {
+        self.all().values().filter(|(until, _)| *until >= now).count()
+    }
+
     /// Lets it run on from `now`.
     pub fn extend(&self, run: RunId, now: Duration) {
         if let Some((until, _)) = self.all().get_mut(&run) {

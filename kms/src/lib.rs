@@ -22,6 +22,7 @@ pub mod indexer;
 pub mod keys;
 pub mod leases;
 pub mod limits;
+pub mod metrics;
 pub mod onboard;
 pub mod openapi;
 pub mod own_evidence;

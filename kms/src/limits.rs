@@ -1,4 +1,5 @@
-//! How much anonymous callers may ask: token buckets for each address and for all together, and places for releases.
+//! How much anonymous callers may ask: token buckets for each address and for all together, and places of which no
+//! address can have more than a part.
 //!
 //! A release costs ten times what another request costs. An address is an IPv4 address or an IPv6 /64 network, so that
 //! one subscriber cannot be many. All of it is a function of the time that is passed in.
@@ -6,7 +7,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,14 +15,14 @@ use std::{
 pub const RELEASE_COST: f64 = 10.0;
 /// What every other request costs.
 pub const REQUEST_COST: f64 = 1.0;
+/// One address may have this part of anything that there are places for: `1 / n`.
+pub const PART_OF_ONE: usize = 4;
 /// Addresses remembered at once. Beyond, new ones share one bucket until others have been idle.
 const ADDRESSES_MAX: usize = 1 << 16;
 /// A bucket holds what flows in during this many seconds.
 const BURST_SECONDS: f64 = 2.0;
 /// All addresses together may ask this many times as much as one.
 const ALL_FACTOR: f64 = 100.0;
-/// Release requests in work for one address, of [`crate::http::RELEASES_AT_ONCE`] for all.
-const RELEASES_OF_ONE: usize = 16;
 
 /// Who asks, as far as it is known: the peer of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +51,6 @@ struct State {
     /// For addresses beyond [`ADDRESSES_MAX`].
     others: Option<Bucket>,
     addresses: HashMap<Peer, Bucket>,
-    releases: HashMap<Peer, usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,22 +73,6 @@ impl Bucket {
     fn is_full(mut self, rate: f64, now: Duration) -> bool {
         self.fill(rate, now);
         self.tokens >= rate * BURST_SECONDS
-    }
-}
-
-/// A release in work; dropping it gives the place back.
-#[derive(Debug)]
-pub struct Place(Arc<Limits>, Peer);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        if let Some(count) = state.releases.get_mut(&self.1) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                state.releases.remove(&self.1);
-            }
-        }
     }
 }
 
@@ -124,21 +108,89 @@ impl Limits {
         true
     }
 
-    /// A place for a release request of `peer`; none where it has too many in work.
-    pub fn place(self: &Arc<Self>, peer: Peer) -> Option<Place> {
-        let mut state = self.state();
-        let count = state.releases.entry(peer).or_default();
-        if self.per_second.is_some() && *count >= RELEASES_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        drop(state);
-        Some(Place(self.clone(), peer))
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Tokens are taken in the last two lines, which cannot panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Places of one kind. They are counted, not named: requests in work, or bytes of their bodies.
+#[derive(Debug)]
+pub struct Places {
+    all: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by: HashMap<Peer, usize>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The address has its part.
+    ForOne,
+    /// All are taken.
+    ForAll,
+}
+
+/// Taken places; dropping gives them back.
+#[derive(Debug)]
+pub struct Place {
+    of: Arc<Places>,
+    peer: Peer,
+    count: usize,
+}
+
+impl Places {
+    /// So many in all.
+    pub fn new(all: usize) -> Arc<Self> {
+        Arc::new(Self { all, taken: Mutex::default() })
+    }
+
+    /// Takes `count` places for `peer`.
+    pub fn take(self: &Arc<Self>, peer: Peer, count: usize) -> Result<Place, Full> {
+        let mut place = Place { of: self.clone(), peer, count: 0 };
+        place.more(count)?;
+        Ok(place)
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Whatever panics does so before anything is counted.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Takes further ones.
+    pub fn more(&mut self, count: usize) -> Result<(), Full> {
+        let mut taken = self.of.taken();
+        let own = taken.by.get(&self.peer).copied().unwrap_or_default() + count;
+        if own > self.of.all / PART_OF_ONE {
+            return Err(Full::ForOne);
+        }
+        if taken.all + count > self.of.all {
+            return Err(Full::ForAll);
+        }
+        taken.all += count;
+        taken.by.insert(self.peer, own);
+        self.count += count;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken();
+        taken.all = taken.all.saturating_sub(self.count);
+        if let Some(own) = taken.by.get_mut(&self.peer) {
+            *own = own.saturating_sub(self.count);
+            if *own == 0 {
+                taken.by.remove(&self.peer);
+            }
+        }
     }
 }
 
@@ -190,6 +242,17 @@ mod tests {
     }
 
     #[test]
+    fn where_all_have_been_idle_the_next_one_clears_them_away() {
+        let limits = Limits::new(Some(200.0));
+        let crowd = (0..ADDRESSES_MAX as u32).map(|n| (peer(n), Bucket { tokens: 0.0, at: at(0) }));
+        limits.state().addresses.extend(crowd);
+        assert!(limits.take(peer(100_000), REQUEST_COST, at(1)));
+        assert_eq!(limits.state().addresses.len(), ADDRESSES_MAX, "they were asking a second ago");
+        assert!(limits.take(peer(100_000), REQUEST_COST, at(100)));
+        assert_eq!(limits.state().addresses.len(), 1);
+    }
+
+    #[test]
     fn an_ipv6_network_is_one_address() {
         let of = |text: &str| Peer::of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
@@ -199,12 +262,15 @@ mod tests {
 
     #[test]
     fn an_address_has_a_part_of_the_places_and_gives_them_back() {
-        let limits = Arc::new(Limits::new(Some(200.0)));
-        let places: Vec<_> = (0..20).filter_map(|_| limits.place(peer(1))).collect();
-        assert_eq!(places.len(), RELEASES_OF_ONE);
-        assert!(limits.place(peer(2)).is_some());
-        drop(places);
-        assert!(limits.place(peer(1)).is_some());
-        assert!(limits.state().releases.is_empty());
+        let places = Places::new(64);
+        let own: Vec<_> = (0..16).map(|_| places.take(peer(1), 1).unwrap()).collect();
+        assert_eq!(places.take(peer(1), 1).unwrap_err(), Full::ForOne);
+        let others: Vec<_> = (2..5).map(|n| places.take(peer(n), 16).unwrap()).collect();
+        assert_eq!(places.take(peer(9), 1).unwrap_err(), Full::ForAll);
+        drop(own);
+        let mut place = places.take(peer(9), 10).unwrap();
+        assert_eq!((place.more(6), place.more(1)), (Ok(()), Err(Full::ForOne)));
+        drop((others, place));
+        assert!(places.taken().all == 0 && places.taken().by.is_empty());
     }
 }

@@ -21,6 +21,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+/// A release allocates some thousand times: with this less of its time goes there than with the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // No core dump holds keys or rows, and no process of the same user may trace this one.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)

@@ -7,7 +7,12 @@ use utoipa::{OpenApi, ToSchema};
 
 /// The document.
 pub fn document() -> utoipa::openapi::OpenApi {
-    Interface::openapi()
+    let mut document = Interface::openapi();
+    // They would be the names of Rust modules.
+    for item in document.paths.paths.values_mut() {
+        item.get.iter_mut().chain(&mut item.post).for_each(|operation| operation.tags = None);
+    }
+    document
 }
 
 #[derive(OpenApi)]
@@ -22,6 +27,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     paths(
         crate::http::root,
         crate::http::challenge,
+        crate::http::collateral,
         crate::http::release,
         crate::http::certify,
         crate::http::onboard,
@@ -33,6 +39,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         crate::http::log_head,
         crate::http::ready,
         crate::http::health,
+        crate::http::metrics_text,
     ),
     components(schemas(
         Hash,
@@ -353,7 +360,7 @@ pub(crate) struct ReceiptAnswer {
     signature: Hex,
 }
 
-/// Up to 256 entries.
+/// Up to 256 entries, or 128 KiB of them.
 #[derive(ToSchema)]
 pub(crate) struct LogPage {
     entries: Vec<LogLine>,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ const FAULT_REMEMBERED: Duration = Duration::from_secs(10);
 /// Makes and remembers the evidence.
 pub struct OwnEvidence {
     guest: GuestAgent,
-    collateral: CollateralCache,
+    collateral: Arc<CollateralCache>,
     policy: attestation::Policy,
     remembered: Mutex<BTreeMap<u32, Own>>,
 }
@@ -36,7 +37,7 @@ struct Own {
 
 impl OwnEvidence {
     /// From this guest agent, with collateral from this cache; verified under `policy`.
-    pub fn new(guest: GuestAgent, collateral: CollateralCache, policy: attestation::Policy) -> Self {
+    pub fn new(guest: GuestAgent, collateral: Arc<CollateralCache>, policy: attestation::Policy) -> Self {
         Self { guest, collateral, policy, remembered: Mutex::default() }
     }
 

@@ -13,7 +13,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read, Write as _},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use alloy::primitives::Address;
@@ -21,9 +21,12 @@ pub use cohort_protocol::release_log::{
     Entry, Head, Line, Outcome, Page, Record, RecordedDataset, SignedHead, genesis,
 };
 use cohort_protocol::{ids::RunId, json, release_log::LINE_BYTES_MAX};
+use tokio::sync::oneshot;
 
 /// Most entries of one page of [`ReleaseLog::page`].
 pub const PAGE_ENTRIES_MAX: u64 = 256;
+/// Most bytes of them; a single entry may have more.
+const PAGE_BYTES_MAX: u64 = 128 << 10;
 
 /// A log that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -164,8 +167,6 @@ struct Inner {
     path: PathBuf,
     file: File,
     state: Mutex<State>,
-    /// A write has ended.
-    written: Condvar,
 }
 
 #[derive(Debug)]
@@ -177,10 +178,25 @@ struct State {
     runs: Runs,
     offsets: Vec<u64>,
     end: u64,
-    /// Lines that nobody writes yet.
-    pending: Vec<Vec<u8>>,
+    /// Lines that are not being written yet.
+    pending: Vec<Pending>,
     is_writing: bool,
     poisoned: bool,
+}
+
+/// A line, and who waits for it to be on disk.
+#[derive(Debug)]
+struct Pending {
+    line: Vec<u8>,
+    is_on_disk: oneshot::Sender<()>,
+}
+
+/// An entry that is in its place and not on disk yet.
+struct Waiting {
+    index: u64,
+    on_disk: oneshot::Receiver<()>,
+    /// Nobody else writes: whoever waits for this one does.
+    must_write: bool,
 }
 
 impl State {
@@ -232,14 +248,38 @@ impl ReleaseLog {
         }
         let torn_bytes = scan.torn_bytes;
         let state = Mutex::new(State::of(scan));
-        let inner = Inner { path: path.to_owned(), file, state, written: Condvar::new() };
+        let inner = Inner { path: path.to_owned(), file, state };
         Ok((Self(Arc::new(inner)), torn_bytes))
     }
 
     /// Appends a record and returns once it is on disk. A run is released to one agent only: every other would draw
     /// its noise anew, and the differences would tell what the noise hides. After a failed write the log takes no more: what
     /// is on disk is found out by the next start.
-    pub fn append(&self, time: u64, record: Record) -> Result<Logged, LogError> {
+    pub async fn append(&self, time: u64, record: Record) -> Result<Logged, LogError> {
+        let Waiting { index, on_disk, must_write } = self.place(time, record)?;
+        if must_write {
+            let log = self.clone();
+            // A task of its own: others wait for it too, whatever becomes of this caller.
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = log.write() {
+                    tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "not written");
+                }
+            });
+        }
+        on_disk.await.map(|()| Logged(index)).map_err(|_| LogError::Poisoned)
+    }
+
+    /// [`Self::append`] for threads that may wait.
+    pub fn append_blocking(&self, time: u64, record: Record) -> Result<Logged, LogError> {
+        let Waiting { index, on_disk, must_write } = self.place(time, record)?;
+        if must_write {
+            self.write()?;
+        }
+        on_disk.blocking_recv().map(|()| Logged(index)).map_err(|_| LogError::Poisoned)
+    }
+
+    /// Gives a record its place.
+    fn place(&self, time: u64, record: Record) -> Result<Waiting, LogError> {
         let mut state = self.state();
         if !state.is_writable() {
             return Err(LogError::Poisoned);
@@ -248,46 +288,49 @@ impl ReleaseLog {
             return Err(LogError::ReleasedToAnother(record.run_id));
         }
         let (index, previous) = (state.next.entries, state.next.hash);
-        let entry = Entry { index, previous, record, time };
-        let hash = json::canonical_hash(&entry).map_err(LogError::Encode)?;
-        let mut line = json::canonical(&Line { entry, hash }).map_err(LogError::Encode)?;
-        line.push(b'\n');
+        let entry = json::canonical(&Entry { index, previous, record, time }).map_err(LogError::Encode)?;
+        let hash = json::sha256(&entry);
+        // The canonical form of a `Line`, of which the entry's is a part.
+        let line =
+            [b"{\"entry\":", &entry[..], b",\"hash\":\"", hash.to_string().as_bytes(), b"\"}\n"].concat();
+        let (is_on_disk, on_disk) = oneshot::channel();
         state.next = Head { entries: index + 1, hash };
-        state.pending.push(line);
-        loop {
-            if state.head.entries > index {
-                return Ok(Logged(index));
-            }
-            if !state.is_writable() {
-                return Err(LogError::Poisoned);
-            }
-            state = if state.is_writing {
-                self.0.written.wait(state).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                self.write(state)?
-            };
-        }
+        state.pending.push(Pending { line, is_on_disk });
+        let must_write = !std::mem::replace(&mut state.is_writing, true);
+        Ok(Waiting { index, on_disk, must_write })
     }
 
-    /// Writes and flushes all that is pending, for everybody who waits.
-    fn write<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>, LogError> {
-        let (lines, next) = (std::mem::take(&mut state.pending), state.next);
-        (state.is_writing, state.poisoned) = (true, true); // poisoned until it is known to be on disk
-        drop(state);
-        let mut file = &self.0.file;
-        let done = file.write_all(&lines.concat()).and_then(|()| file.sync_data());
+    /// Writes and flushes what is pending, until nothing is. A failure ends the wait of all.
+    fn write(&self) -> Result<(), LogError> {
         let mut state = self.state();
-        state.is_writing = false;
-        self.0.written.notify_all();
-        done.map_err(io_error("write", &self.0.path))?;
-        state.poisoned = false;
-        for line in &lines {
-            let offset = state.end;
-            state.offsets.push(offset);
-            state.end += line.len() as u64;
+        loop {
+            let (pending, next) = (std::mem::take(&mut state.pending), state.next);
+            if pending.is_empty() {
+                state.is_writing = false;
+                return Ok(());
+            }
+            state.poisoned = true; // until it is known to be on disk
+            drop(state);
+            let lines: Vec<&[u8]> = pending.iter().map(|pending| &pending.line[..]).collect();
+            let mut file = &self.0.file;
+            let done = file.write_all(&lines.concat()).and_then(|()| file.sync_data());
+            state = self.state();
+            if let Err(error) = done {
+                state.is_writing = false;
+                state.pending.clear();
+                return Err(io_error("write", &self.0.path)(error));
+            }
+            state.poisoned = false;
+            for Pending { line, .. } in &pending {
+                let offset = state.end;
+                state.offsets.push(offset);
+                state.end += line.len() as u64;
+            }
+            state.head = next;
+            for Pending { is_on_disk, .. } in pending {
+                let _ = is_on_disk.send(()); // the caller may have given up
+            }
         }
-        state.head = next;
-        Ok(state)
     }
 
     /// The log's end.
@@ -313,7 +356,12 @@ impl ReleaseLog {
                 let at = usize::try_from(index).ok().and_then(|index| state.offsets.get(index));
                 at.copied().unwrap_or(state.end)
             };
-            (state.head, offset(from), offset(from.saturating_add(PAGE_ENTRIES_MAX)))
+            let start = offset(from);
+            let ends = (1..=PAGE_ENTRIES_MAX).map(|count| offset(from.saturating_add(count)));
+            let fits =
+                |(count, end): &(usize, u64)| *count == 0 || end.saturating_sub(start) <= PAGE_BYTES_MAX;
+            let end = ends.enumerate().take_while(fits).last().map_or(start, |(_, end)| end);
+            (state.head, start, end)
         };
         let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
         self.0.file.read_exact_at(&mut bytes, start).map_err(io_error("read", &self.0.path))?;
@@ -337,7 +385,7 @@ impl ReleaseLog {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic in `append` leaves `poisoned` set, which is what counts.
+        // A panic while writing leaves `poisoned` set, which is what counts.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -399,7 +447,10 @@ mod tests {
         let (log, torn) = ReleaseLog::open(&path).unwrap();
         assert_eq!(torn, 0);
         for index in 0..5 {
-            assert_eq!(log.append(1000 + index, record(&format!("code_{index}"))).unwrap(), Logged(index));
+            assert_eq!(
+                log.append_blocking(1000 + index, record(&format!("code_{index}"))).unwrap(),
+                Logged(index)
+            );
         }
         drop(log);
         let lines = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
@@ -441,7 +492,7 @@ mod tests {
         let (_dir, path, lines) = five();
         let (log, torn) = ReleaseLog::open(&path).unwrap();
         assert_eq!((torn, log.head().entries), (0, 5));
-        assert_eq!(log.append(2000, record("more")).unwrap(), Logged(5));
+        assert_eq!(log.append_blocking(2000, record("more")).unwrap(), Logged(5));
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&lines.join("\n")));
         assert_eq!(verify(&path).unwrap(), (log.head(), 0));
@@ -509,7 +560,7 @@ mod tests {
             let entries = whole[..at].matches('\n').count();
             let kept: usize = lines[..entries].iter().map(|line| line.len() + 1).sum();
             assert_eq!((log.head().entries, cut), (entries as u64, (at - kept) as u64), "cut at byte {at}");
-            assert_eq!(log.append(2000, record("next")).unwrap(), Logged(entries as u64));
+            assert_eq!(log.append_blocking(2000, record("next")).unwrap(), Logged(entries as u64));
             drop(log);
             let after = fs::read_to_string(&path).unwrap();
             assert!(after.starts_with(&whole[..kept]), "cut at byte {at}");
@@ -534,6 +585,28 @@ mod tests {
         assert!(log.page(u64::MAX).unwrap().entries.is_empty());
     }
 
+    /// Whoever follows the pages gets every entry, whatever their sizes.
+    #[test]
+    fn pages_are_bounded_in_bytes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = ReleaseLog::open(&dir.path().join("log")).unwrap();
+        for index in 0..12u64 {
+            let reason = Some("x".repeat(if index % 3 == 0 { 60_000 } else { 30_000 }));
+            log.append_blocking(index, Record { reason, ..record("long") }).unwrap();
+        }
+        let mut next = 0;
+        while next < 12 {
+            let page = log.page(next).unwrap();
+            let bytes = serde_json::to_vec(&page.entries).unwrap().len();
+            assert!((1..=5).contains(&page.entries.len()) && bytes < 132 << 10, "{bytes} bytes");
+            for line in page.entries {
+                assert_eq!(line.entry.index, next);
+                next += 1;
+            }
+        }
+        assert_eq!(log.page(0).unwrap().entries.len(), 3);
+    }
+
     #[test]
     fn two_processes_cannot_have_it() {
         let (_dir, path, _) = five();
@@ -550,7 +623,9 @@ mod tests {
         let append = |thread: u64| {
             let log = log.clone();
             move || {
-                (0..50).map(|n| log.append(n, record(&format!("{thread}_{n}"))).unwrap().index()).collect()
+                (0..50)
+                    .map(|n| log.append_blocking(n, record(&format!("{thread}_{n}"))).unwrap().index())
+                    .collect()
             }
         };
         let threads: Vec<_> = (0..8).map(|thread| std::thread::spawn(append(thread))).collect();
@@ -566,6 +641,18 @@ mod tests {
         assert_eq!(log.page(390).unwrap().entries.len(), 10);
     }
 
+    /// R13: an entry counts once it is flushed, not once it is written. The null device takes every write and flushes
+    /// nothing.
+    #[test]
+    fn what_is_not_flushed_is_no_entry() {
+        let file = OpenOptions::new().write(true).open("/dev/null").unwrap();
+        let empty = scan(io::empty(), Path::new("log")).unwrap();
+        let state = Mutex::new(State::of(empty));
+        let log = ReleaseLog(Arc::new(Inner { path: "log".into(), file, state }));
+        assert!(matches!(log.append_blocking(0, record("lost")), Err(LogError::Io { action: "write", .. })));
+        assert_eq!(log.head().entries, 0);
+    }
+
     /// A write that fails, as on a full disk, must not be followed by another: what is on disk is not known.
     #[test]
     fn after_a_failed_write_it_takes_no_more() {
@@ -573,12 +660,15 @@ mod tests {
         let (log, _) = ReleaseLog::open(&path).unwrap();
         let scan = scan(File::open(&path).unwrap(), &path).unwrap();
         let (file, state) = (File::open(&path).unwrap(), Mutex::new(State::of(scan)));
-        let inner = Inner { path: path.clone(), file, state, written: Condvar::new() };
+        let inner = Inner { path: path.clone(), file, state };
         drop(log);
         let unwritable = ReleaseLog(Arc::new(inner));
         assert!(unwritable.is_writable());
-        assert!(matches!(unwritable.append(0, record("lost")), Err(LogError::Io { action: "write", .. })));
-        assert!(matches!(unwritable.append(0, record("lost")), Err(LogError::Poisoned)));
+        assert!(matches!(
+            unwritable.append_blocking(0, record("lost")),
+            Err(LogError::Io { action: "write", .. })
+        ));
+        assert!(matches!(unwritable.append_blocking(0, record("lost")), Err(LogError::Poisoned)));
         assert!(!unwritable.is_writable());
         assert_eq!(verify(&path).unwrap().0.entries, 5);
     }

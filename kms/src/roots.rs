@@ -15,6 +15,8 @@ use cohort_protocol::{
 };
 use zeroize::Zeroizing;
 
+use crate::keys::Remembered;
+
 /// A root secret that cannot be used or made.
 #[derive(Debug, thiserror::Error)]
 pub enum RootFileError {
@@ -106,23 +108,28 @@ pub struct RootIdentity {
 
 /// The keys of all epochs that this KMS serves.
 #[derive(Debug)]
-pub struct Roots(Vec<RootKeys>);
+pub struct Roots {
+    keys: Vec<RootKeys>,
+    pub(crate) wrap_keys: Remembered,
+}
 
 impl Roots {
     /// Derives the keys of `epochs` from the secret.
     pub fn derive(secret: &SecretBytes, epochs: &[u32]) -> Result<Self, RootFileError> {
         let keys = epochs.iter().map(|epoch| RootKeys::derive(secret, *epoch));
-        keys.collect::<Result<_, _>>().map(Self).map_err(RootFileError::Derive)
+        keys.collect::<Result<_, _>>()
+            .map(|keys| Self { keys, wrap_keys: Remembered::default() })
+            .map_err(RootFileError::Derive)
     }
 
     /// The keys of one epoch.
     pub fn epoch(&self, epoch: u32) -> Option<&RootKeys> {
-        self.0.iter().find(|keys| keys.epoch == epoch)
+        self.keys.iter().find(|keys| keys.epoch == epoch)
     }
 
     /// The keys behind an address.
     pub fn address(&self, address: Address) -> Option<&RootKeys> {
-        self.0.iter().find(|keys| keys.address() == address)
+        self.keys.iter().find(|keys| keys.address() == address)
     }
 
     /// The public identities.
@@ -133,7 +140,7 @@ impl Roots {
             sealing_key_hash: keccak256(keys.sealing.public_key().as_bytes()),
             key_id: root_key_id(keys.sealing.public_key()),
         };
-        self.0.iter().map(identity).collect()
+        self.keys.iter().map(identity).collect()
     }
 }
 

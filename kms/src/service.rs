@@ -29,11 +29,13 @@ use crate::{
     chain::Chain,
     challenge::Challenges,
     claims::Claims,
+    collateral::{CollateralCache, family_named},
     decide::{Release, ReleaseInputs, decide},
     denial::{Class, Denial},
     indexer::Indexer,
     keys::KeyError,
     leases::{Held, Leases},
+    metrics::States,
     onboard::{self, OnboardAnswer, OnboardRequest},
     own_evidence::OwnEvidence,
     policy::Policy,
@@ -68,6 +70,8 @@ pub struct Parts {
     pub log: ReleaseLog,
     /// What shows where the root's keys are; `None` for a root from a file.
     pub own_evidence: Option<OwnEvidence>,
+    /// Collateral for whoever needs some.
+    pub collateral: Arc<CollateralCache>,
     /// The other processes with this root, if there are any.
     pub replicas: Option<Arc<Replicas>>,
     /// The root secret, where it may be handed to new replicas.
@@ -142,14 +146,24 @@ impl Kms {
         Ok(())
     }
 
+    /// What `/metrics` tells besides counts.
+    pub async fn states(&self) -> States {
+        let now = self.started.elapsed();
+        States {
+            is_ready: self.ready().await.is_ok(),
+            log_entries: self.parts.log.head().entries,
+            leases: self.leases.count(now),
+            challenges: self.challenges.remembered(now),
+        }
+    }
+
     /// Decides on a request and, if allowed, hands out its keys.
     ///
     /// Order: the challenge is consumed, whatever follows; the request is checked; the evidence is verified; indexer
     /// and then chain are asked; the decision is logged; only then are keys derived.
     pub async fn release(self: &Arc<Self>, request: Request) -> Result<ReleaseAnswer, Denial> {
         let (release, logged) = self.permit(request).await?;
-        let kms = self.clone();
-        blocking(move || kms.parts.roots.answer(&release, &logged)).await?.map_err(|error| no_answer(&error))
+        self.parts.roots.answer(&release, &logged).map_err(|error| no_answer(&error))
     }
 
     /// Certifies the receipt key, for a request that [`Self::release`] would answer with keys: the same checks, the same
@@ -238,13 +252,14 @@ impl Kms {
         if evidence.collateral.is_none() {
             evidence.collateral = own.collateral(&evidence.quote, now).await;
         }
-        let _permit = self.verifiers.acquire().await.map_err(|_| Denial::Internal)?;
+        let permit = self.verifiers.acquire().await.map_err(|_| Denial::Internal)?;
         let evidence_policy = evidence_policy.clone();
         let (td, evidence_hash) = blocking(move || {
             let td = evidence.verify(&data, &evidence_policy, now)?;
             Ok::<_, Denial>((td, json::canonical_hash(&evidence).map_err(|_| Denial::Internal)?))
         })
         .await??;
+        drop(permit);
         let candidate = td.boot_info();
         let own = self.own_machine(kms_root).await?.ok_or(Denial::OwnEvidence)?;
         onboard::same_machine(&own, &candidate)?;
@@ -307,13 +322,24 @@ impl Kms {
             if age_seconds > max_head_age_seconds {
                 return Err(Denial::HeadStale { endpoint, age_seconds, limit_seconds: max_head_age_seconds });
             }
-            if view.digests != [question.digest; 2] {
+            if question.digest.is_zero() || view.digests != [question.digest; 2] {
                 return Err(Denial::ReceiptNotSeen { endpoint, run });
             }
         }
         let root = self.parts.roots.address(released.kms_root).ok_or(Denial::Internal)?;
         let domain = eip712::app_domain(chain_id, released.app);
         ReceiptAnswer::issue(&root.signer, &domain, question).map_err(|_| Denial::Internal)
+    }
+
+    /// Collateral of a platform family, valid now: for agents, whose evidence must bring its own. It is signed by Intel.
+    pub async fn collateral(&self, fmspc: &str, ca: &str) -> Result<attestation::Collateral, Denial> {
+        let family = family_named(fmspc, ca).ok_or_else(|| Denial::Malformed {
+            what: "a family is an FMSPC of 12 hex digits, and platform or processor".to_owned(),
+        })?;
+        self.parts.collateral.of(family, unix_now()?).await.map_err(|error| {
+            tracing::warn!(target: "kms", error = &error as &dyn std::error::Error, "no collateral");
+            Denial::CollateralUnavailable { family: family.to_string() }
+        })
     }
 
     /// Where the release log ends, signed by the current root.
@@ -331,7 +357,8 @@ impl Kms {
     ) -> Result<(Claims, B256), Denial> {
         let _permit = self.verifiers.acquire().await.map_err(|_| Denial::Internal)?;
         let (kms, checked, now) = (self.clone(), checked.clone(), unix_now()?);
-        blocking(move || {
+        let is_long = !evidence.gpu.is_empty();
+        let work = move || {
             let policy = &kms.parts.evidence_policy;
             let td = attestation::verify(&evidence, policy, &checked.report_data(), now)?;
             let binding = checked.binding();
@@ -342,8 +369,9 @@ impl Kms {
             let golden = kms.parts.gpu_policy.golden().filter(|_| !gpus.is_empty());
             let golden = golden.map(gpu::GoldenValues::hash).transpose().map_err(|_| Denial::Internal)?;
             Ok((Claims::new(&td, &gpus, golden), hash))
-        })
-        .await?
+        };
+        // Without GPUs it is over sooner than another thread would have begun it.
+        if is_long { blocking(work).await? } else { work() }
     }
 
     async fn decide(&self, question: &Question) -> Result<Release, Denial> {
@@ -369,8 +397,7 @@ impl Kms {
     }
 
     async fn append(&self, record: Record) -> Result<Logged, Denial> {
-        let (log, now) = (self.parts.log.clone(), unix_now()?);
-        blocking(move || log.append(now, record)).await?.map_err(|error| {
+        self.parts.log.append(unix_now()?, record).await.map_err(|error| {
             if let LogError::ReleasedToAnother(run) = error {
                 return Denial::RunReleased { run };
             }

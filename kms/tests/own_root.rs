@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use axum::{Json, Router, http::StatusCode, routing::post};
 use cohort_attestation::{self as attestation, AppId, TrustedRoot, dev};
 use cohort_guest::{GuestAgent, GuestError};
@@ -53,7 +55,8 @@ async fn its_quote_binds_the_statement_of_each_epoch() {
     std::fs::write(&file, serde_json::to_vec(&collateral).unwrap()).unwrap();
     let root = guest().platform().root_certificate_der().unwrap();
     let policy = attestation::Policy::production().with_root(TrustedRoot::development(&root).unwrap());
-    let own = OwnEvidence::new(agent, CollateralCache::new(vec![file], None).unwrap(), policy.clone());
+    let own =
+        OwnEvidence::new(agent, Arc::new(CollateralCache::new(vec![file], None).unwrap()), policy.clone());
     let roots = Roots::derive(&secret, &[0, 1]).unwrap();
     let statement = |epoch| roots.epoch(epoch).unwrap().statement(31337, [9; 20].into()).unwrap();
     for epoch in [0, 1] {

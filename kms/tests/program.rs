@@ -1,7 +1,8 @@
 //! The program itself: its commands, its refusals, and what a production build lacks.
 
+#[cfg(not(feature = "dev"))]
+use std::collections::BTreeSet;
 use std::{
-    collections::BTreeSet,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::Path,

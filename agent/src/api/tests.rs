@@ -5,7 +5,6 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use axum::{Json, Router, routing::post};
-use cohort_attestation::Collateral;
 use cohort_guest::GuestAgent;
 use cohort_protocol::{ids::RunId, release::Refusal};
 use serde_json::{Value, json};
@@ -60,18 +59,7 @@ async fn agent() -> (Arc<Agent>, String) {
         app_compose: COMPOSE.to_owned(),
         sealed: Sources::new(nowhere.into(), vec![], nowhere.into(), &Access::default()).unwrap(),
         sandbox: Sandbox::new(nowhere.into()),
-        collateral: Collateral {
-            pck_crl_issuer_chain: String::new(),
-            root_ca_crl: vec![],
-            pck_crl: vec![],
-            tcb_info_issuer_chain: String::new(),
-            tcb_info: String::new(),
-            tcb_info_signature: vec![],
-            qe_identity_issuer_chain: String::new(),
-            qe_identity: String::new(),
-            qe_identity_signature: vec![],
-            pck_certificate_chain: None,
-        },
+        collateral: None,
         #[cfg(feature = "dev")]
         insecure_dev_slow: std::time::Duration::ZERO,
     })

@@ -108,8 +108,12 @@ impl Agent {
     async fn evidence(&self, binding: &Binding, gpu: Vec<GpuEvidence>) -> Result<Evidence, RunError> {
         let quote = self.guest.quote(&binding.report_data()).await?;
         let (quote, event_log) = (quote.quote, quote.event_log);
+        let collateral = match &self.collateral {
+            Some(own) => own.clone(),
+            None => self.kms.collateral(&quote).await?,
+        };
         let guest = GuestEvidence { quote, event_log, app_compose: Some(self.app_compose.clone()), gpu };
-        let evidence = guest.with_collateral(self.collateral.clone());
+        let evidence = guest.with_collateral(collateral);
         Ok(Evidence { privacy_proof: self.privacy_proof.clone(), ..evidence })
     }
 }

@@ -539,8 +539,6 @@ impl Stack {
             self.path("published").display().to_string(),
             "--state".into(),
             self.path("agent-state").display().to_string(),
-            "--collateral-file".into(),
-            self.path("collateral.json").display().to_string(),
             "--confirmations".into(),
             CONFIRMATIONS.to_string(),
             "--listen".into(),

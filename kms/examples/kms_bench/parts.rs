@@ -116,7 +116,7 @@ fn append(log: &Path) -> f64 {
             std::thread::spawn(move || {
                 let before = thread_cpu();
                 for time in 0..EACH {
-                    log.append(time, record.clone()).expect("appended");
+                    log.append_blocking(time, record.clone()).expect("appended");
                 }
                 thread_cpu() - before
             })

@@ -25,6 +25,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use cohort_attestation as attestation;
 use cohort_kms::{
     chain::Chain,
+    collateral::CollateralCache,
     http,
     indexer::Indexer,
     limits::Limits,
@@ -132,6 +133,7 @@ impl Study {
             indexer: Indexer::new(listen(indexer).await, limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
             own_evidence: None,
+            collateral: Arc::new(CollateralCache::new(Vec::new(), None).unwrap()),
             replicas: None,
             onboarding: None,
         };

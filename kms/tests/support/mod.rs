@@ -3,6 +3,7 @@
 
 pub(crate) mod anvil;
 pub(crate) mod consortium;
+pub(crate) mod document;
 pub(crate) mod guest;
 
 use std::{

@@ -22,11 +22,12 @@ use axum::{
 use cohort_attestation::{self as attestation, AppId, TrustedRoot, dev};
 use cohort_kms::{
     chain::Chain,
+    collateral::CollateralCache,
     http,
     indexer::Indexer,
     limits::Limits,
     policy::Policy,
-    release_log::ReleaseLog,
+    release_log::{self, ReleaseLog},
     roots::Roots,
     service::{Kms, Parts, Request},
 };
@@ -44,13 +45,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    APP_COMPOSE, CHAIN_ID, binding, compose_hash, evidence, listen, request, seal, unix_now,
+    APP_COMPOSE, CHAIN_ID, binding, compose_hash,
+    document::{check_answer, check_request},
+    evidence, listen, request, seal, unix_now,
 };
 
 pub(crate) const CONFIRMATIONS: u64 = 3;
 const APP: Address = Address::repeat_byte(0xa1);
 pub(crate) const REGISTRY: Address = Address::repeat_byte(0xa2);
 const HEAD: u64 = 100;
+/// Of the receipt that every run has on the stand-ins' chain.
+pub(crate) const RECEIPT: B256 = B256::repeat_byte(0x77);
 
 /// How an RPC endpoint behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,10 @@ pub(crate) enum Endpoint {
     OtherDevices,
     /// The registry allows no machine to be a KMS.
     NoKms,
+    /// No run has a receipt.
+    NoReceipt,
+    /// Receipts are at the newest block only.
+    YoungReceipt,
 }
 
 /// How the indexer behaves.
@@ -188,6 +197,20 @@ impl Rpc {
                     };
                     B256::with_last_byte(decision as u8).0.into()
                 }
+                IDstackApp::IDstackAppCalls::run(_) => {
+                    let digest = match mode {
+                        Endpoint::NoReceipt => B256::ZERO,
+                        Endpoint::YoungReceipt if !is_head => B256::ZERO,
+                        _ => RECEIPT,
+                    };
+                    let run = IDstackApp::runReturn {
+                        openProposalId: B256::ZERO,
+                        participants: 1,
+                        openedAt: *HEAD_TIME,
+                        digest,
+                    };
+                    IDstackApp::runCall::abi_encode_returns(&run).into()
+                }
                 IDstackApp::IDstackAppCalls::requireTcbUpToDate(_) => flag(true),
                 IDstackApp::IDstackAppCalls::allowAnyDevice(_) => flag(mode != Endpoint::OtherDevices),
                 IDstackApp::IDstackAppCalls::allowedDeviceIds(_) => flag(false),
@@ -274,11 +297,13 @@ pub(crate) struct Options {
     pub(crate) trust_development: bool,
     pub(crate) ask_seconds: u64,
     pub(crate) root_secret: [u8; 32],
+    /// `None`: no limits on rates.
+    pub(crate) requests_per_second: Option<f64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { trust_development: true, ask_seconds: 5, root_secret: [7; 32] }
+        Self { trust_development: true, ask_seconds: 5, root_secret: [7; 32], requests_per_second: None }
     }
 }
 
@@ -335,6 +360,9 @@ impl World {
         .await;
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("release.log");
+        let collateral = dir.path().join("collateral.json");
+        let content = serde_json::to_vec(&guest.platform().collateral(unix_now()).unwrap()).unwrap();
+        std::fs::write(&collateral, content).unwrap();
         let evidence_policy = attestation::Policy::production();
         let evidence_policy = if options.trust_development {
             evidence_policy.with_root(TrustedRoot::development(&root_der).unwrap())
@@ -362,10 +390,12 @@ impl World {
             indexer: Indexer::new(indexer_url.clone(), limit).unwrap(),
             log: ReleaseLog::open(&log).unwrap().0,
             own_evidence: None,
+            collateral: Arc::new(CollateralCache::new(vec![collateral], None).unwrap()),
             replicas: None,
             onboarding: None,
         };
-        let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()), Limits::new(None))).await;
+        let limits = Limits::new(options.requests_per_second);
+        let url = listen(http::router(Arc::new(Kms::new(parts).unwrap()), limits)).await;
         let http = reqwest::Client::new();
         Self {
             url,
@@ -442,6 +472,21 @@ impl World {
         self.http.post(self.url.join("v1/release").unwrap()).json(request).send().await.unwrap()
     }
 
+    /// Status and JSON body of any exchange; both sides of it must be what the document says.
+    pub(crate) async fn exchange(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let method: reqwest::Method = method.parse().unwrap();
+        let mut request = self.http.request(method.clone(), self.url.join(path).unwrap());
+        if let Some(body) = body {
+            check_request(path, &body);
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.json().await.unwrap();
+        check_answer(method.as_str(), path.split('?').next().unwrap(), status, &body);
+        (status, body)
+    }
+
     /// Status and code of a refusal; panics if keys came back.
     pub(crate) async fn refused(&self, request: &Request) -> (u16, String) {
         let response = self.send(request).await;
@@ -449,9 +494,15 @@ impl World {
         let body = response.text().await.unwrap();
         assert_ne!(status, 200, "{body}");
         assert!(!body.contains("ciphertext") && !body.contains("http://"), "{body}");
+        check_answer("POST", "/v1/release", status, &serde_json::from_str(&body).unwrap());
         let refusal: Refusal = serde_json::from_str(&body).unwrap();
         assert!(refusal.hint.is_some());
         (status, refusal.code)
+    }
+
+    pub(crate) fn entries(&self) -> Vec<release_log::Entry> {
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        text.lines().map(|line| serde_json::from_str::<release_log::Line>(line).unwrap().entry).collect()
     }
 
     pub(crate) fn log_entries(&self) -> u64 {
