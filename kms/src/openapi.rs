@@ -225,7 +225,7 @@ pub(crate) struct Evidence {
     /// Where the recipe requires GPUs.
     gpu: Option<Vec<GpuEvidence>>,
     /// Where the recipe has SQL: `docs/spec/recipe.md`, "The proof". The KMS does not read it.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, required = false)]
     privacy_proof: Option<serde_json::Value>,
     /// dcap-qvl's `QuoteCollateralV3`.
     #[schema(value_type = Object)]
