@@ -24,6 +24,7 @@ fn cvm() -> Option<(Evidence, [u8; 64])> {
         event_log: recorded["event_log"].as_str().unwrap().to_owned(),
         app_compose: None,
         gpu: Vec::new(),
+        privacy_proof: None,
         collateral: serde_json::from_value(collateral).unwrap(),
     };
     let report_data = hex::decode(recorded["report_data"].as_str().unwrap()).unwrap();
@@ -220,6 +221,7 @@ fn the_inconsistent_guest_agent_fixture_is_refused() {
         event_log: answer["event_log"].as_str().unwrap().to_owned(),
         app_compose: Some(app_compose.to_owned()),
         gpu: Vec::new(),
+        privacy_proof: None,
         collateral: cvm.collateral,
     };
     let report_data = report_data.try_into().unwrap();
@@ -246,6 +248,7 @@ fn the_seeded_simulator_is_not_intel() {
         event_log: answer["event_log"].as_str().unwrap().to_owned(),
         app_compose: Some(app_compose),
         gpu: Vec::new(),
+        privacy_proof: None,
         collateral: cvm.collateral,
     };
     let report_data = report_data.try_into().unwrap();

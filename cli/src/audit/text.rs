@@ -48,7 +48,7 @@ pub fn render(audit: &Audit) -> String {
         line(format!(
             "  {} {} {} {}, {} records, {} bytes{}",
             dataset.dataset_id,
-            escape(&h.owner_name(dataset.owner_index)),
+            escape(h.owner_name(dataset.owner_index)),
             escape(&dataset.region),
             escape(&dataset.kind),
             dataset.records,
@@ -71,7 +71,7 @@ pub fn render(audit: &Audit) -> String {
             line(format!("Release log: {name}, {} entries, ends in {}", end.entries, end.hash));
         }
         for run in &log.runs {
-            line(format!("  {}", escape(&run.text())));
+            line(format!("  {}", escape(run.text())));
         }
     }
     line("\nFindings".to_owned());
@@ -98,18 +98,18 @@ fn proposal_text(audit: &Audit, proposal: &Proposal) -> String {
     );
     for approval in &proposal.approvals {
         let how = if approval.by_signature { "by signature" } else { "by transaction" };
-        let name = escape(&h.owner_name(approval.index));
+        let name = escape(h.owner_name(approval.index));
         let _ = write!(text, "\n    {name:<16} approved {how}, {}", utc(approval.time));
     }
     for (index, reason) in &proposal.rejections {
-        let _ = write!(text, "\n    {:<16} rejected: {}", escape(&h.owner_name(*index)), escape(reason));
+        let _ = write!(text, "\n    {:<16} rejected: {}", escape(h.owner_name(*index)), escape(reason));
     }
     text
 }
 
 fn run_text(audit: &Audit, run: &Run) -> String {
     let h = &audit.history;
-    let names: Vec<_> = run.participants.iter().map(|index| escape(&h.owner_name(*index))).collect();
+    let names: Vec<_> = run.participants.iter().map(|index| escape(h.owner_name(*index))).collect();
     let end = run.receipt.as_ref().map_or("no receipt".to_owned(), |receipt| {
         let proof = if receipt.proved { "proved" } else { "declared" };
         format!("receipt {} by {}, {proof}, output {}", utc(receipt.time), receipt.agent, receipt.output_hash)

@@ -469,7 +469,7 @@ fn add_tar(out: &mut Builder, good: &Parts) {
         file[at.data_header + 148..at.data_header + 156].copy_from_slice(&seven);
     });
     change("tar-envelope-padding-not-zero", "a byte in the padding of envelope.json", &|file| {
-        assert!(at.envelope.1 % 512 != 0);
+        assert!(!at.envelope.1.is_multiple_of(512));
         file[at.data_header - 1] = 1;
     });
     change("tar-commitment-padding-not-zero", "a byte in the padding of commitment", &|file| {
