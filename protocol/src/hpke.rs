@@ -3,8 +3,9 @@
 //! Two uses: sealing a dataset's wrap key to the KMS root (export only), and sealing the KMS's answer to the
 //! agent's fresh key (AES-256-GCM).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use alloy::primitives::hex;
 use hpke::{
     Deserializable, Kem as _, OpModeR, OpModeS, Serializable,
     aead::{AesGcm256, ExportOnlyAead},
@@ -43,36 +44,55 @@ pub enum HpkeError {
     Seal,
 }
 
-/// An X-Wing public key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey(Vec<u8>);
+/// The u-coordinates of low order on X25519's curve and its twist, bit 255 cleared: 0, 1, two of order 8, and p - 1, p, p + 1,
+/// as https://cr.yp.to/ecdh.html#validate lists them.
+const LOW_ORDER: [[u8; 32]; 7] = [
+    hex!("0000000000000000000000000000000000000000000000000000000000000000"),
+    hex!("0100000000000000000000000000000000000000000000000000000000000000"),
+    hex!("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    hex!("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+    hex!("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    hex!("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    hex!("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+];
+
+/// An X-Wing public key. It is parsed once: its ML-KEM half is unfolded for some time.
+#[derive(Clone)]
+pub struct PublicKey {
+    bytes: Vec<u8>,
+    key: Arc<HpkePublicKey>,
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for PublicKey {}
 
 impl PublicKey {
     /// Parses the 1216 bytes of draft-connolly-cfrg-xwing-kem-10: ML-KEM-768 with FIPS 203's modulus check, and an
     /// X25519 point that is not of low order. X-Wing itself would take such a point, and be ML-KEM alone.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HpkeError> {
-        HpkePublicKey::from_bytes(bytes).map_err(|_| HpkeError::PublicKey)?;
-        let point = bytes.last_chunk::<32>().ok_or(HpkeError::PublicKey)?;
-        // A clamped scalar is a multiple of 8, the orders of these points divide 8.
-        if x25519_dalek::x25519([8; 32], *point) == [0; 32] {
+        let key = HpkePublicKey::from_bytes(bytes).map_err(|_| HpkeError::PublicKey)?;
+        let mut point = *bytes.last_chunk::<32>().ok_or(HpkeError::PublicKey)?;
+        point[31] &= 0x7f;
+        if LOW_ORDER.contains(&point) {
             return Err(HpkeError::LowOrder);
         }
-        Ok(Self(bytes.to_vec()))
+        Ok(Self { bytes: bytes.to_vec(), key: Arc::new(key) })
     }
 
     /// The 1216 bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn parsed(&self) -> Result<HpkePublicKey, HpkeError> {
-        HpkePublicKey::from_bytes(&self.0).map_err(|_| HpkeError::PublicKey)
+        &self.bytes
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey(0x{}..)", hex::encode(self.0.get(..8).unwrap_or_default()))
+        write!(f, "PublicKey(0x{}..)", hex::encode(self.bytes.get(..8).unwrap_or_default()))
     }
 }
 
@@ -113,7 +133,8 @@ impl KeyPair {
     /// RFC 9180 `DeriveKeyPair` of the KEM: the same secret gives the same pair.
     pub fn derive(ikm: &SecretBytes) -> Self {
         let (secret, public) = XWing::derive_keypair(ikm.expose_secret());
-        Self { secret, public: PublicKey(public.to_bytes().to_vec()) }
+        let bytes = public.to_bytes().to_vec();
+        Self { secret, public: PublicKey { bytes, key: Arc::new(public) } }
     }
 
     /// The public half.
@@ -137,9 +158,9 @@ pub fn encapsulate(
     info: &[u8],
     label: &[u8],
 ) -> Result<(Vec<u8>, SecretBytes), HpkeError> {
-    let key = recipient.parsed()?;
-    let (enc, context) = setup_sender::<ExportOnlyAead, HkdfSha256, XWing>(&OpModeS::Base, &key, info)
-        .map_err(|_| HpkeError::Seal)?;
+    let (enc, context) =
+        setup_sender::<ExportOnlyAead, HkdfSha256, XWing>(&OpModeS::Base, &recipient.key, info)
+            .map_err(|_| HpkeError::Seal)?;
     let mut secret = SecretBytes([0; 32]);
     context.export(label, &mut secret.0).map_err(|_| HpkeError::Seal)?;
     Ok((enc.to_bytes().to_vec(), secret))
@@ -168,9 +189,9 @@ pub fn seal(
     aad: &[u8],
     plaintext: &[u8],
 ) -> Result<(Vec<u8>, Vec<u8>), HpkeError> {
-    let key = recipient.parsed()?;
-    let (enc, mut context) = setup_sender::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &key, info)
-        .map_err(|_| HpkeError::Seal)?;
+    let (enc, mut context) =
+        setup_sender::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, &recipient.key, info)
+            .map_err(|_| HpkeError::Seal)?;
     let ciphertext = context.seal(plaintext, aad).map_err(|_| HpkeError::Seal)?;
     Ok((enc.to_bytes().to_vec(), ciphertext))
 }
@@ -226,7 +247,10 @@ mod tests {
         ] {
             points.push(hex::decode(order_8).unwrap().try_into().unwrap());
         }
+        assert!(LOW_ORDER.iter().all(|point| points.contains(point)));
         for mut point in points {
+            // A clamped scalar is a multiple of 8, the orders of these points divide 8.
+            assert_eq!(x25519_dalek::x25519([8; 32], point), [0; 32]);
             assert_eq!(with(1184, &point), Some(HpkeError::LowOrder), "{point:02x?}");
             point[31] |= 0x80;
             assert_eq!(with(1184, &point), Some(HpkeError::LowOrder), "{point:02x?}");
