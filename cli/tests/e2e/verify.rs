@@ -30,10 +30,9 @@ async fn a_result_before_every_kind_of_endpoint() {
     seal_all(&stack).await;
     // Terms that name no CVM image: the registry's list decides.
     ok(&stack, &["terms", "--out", "terms.json"]).await;
-    for index in 0..3 {
-        let (owner, key) = (HOSPITALS[index].owner, stack.owners[index].key());
-        ok(&stack, &["approve", "--terms", "terms.json", "--owner", owner, "--key-file", &key, "--yes"])
-            .await;
+    for (hospital, owner) in HOSPITALS.iter().zip(&stack.owners).take(3) {
+        let (name, key) = (hospital.owner, owner.key());
+        ok(&stack, &["approve", "--terms", "terms.json", "--owner", name, "--key-file", &key, "--yes"]).await;
     }
     let wallet = PrivateKeySigner::random();
     become_a_contract(&stack, wallet.address()).await;

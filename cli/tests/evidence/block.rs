@@ -178,7 +178,7 @@ pub(crate) fn prove(
 
 /// Three of them; their content is nobody's business here.
 fn transactions() -> Vec<Bytes> {
-    (0u8..3).map(|index| vec![2, index].repeat(40).into()).collect()
+    (0u8..3).map(|index| [2, index].repeat(40).into()).collect()
 }
 
 /// Three transactions; the second posts the receipt.

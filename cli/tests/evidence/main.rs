@@ -240,7 +240,7 @@ fn what_the_verifier_knows_is_compared_and_what_it_does_not_is_said() {
     let image = |registry| {
         let known = Known { registry, ..known(&listed) };
         let report = report(&listed, &known);
-        report.checks.into_iter().filter(|check| check.name == Name::CvmImage).next_back().unwrap().verdict
+        report.checks.into_iter().rfind(|check| check.name == Name::CvmImage).unwrap().verdict
     };
     assert_eq!(image(Some(study::REGISTRY)), Verdict::Ok);
     assert_eq!(image(Some(study::APP)), Verdict::Failed);
