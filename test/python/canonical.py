@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import rfc8785
@@ -10,11 +12,17 @@ import rfc8785
 
 def parse(data: bytes) -> Any:
     """ValueError for what is not one JSON value in UTF-8, for a repeated name, for NaN and the infinities."""
-    # py_ecc, which eth-account brings, raises the limit so far that deep nesting ends the process instead.
+    with bounded_nesting():
+        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
+
+
+@contextmanager
+def bounded_nesting() -> Iterator[None]:
+    """ValueError for deep nesting. py_ecc, which eth-account brings, raises the limit so far that the process would end."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(1000)
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
+        yield
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     finally:

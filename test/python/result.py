@@ -137,7 +137,7 @@ def check_binding(result: Json) -> None:
     require(binding["app"] == result["app"], "app of the binding")
     require(binding["run_id"] == result["receipt"]["run_id"], "run of the binding")
     require(binding["receipt_key"] == result["certificate"]["agent"], "receipt key of the binding")
-    require(report_data(unhex(result["evidence"]["quote"])) == bound(binding), "report data of the quote")
+    require(report_data(bytes.fromhex(result["evidence"]["quote"])) == bound(binding), "report data of the quote")
 
 
 def bound(binding: Json) -> bytes:
