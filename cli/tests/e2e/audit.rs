@@ -109,6 +109,8 @@ fn nothing_secret_is_written(stack: &Stack, run: &str) {
 
     let mut files: Vec<_> =
         std::fs::read_dir(stack.path("logs")).expect("logs").flatten().map(|e| e.path()).collect();
+    // Anvil prints the keys of its own accounts, which everybody knows.
+    files.retain(|file| !file.ends_with("anvil.log"));
     files.extend(["release-log.jsonl", "result.json", "audit.html"].map(|name| stack.path(name)));
     let texts: Vec<_> = files.iter().map(|file| String::from_utf8_lossy(&read(file)).into_owned()).collect();
     assert!(texts.iter().filter(|text| text.contains(run)).count() >= 3, "they tell of the run");
