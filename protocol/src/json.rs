@@ -28,7 +28,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> 
 }
 
 /// Where two documents first say something else, as a JSON pointer; `None` if nowhere. 1 and 1.0 are the same number, as
-/// in RFC 8785; beyond 2^53, where two whole numbers may have one canonical form, none is the same as any.
+/// in RFC 8785; from 2^53 on, where two whole numbers may have one canonical form, none is the same as any.
 pub fn first_difference(one: &Value, other: &Value) -> Option<String> {
     let below = |key: &str, found: String| format!("/{}{found}", key.replace('~', "~0").replace('/', "~1"));
     match (one, other) {
@@ -51,7 +51,7 @@ pub fn first_difference(one: &Value, other: &Value) -> Option<String> {
         (Value::Number(one), Value::Number(other)) => {
             let same = one.as_f64() == other.as_f64();
             let exact =
-                one.is_f64() || one.as_f64().is_some_and(|whole| whole.abs() <= 9_007_199_254_740_992.0);
+                one.is_f64() || one.as_f64().is_some_and(|whole| whole.abs() < 9_007_199_254_740_992.0);
             (!same || !exact).then(String::new)
         }
         _ => (one != other).then(String::new),
