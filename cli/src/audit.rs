@@ -11,7 +11,7 @@ use alloy::{
 use serde::Serialize;
 
 use crate::{
-    chain::App,
+    chain::{self, App},
     failure::{self, Failure, Outcome},
     release_log::Log,
 };
@@ -25,7 +25,7 @@ pub mod text;
 mod views;
 
 use history::History;
-use releases::{Matched, RunLine};
+use releases::{LogEnd, Matched, RunLine};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -69,6 +69,8 @@ pub struct Audit {
     pub events: usize,
     /// Number of view answers that were compared.
     pub views_compared: usize,
+    /// The endpoints that answered, by host and port.
+    pub endpoints: Vec<String>,
     /// What was found, most severe first.
     pub findings: Vec<Finding>,
     /// The KMS's release log, or those of its replicas, where they were given.
@@ -88,18 +90,12 @@ pub struct ReleaseLog {
     pub runs: Vec<RunLine>,
 }
 
-/// Where a release log ends.
-#[derive(Debug, Serialize)]
-pub struct LogEnd {
-    /// The file or the KMS that it is from.
-    pub name: String,
-    /// Number of its entries.
-    pub entries: u64,
-    /// Hash of the last one: what a signed head names.
-    pub hash: B256,
-}
-
 impl Audit {
+    /// How many of the endpoints that were to be asked did not answer?
+    pub fn silent(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.code == logs::SILENT).count()
+    }
+
     /// Did anything break a rule?
     pub fn violations(&self) -> usize {
         self.findings.iter().filter(|finding| finding.severity == Severity::Violation).count()
@@ -109,8 +105,8 @@ impl Audit {
 /// What the chain's history is held against.
 #[derive(Clone, Copy, Default)]
 pub struct Against<'a> {
-    /// Further endpoints, whose logs must be the first one's.
-    pub others: &'a [reqwest::Url],
+    /// The endpoints: the first one is read, the others' logs must be the same.
+    pub endpoints: &'a [reqwest::Url],
     /// An indexer.
     pub indexer: Option<&'a reqwest::Url>,
     /// A KMS's release log, or those of its replicas.
@@ -138,11 +134,22 @@ pub async fn audit(app: &App, range: Range, against: Against<'_>) -> Outcome<Aud
             "check --app, --rpc-url and --to-block",
         ));
     }
+    if let Some(from) = range.from.filter(|from| *from > head.number) {
+        return Err(Failure::input(
+            format!("there is nothing to read from block {from} to block {}", head.number),
+            "check --from-block and --to-block",
+        ));
+    }
+    let code_hash = keccak256(&code);
     let entries = logs::read(provider, app.address(), range.from, head.number).await?;
     let mut history = History::new(app.chain_id, app.address());
     let mut findings = Vec::new();
-    for url in against.others {
-        logs::compare(url, app, &entries, range.from, &head, &mut findings).await?;
+    let mut endpoints = Vec::new();
+    let first = logs::First { app, code_hash, entries: &entries, from: range.from, to: head };
+    for (index, url) in against.endpoints.iter().enumerate() {
+        if index == 0 || first.compare(url, &mut findings).await {
+            endpoints.push(chain::endpoint_name(url));
+        }
     }
     for entry in &entries {
         history.apply(entry, &mut findings);
@@ -153,24 +160,61 @@ pub async fn audit(app: &App, range: Range, against: Against<'_>) -> Outcome<Aud
         indexer::compare(url, app.address(), &entries, &history, &mut findings).await?;
     }
     let release_log = (!against.logs.is_empty()).then(|| {
-        let Matched { runs, findings: more } = releases::compare(against.logs, &entries, app.address());
+        let Matched { runs, findings: more } =
+            releases::compare(against.logs, &entries, app.chain_id, app.address());
         findings.extend(more);
-        let end =
-            |log: &Log| LogEnd { name: log.name.clone(), entries: log.head.entries, hash: log.head.hash };
-        ReleaseLog { logs: against.logs.iter().map(end).collect(), runs }
+        findings.extend(against.logs.iter().filter_map(|log| foreign(log, app.chain_id, &history)));
+        ReleaseLog { logs: against.logs.iter().map(LogEnd::of).collect(), runs }
     });
     findings.sort_by_key(|finding| Reverse(finding.severity));
     Ok(Audit {
         chain_id: app.chain_id,
         app: app.address(),
-        code_hash: keccak256(&code),
+        code_hash,
         block_number: head.number,
         block_hash: head.hash,
         block_time: head.timestamp,
         events: entries.len(),
         views_compared,
+        endpoints,
         findings,
         release_log,
         history,
     })
+}
+
+/// A log whose end is signed by a root that this contract never pinned is another KMS's: that it shows no release says nothing.
+fn foreign(log: &Log, chain_id: u64, history: &History) -> Option<Finding> {
+    let signed = log.signed.as_ref()?;
+    if signed.chain_id == chain_id && history.kms_roots.contains(&signed.root) {
+        return None;
+    }
+    let text = format!(
+        "the log of {} is signed by {} for chain {}, a root that the contract never pinned",
+        log.name, signed.root, signed.chain_id
+    );
+    Some(Finding { severity: Severity::Violation, code: "log_of_another", text, block: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::signers::local::PrivateKeySigner;
+    use cohort_protocol::release_log::{Head, SignedHead};
+
+    use super::*;
+
+    #[test]
+    fn a_log_signed_by_a_root_that_was_never_pinned_is_another_kms_s() {
+        let (root, app) = (PrivateKeySigner::random(), Address::repeat_byte(1));
+        let mut history = History::new(31337, app);
+        let mut log = Log::new("kms", &[]);
+        // A copy has no signature to look at.
+        assert_eq!(foreign(&log, 31337, &history), None);
+        log.signed = Some(SignedHead::issue(&root, 31337, app, Head::empty(), 9).unwrap());
+        let code = |history: &History, chain| foreign(&log, chain, history).map(|finding| finding.code);
+        assert_eq!(code(&history, 31337), Some("log_of_another"));
+        history.kms_roots.insert(root.address());
+        assert_eq!(code(&history, 31337), None);
+        assert_eq!(code(&history, 1), Some("log_of_another"));
+    }
 }

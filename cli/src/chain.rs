@@ -35,6 +35,12 @@ pub fn reader(url: &reqwest::Url) -> Outcome<DynProvider> {
     Ok(ProviderBuilder::new().connect_reqwest(client()?, url.clone()).erased())
 }
 
+/// How an endpoint is called where there are several. The rest of its address may be a secret.
+pub fn endpoint_name(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap_or("an endpoint");
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 fn client() -> Outcome<reqwest::Client> {
     let client = reqwest::Client::builder().timeout(ANSWER_WAIT).build();
     client.map_err(|e| Failure::unreachable(e, "check the system's network settings"))
@@ -61,7 +67,8 @@ pub struct Owner {
 impl App {
     /// Read-only.
     pub async fn connect(settings: &Settings) -> Outcome<Self> {
-        Self::with(reader(&first_url(settings)?)?, settings.app()?).await
+        let url = first_url(settings)?;
+        Self::with(reader(&url)?, settings.app()?).await.map_err(|failure| failure.of(&endpoint_name(&url)))
     }
 
     /// With a key that pays for transactions.

@@ -54,6 +54,14 @@ impl Failure {
         Self { exit: Exit::Unreachable, message: message.to_string(), hint: Some(hint.into()) }
     }
 
+    /// Whose failure it is, where one of several does not answer.
+    pub fn of(self, name: &str) -> Self {
+        match self.exit {
+            Exit::Unreachable => Self { message: format!("{name}: {}", self.message), ..self },
+            _ => self,
+        }
+    }
+
     /// Cannot read a file.
     pub fn read(path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::input(format!("cannot read {}: {error}", path.display()), "check the path and its permissions")

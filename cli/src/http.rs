@@ -7,6 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::failure::{Exit, Failure, Outcome};
 
+/// No answer of ours is longer; a service of somebody else's must not fill the memory.
+const ANSWER_MAX: usize = 64 << 20;
+
 /// An answer: done, or accepted and under way.
 pub enum Answer<T> {
     /// HTTP 200.
@@ -55,9 +58,18 @@ impl<'a> Service<'a> {
                 "check the address, and that the service runs",
             )
         };
-        let response = request.send().await.map_err(down)?;
+        let mut response = request.send().await.map_err(down)?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(down)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(down)? {
+            if bytes.len() + chunk.len() > ANSWER_MAX {
+                return Err(Failure::unreachable(
+                    format!("{} at {} answers more than {} MiB", self.name, self.base, ANSWER_MAX >> 20),
+                    "check the address: is it another service?",
+                ));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
         let strange = |e: serde_json::Error| {
             Failure::unreachable(
                 format!("{} at {} answered something else than expected: {e}", self.name, self.base),

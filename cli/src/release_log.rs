@@ -23,6 +23,8 @@ pub struct Log {
     pub head: Head,
     /// Bytes of an unfinished last line: what a crash while writing leaves.
     pub torn_bytes: usize,
+    /// Its end as the KMS signed it; none where it was read from a file.
+    pub signed: Option<SignedHead>,
     /// Heads that were kept, each with whether this log goes on from it.
     known: Vec<(Head, bool)>,
 }
@@ -32,7 +34,7 @@ impl Log {
     pub fn new(name: impl ToString, known: &[SignedHead]) -> Self {
         let head = Head::empty();
         let known = known.iter().map(|signed| (signed.head, signed.head == head)).collect();
-        Self { name: name.to_string(), entries: Vec::new(), head, torn_bytes: 0, known }
+        Self { name: name.to_string(), entries: Vec::new(), head, torn_bytes: 0, signed: None, known }
     }
 
     fn accept(&mut self, line: &[u8]) -> Outcome {
@@ -73,7 +75,7 @@ impl Log {
     }
 
     /// Reads the log from a KMS up to the head that it signs now.
-    pub async fn ask(&mut self, kms: &Service<'_>) -> Outcome<SignedHead> {
+    pub async fn ask(&mut self, kms: &Service<'_>) -> Outcome {
         let signed: SignedHead = kms.get("v1/log/head").await?.ready("the KMS")?;
         if !signed.is_signed() {
             return Err(Failure::refused(
@@ -97,7 +99,8 @@ impl Log {
             }
         }
         if self.head == signed.head {
-            return Ok(signed);
+            self.signed = Some(signed);
+            return Ok(());
         }
         Err(self.damaged(self.head.entries, "the log ends otherwise than the head that the KMS signed"))
     }

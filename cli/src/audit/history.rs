@@ -236,6 +236,9 @@ pub struct History {
     pub revoked_agents: BTreeSet<Address>,
     /// In the chain's order.
     pub timeline: Vec<Happened>,
+    /// Every KMS root that was ever pinned.
+    #[serde(skip)]
+    pub(super) kms_roots: BTreeSet<Address>,
     #[serde(skip)]
     domain: Eip712Domain,
     #[serde(skip)]
@@ -287,6 +290,7 @@ impl History {
             datasets: BTreeMap::new(),
             revoked_agents: BTreeSet::new(),
             timeline: Vec::new(),
+            kms_roots: BTreeSet::new(),
             domain: eip712::app_domain(chain_id, app),
             created: false,
             config_version: 0,
@@ -388,6 +392,7 @@ impl History {
             Event::AppCreated(e) => {
                 (self.name, self.sector) = (label(e.name), label(e.sector));
                 (self.threshold, self.kms_root) = (e.threshold, e.kmsRoot);
+                self.kms_roots.insert(e.kmsRoot);
                 self.governance_delay_seconds = e.governanceDelaySeconds;
                 Some(format!("{} was founded: threshold {}, KMS root {}", self.name, e.threshold, e.kmsRoot))
             }
@@ -425,7 +430,7 @@ impl History {
                 Some(format!("the quorum set the threshold to {}", e.threshold))
             }
             Event::EraStarted(e) => {
-                notes.require(e.era == self.era + 1, "era", || {
+                notes.require(self.era.checked_add(1) == Some(e.era), "era", || {
                     format!("era {} follows era {}", e.era, self.era)
                 });
                 self.era = e.era;
@@ -441,6 +446,7 @@ impl History {
             }
             Event::KmsRootSet(e) => {
                 self.kms_root = e.kmsRoot;
+                self.kms_roots.insert(e.kmsRoot);
                 Some(format!("the quorum pinned the KMS root {}", e.kmsRoot))
             }
             Event::AgentRevoked(e) => {
@@ -492,8 +498,9 @@ impl History {
         match event {
             Event::OwnerAdded(e) => {
                 let owner_id = label(e.ownerId);
-                let next = self.owners.keys().next_back().map_or(0, |last| last + 1);
-                notes.require(e.index == next, "owner_index", || {
+                // An endpoint can tell anything: 255 is nobody's.
+                let next = self.owners.keys().next_back().map_or(0, |last| last.saturating_add(1));
+                notes.require(e.index == next && next != SELF_INDEX, "owner_index", || {
                     format!("{owner_id} got index {} where {next} is the next unused one", e.index)
                 });
                 let former = self.owners.values().rfind(|owner| owner.owner_id == owner_id);
@@ -849,4 +856,36 @@ fn indexes(set: u128) -> Vec<u8> {
 /// A short label; what is not one is shown as hex.
 fn label(word: B256) -> String {
     Label::from_word("label", word).map_or_else(|_| word.to_string(), |label| label.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::FixedBytes;
+    use cohort_protocol::abi::IDstackApp;
+
+    use super::*;
+
+    /// What no contract writes, an endpoint can tell: it is noted, and ends nothing.
+    #[test]
+    fn numbers_that_no_contract_writes_are_findings() {
+        let mut history = History::new(1, Address::ZERO);
+        let mut findings = Vec::new();
+        let added = |index| {
+            Event::OwnerAdded(IDstackApp::OwnerAdded {
+                index,
+                ownerId: B256::with_last_byte(index),
+                account: Address::ZERO,
+                revoker: Address::ZERO,
+                jurisdiction: FixedBytes::ZERO,
+                grades: 0,
+            })
+        };
+        let era = |era| Event::EraStarted(IDstackApp::EraStarted { era, ownerIndex: 0, by: Address::ZERO });
+        for event in [added(u8::MAX), added(0), era(u32::MAX), era(0)] {
+            let entry = Entry { block: 1, log_index: 0, time: 1, transaction: B256::ZERO, name: "", event };
+            history.apply(&entry, &mut findings);
+        }
+        let count = |code| findings.iter().filter(|finding| finding.code == code).count();
+        assert_eq!((count("owner_index"), count("era")), (2, 2), "{findings:?}");
+    }
 }

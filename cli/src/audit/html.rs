@@ -8,15 +8,16 @@ use super::{Audit, Severity, text::utc};
 
 const STYLE: &str = "\
 :root{--ink:#1b2430;--soft:#5b6675;--line:#dde3ea;--ground:#fff;--panel:#f6f8fa;--bar:#1f6feb;--ok:#1a7f4b;--bad:#b42318}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa7b4;--line:#2b333d;--ground:#0e1319;--panel:#161c24;--bar:#58a6ff;--ok:#4ac282;--bad:#ff7b6e}}\
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:64rem;margin:0 auto;padding:2rem 1.25rem}\
-h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}p{margin:.3rem 0}.soft{color:var(--soft)}\
-code{font:12.5px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}\
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa7b4;--line:#2b333d;--ground:#0e1319;--panel:#161c24;--bar:#58a6ff;--ok:#4ac282;--bad:#ff7b6e}}\
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:64rem;margin:0 auto;padding:2rem 1.25rem;overflow-wrap:anywhere}\
+h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .6rem;break-after:avoid}p{margin:.3rem 0}.soft{color:var(--soft)}\
+code{font:12.5px/1.4 ui-monospace,monospace}\
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
-th{text-align:left;font-weight:600;color:var(--soft)}th.n{text-align:right}td code{display:inline-block;min-width:14ch}th,td{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
-.n{text-align:right}.t{white-space:nowrap}.verdict{padding:.8rem 1rem;background:var(--panel);border-left:4px solid var(--ok);margin:1.2rem 0}\
+th{text-align:left;font-weight:600;color:var(--soft);overflow-wrap:normal}th.n{text-align:right}th,td{padding:.4rem .8rem .4rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
+td:has(code),.w{min-width:15em}tr{break-inside:avoid}\
+.n{text-align:right;white-space:nowrap}.t{white-space:nowrap}.verdict{padding:.8rem 1rem;background:var(--panel);border-left:4px solid var(--ok);margin:1.2rem 0}\
 .verdict.bad{border-color:var(--bad)}.bad{color:var(--bad)}svg{display:block;min-width:36rem;max-width:100%}svg text{fill:var(--ink);font:12px system-ui,sans-serif}\
-@media print{body{max-width:none;padding:0}.wide{overflow:visible}td code{min-width:0}}";
+@page{margin:14mm}@media print{body{font-size:13px;max-width:none;padding:0}.wide{overflow:visible}td:has(code){min-width:8em}svg{min-width:0;break-inside:avoid}}";
 
 /// The page.
 pub fn render(audit: &Audit) -> String {
@@ -32,7 +33,8 @@ pub fn render(audit: &Audit) -> String {
          <title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>\
          <p class=\"soft\">{} on chain {}, contract <code>{}</code></p>\
          <p class=\"soft\">As of block {} of {} <code>{}</code>. Read from {} events of the contract alone; {} answers of \
-         the contract compared.</p>",
+         the contract compared. Asked: {}.</p>\
+         <p class=\"soft\">Threshold {} of {} owners, era {}, governance delay {} s; analysts who may ask: {}.</p>",
         escape(&h.sector),
         audit.chain_id,
         audit.app,
@@ -40,7 +42,13 @@ pub fn render(audit: &Audit) -> String {
         utc(audit.block_time),
         audit.block_hash,
         audit.events,
-        audit.views_compared
+        audit.views_compared,
+        escape(&audit.endpoints.join(", ")),
+        h.threshold,
+        h.active_owners().count_ones(),
+        h.era,
+        h.governance_delay_seconds,
+        h.analysts.iter().map(|analyst| format!("<code>{analyst}</code>")).collect::<Vec<_>>().join(", ")
     );
     verdict(&mut page, audit);
     budgets(&mut page, audit);
@@ -102,6 +110,9 @@ fn caps(page: &mut String, audit: &Audit) {
     bars(page, "Lifetime cap by owner: epsilon committed to proposals", &rows);
 }
 
+/// Width of a whole bar; before it is room for the longest name of an owner.
+const BAR: f64 = 350.0;
+
 /// One bar a row: label, part, whole.
 fn bars(page: &mut String, title: &str, rows: &[(String, Epsilon, Epsilon)]) {
     if rows.is_empty() {
@@ -117,13 +128,13 @@ fn bars(page: &mut String, title: &str, rows: &[(String, Epsilon, Epsilon)]) {
         let share = part.as_f64() / whole.as_f64().max(1e-9);
         let _ = write!(
             page,
-            "<text x=\"0\" y=\"{}\">{label}</text><rect x=\"160\" y=\"{}\" width=\"440\" height=\"14\" \
-             fill=\"var(--line)\"/><rect x=\"160\" y=\"{}\" width=\"{:.1}\" height=\"14\" fill=\"var(--{})\"/>\
-             <text x=\"614\" y=\"{}\">&#949; {part} of {whole}</text>",
+            "<text x=\"0\" y=\"{}\">{label}</text><rect x=\"230\" y=\"{}\" width=\"{BAR}\" height=\"14\" \
+             fill=\"var(--line)\"/><rect x=\"230\" y=\"{}\" width=\"{:.1}\" height=\"14\" fill=\"var(--{})\"/>\
+             <text x=\"590\" y=\"{}\">&#949; {part} of {whole}</text>",
             y + 18,
             y + 7,
             y + 7,
-            440.0 * share.clamp(0.0, 1.0),
+            BAR * share.clamp(0.0, 1.0),
             if part > whole { "bad" } else { "bar" },
             y + 18,
         );
@@ -137,9 +148,9 @@ fn spending(page: &mut String, audit: &Audit) {
     let (Some(first), Some(_)) = (runs.first(), runs.last()) else { return };
     let start = first.opened_time;
     let width = audit.block_time.saturating_sub(start).max(1) as f64;
-    let total: f64 = runs.iter().map(|run| run.loss.epsilon.as_f64()).sum();
+    let total = Epsilon(runs.iter().fold(0, |sum, run| run.loss.epsilon.0.saturating_add(sum)));
     let x = |time: u64| 10.0 + 640.0 * time.saturating_sub(start) as f64 / width;
-    let y = |spent: f64| 150.0 - 130.0 * spent / total.max(1e-9);
+    let y = |spent: f64| 150.0 - 130.0 * spent / total.as_f64().max(1e-9);
     let mut path = format!("M{:.1} {:.1}", x(start), y(0.0));
     let mut spent = 0.0;
     for run in runs {
@@ -153,7 +164,7 @@ fn spending(page: &mut String, audit: &Audit) {
          stroke=\"var(--bar)\" stroke-width=\"2\"/><text x=\"660\" y=\"{:.1}\">&#949; {total}</text>\
          <text x=\"10\" y=\"170\">{}</text><text x=\"650\" y=\"170\" text-anchor=\"end\">{}</text></svg></div>",
         runs.len(),
-        y(total) + 4.0,
+        y(total.as_f64()) + 4.0,
         utc(start),
         utc(audit.block_time)
     );
@@ -169,7 +180,7 @@ fn owners(page: &mut String, audit: &Audit) {
         let state = if owner.listed { "listed" } else { "removed" };
         let _ = write!(
             page,
-            "<tr><td>{}</td><td>{}</td><td><code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{state}</td></tr>",
+            "<tr><td class=\"t\">{}</td><td>{}</td><td><code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"t\">{state}</td></tr>",
             escape(&owner.owner_id),
             escape(&owner.jurisdiction),
             owner.account,
@@ -189,7 +200,7 @@ fn datasets(page: &mut String, audit: &Audit) {
         let state = if dataset.superseded { "superseded" } else { "in force" };
         let _ = write!(
             page,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{records}</td><td class=\"n\">{}</td><td><code>{}</code></td><td class=\"t\">{state}</td></tr>",
+            "<tr><td class=\"t\">{}</td><td class=\"t\">{}</td><td class=\"t\">{}</td><td class=\"n\">{records}</td><td class=\"n\">{}</td><td><code>{}</code></td><td class=\"t\">{state}</td></tr>",
             escape(&audit.history.owner_name(dataset.owner_index)),
             escape(&dataset.region),
             escape(&dataset.kind),
@@ -209,7 +220,7 @@ fn proposals(page: &mut String, audit: &Audit) {
             .iter()
             .map(|approval| {
                 let how = if approval.by_signature { "signature" } else { "transaction" };
-                format!("{} ({how}, {})", escape(&h.owner_name(approval.index)), utc(approval.time))
+                format!("{}, {how}, {}", escape(&h.owner_name(approval.index)), utc(approval.time))
             })
             .chain(proposal.rejections.iter().map(|(index, reason)| {
                 format!(
@@ -223,7 +234,7 @@ fn proposals(page: &mut String, audit: &Audit) {
         let state = proposal.decision.map_or("unknown", state);
         let _ = write!(
             page,
-            "<tr><td><code>{}</code></td><td><code>{compose}</code></td><td>{}</td><td>{state}</td></tr>",
+            "<tr><td><code>{}</code></td><td><code>{compose}</code></td><td class=\"w\">{}</td><td>{state}</td></tr>",
             proposal.proposal_id,
             approvals.join("<br>")
         );
@@ -242,10 +253,10 @@ fn runs(page: &mut String, audit: &Audit) {
         });
         let _ = write!(
             page,
-            "<tr><td><code>{}</code></td><td class=\"t\">{}</td><td>{}</td><td class=\"n\">{}</td><td>{receipt}</td></tr>",
+            "<tr><td><code>{}</code></td><td class=\"t\">{}</td><td class=\"t\">{}</td><td class=\"n\">{}</td><td class=\"w\">{receipt}</td></tr>",
             run.run_id,
             utc(run.opened_time),
-            names.join(", "),
+            names.join("<br>"),
             run.loss.epsilon
         );
     }
@@ -275,26 +286,23 @@ fn releases(page: &mut String, audit: &Audit) {
     }
     page.push_str("</table></div>");
     for end in &log.logs {
-        let _ = write!(
-            page,
-            "<p class=\"soft\">{}: {} entries, ending in <code>{}</code>.</p>",
-            escape(&end.name),
-            end.entries,
-            end.hash
-        );
+        let _ = write!(page, "<p class=\"soft\">{}: {}.</p>", escape(&end.name), escape(&end.text()));
     }
 }
 
+/// One row a transaction, with all that it did.
 fn timeline(page: &mut String, audit: &Audit) {
-    table(page, "Timeline", &["Time", ">Block", "What happened", "Transaction"]);
-    for happened in &audit.history.timeline {
+    table(page, "Timeline", &["Time", ">Block", "What happened, in which transaction"]);
+    for happened in audit.history.timeline.chunk_by(|a, b| a.transaction == b.transaction) {
+        let Some(first) = happened.first() else { continue };
+        let lines: Vec<_> = happened.iter().map(|line| escape(&line.text)).collect();
         let _ = write!(
             page,
-            "<tr><td class=\"t\">{}</td><td class=\"n\">{}</td><td>{}</td><td><code>{}</code></td></tr>",
-            utc(happened.time),
-            happened.block,
-            escape(&happened.text),
-            happened.transaction
+            "<tr><td class=\"t\">{}</td><td class=\"n\">{}</td><td>{}<br><code class=\"soft\">{}</code></td></tr>",
+            utc(first.time),
+            first.block,
+            lines.join("<br>"),
+            first.transaction
         );
     }
     page.push_str("</table></div>");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy::{
     eips::BlockNumberOrTag,
-    primitives::{Address, B256},
+    primitives::{Address, B256, keccak256},
     providers::{DynProvider, Provider},
     rpc::types::{Filter, Log},
     sol_types::SolEventInterface,
@@ -71,8 +71,9 @@ pub(crate) async fn read(
                 for log in ordered(logs, app, next, end)? {
                     entries.push(entry(provider, &log, &mut times).await?);
                 }
-                next = end + 1;
                 span = span.saturating_mul(2).min(RANGE_MAX);
+                let Some(after) = end.checked_add(1) else { break };
+                next = after;
             }
             // Too many logs or blocks at once: endpoints differ in what they take.
             Err(error) if span > 1 && error.as_error_resp().is_some() => span /= 4,
@@ -83,37 +84,66 @@ pub(crate) async fn read(
     Ok(entries)
 }
 
-/// Another endpoint's answer to the same question: it must be the same.
-pub(super) async fn compare(
-    url: &reqwest::Url,
-    app: &App,
-    entries: &[Entry],
-    from: Option<u64>,
-    to: &Position,
-    findings: &mut Vec<Finding>,
-) -> Outcome {
-    let provider = chain::reader(url)?;
-    let name = url.host_str().unwrap_or("another endpoint");
-    let mut add = |text: String, block| {
-        findings.push(Finding { severity: Severity::Violation, code: "endpoints_differ", text, block });
-    };
-    if head(&provider, Some(to.number)).await?.hash != to.hash {
-        add(
-            format!("{name} has another block {}: one of the endpoints is on a fork", to.number),
-            Some(to.number),
-        );
-        return Ok(());
-    }
-    let theirs = read(&provider, app.address(), from, to.number).await?;
-    let missing = |of: &[Entry], among: &[Entry]| of.iter().find(|entry| !among.contains(entry)).cloned();
-    for (entry, what) in
-        [(missing(entries, &theirs), "does not tell"), (missing(&theirs, entries), "alone tells")]
-    {
-        if let Some(Entry { name: event, block, log_index, .. }) = entry {
-            add(format!("{name} {what} {event} (log {log_index})"), Some(block));
+/// The finding about an endpoint that does not answer.
+pub(super) const SILENT: &str = "endpoint_silent";
+
+/// What the first endpoint told.
+pub(super) struct First<'a> {
+    pub(super) app: &'a App,
+    pub(super) code_hash: B256,
+    pub(super) entries: &'a [Entry],
+    pub(super) from: Option<u64>,
+    pub(super) to: Position,
+}
+
+impl First<'_> {
+    /// Holds another endpoint's answers to the same questions against it. One that does not answer has said nothing, good
+    /// or bad: that is noted, and no reason to have no report.
+    pub(super) async fn compare(&self, url: &reqwest::Url, findings: &mut Vec<Finding>) -> bool {
+        let name = chain::endpoint_name(url);
+        let mut add = |severity, code, text, block| findings.push(Finding { severity, code, text, block });
+        match self.differences(url).await {
+            Ok(differences) => {
+                for (what, block) in differences {
+                    let text = format!("{name} {what}");
+                    add(Severity::Violation, "endpoints_differ", text, Some(block));
+                }
+                true
+            }
+            Err(failure) => {
+                let text = format!("{name} was not compared: {}", failure.message);
+                add(Severity::Notice, SILENT, text, None);
+                false
+            }
         }
     }
-    Ok(())
+
+    /// In words, each with its block.
+    async fn differences(&self, url: &reqwest::Url) -> Outcome<Vec<(String, u64)>> {
+        let provider = chain::reader(url)?;
+        let number = self.to.number;
+        if head(&provider, Some(number)).await?.hash != self.to.hash {
+            let text = format!("has another block {number}: one of the endpoints is on a fork");
+            return Ok(vec![(text, number)]);
+        }
+        let mut differences = Vec::new();
+        let code = provider.get_code_at(self.app.address()).number(number).await;
+        let code_hash = keccak256(code.map_err(|e| failure::rpc(&e))?);
+        if code_hash != self.code_hash {
+            differences.push((format!("tells another code of the contract: {code_hash}"), number));
+        }
+        let theirs = read(&provider, self.app.address(), self.from, number).await?;
+        let missing = |of: &[Entry], among: &[Entry]| of.iter().find(|entry| !among.contains(entry)).cloned();
+        for (entry, what) in [
+            (missing(self.entries, &theirs), "does not tell"),
+            (missing(&theirs, self.entries), "alone tells"),
+        ] {
+            if let Some(Entry { name: event, block, log_index, .. }) = entry {
+                differences.push((format!("{what} {event} (log {log_index})"), block));
+            }
+        }
+        Ok(differences)
+    }
 }
 
 /// The block that brought the contract, by halving: a contract that cannot destroy itself has code ever after.
@@ -158,10 +188,14 @@ fn ordered(mut logs: Vec<Log>, app: Address, from: u64, to: u64) -> Outcome<Vec<
 
 async fn entry(provider: &DynProvider, log: &Log, times: &mut BTreeMap<u64, u64>) -> Outcome<Entry> {
     let block = log.block_number.unwrap_or_default();
-    let event = IDstackAppEvents::decode_log(&log.inner).map_err(|error| {
-        Failure::refused(
-            format!("an event in block {block} is not one that this version knows: {error}"),
-            "is --app a DstackApp of this version? Use the version that fits the contract",
+    let selector = log.topic0().copied().unwrap_or_default();
+    let event = IDstackAppEvents::decode_log(&log.inner).map_err(|_| {
+        Failure::input(
+            format!(
+                "{} has an event in block {block} that is none of a DstackApp's: {selector}",
+                log.address()
+            ),
+            "check --app, and use the version of cohort that fits the contract",
         )
     })?;
     let time = match (log.block_timestamp, times.get(&block)) {
@@ -171,7 +205,6 @@ async fn entry(provider: &DynProvider, log: &Log, times: &mut BTreeMap<u64, u64>
     times.insert(block, time);
     let transaction = log.transaction_hash.unwrap_or_default();
     let log_index = log.log_index.unwrap_or_default();
-    let selector = log.topic0().copied().unwrap_or_default();
     let name = IDstackAppEvents::name_by_selector(selector.0).unwrap_or("unknown");
     Ok(Entry { block, log_index, time, transaction, name, event: event.data })
 }

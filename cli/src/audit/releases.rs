@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use cohort_protocol::{
     abi::IDstackApp::IDstackAppEvents,
     ids::RunId,
@@ -43,6 +43,47 @@ impl RunLine {
     }
 }
 
+/// Where a release log ends.
+#[derive(Debug, Serialize)]
+pub struct LogEnd {
+    /// The file or the KMS that it is from.
+    pub name: String,
+    /// Number of its entries.
+    pub entries: u64,
+    /// Hash of the last one: what a signed head names.
+    pub hash: B256,
+    /// The KMS root that signed this end; absent for a file.
+    pub signed_by: Option<Address>,
+    /// Bytes of an unfinished last line: what a crash while writing leaves.
+    pub torn_bytes: usize,
+}
+
+impl LogEnd {
+    /// The end of this log.
+    pub fn of(log: &Log) -> Self {
+        Self {
+            name: log.name.clone(),
+            entries: log.head.entries,
+            hash: log.head.hash,
+            signed_by: log.signed.as_ref().map(|signed| signed.root),
+            torn_bytes: log.torn_bytes,
+        }
+    }
+
+    /// In words, after the name.
+    pub fn text(&self) -> String {
+        let signed = match self.signed_by {
+            Some(root) => format!("signed by the KMS root {root}"),
+            None => "a copy, whose end nobody signed".to_owned(),
+        };
+        let torn = match self.torn_bytes {
+            0 => String::new(),
+            bytes => format!("; {bytes} bytes of an unfinished entry are left out"),
+        };
+        format!("{} entries, each with its hash, ends in {}, {signed}{torn}", self.entries, self.hash)
+    }
+}
+
 /// Releases and runs, side by side.
 #[derive(Debug)]
 pub struct Matched {
@@ -53,7 +94,7 @@ pub struct Matched {
 }
 
 /// Matches releases and runs of `app` one to one. A run's keys may have come from several replicas, to one agent.
-pub fn compare(logs: &[Log], events: &[ChainEntry], app: Address) -> Matched {
+pub fn compare(logs: &[Log], events: &[ChainEntry], chain_id: u64, app: Address) -> Matched {
     let mut runs: BTreeMap<RunId, RunLine> = BTreeMap::new();
     let mut keys: BTreeMap<RunId, Vec<&Entry>> = BTreeMap::new();
     let mut findings = Vec::new();
@@ -61,7 +102,8 @@ pub fn compare(logs: &[Log], events: &[ChainEntry], app: Address) -> Matched {
         findings.push(Finding { severity, code, text, block });
     };
     for (log, entry) in logs.iter().flat_map(|log| log.entries.iter().map(move |entry| (log, entry))) {
-        if entry.record.app != app || entry.record.outcome != Decided::Released {
+        let record = &entry.record;
+        if (record.chain_id, record.app) != (chain_id, app) || record.outcome != Decided::Released {
             continue;
         }
         let run = entry.record.run_id;
@@ -144,7 +186,6 @@ pub fn compare(logs: &[Log], events: &[ChainEntry], app: Address) -> Matched {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::B256;
     use cohort_protocol::{
         abi::{IDstackApp, Receipt},
         chain::Position,
@@ -236,7 +277,7 @@ mod tests {
     }
 
     fn found(entries: &[Entry], events: &[ChainEntry]) -> Vec<&'static str> {
-        compare(&[log("log", entries)], events, APP).findings.iter().map(|finding| finding.code).collect()
+        compare(&[log("log", entries)], events, 1, APP).findings.iter().map(|finding| finding.code).collect()
     }
 
     #[test]
@@ -248,6 +289,10 @@ mod tests {
         let more =
             [release(0, APP, run(1), 7), release(1, APP, run(1), 7), release(2, Address::ZERO, run(9), 7)];
         assert_eq!(found(&more, &chain), [""; 0]);
+        // The same address on another chain is another consortium.
+        let mut elsewhere = release(1, APP, run(2), 7);
+        elsewhere.record.chain_id = 2;
+        assert_eq!(found(&[log[0].clone(), elsewhere], &chain), [""; 0]);
         // An entry is missing, is one too many, or names somebody else.
         assert_eq!(found(&[], &chain), ["release_missing"]);
         assert_eq!(found(&[log[0].clone(), release(1, APP, run(2), 7)], &chain), ["release_without_run"]);
@@ -257,7 +302,7 @@ mod tests {
         assert_eq!(found(&[], &chain[..1]), ["no_keys_released"]);
         assert_eq!(found(&log, &chain[..1]), ["no_receipt"]);
         let whole = self::log("log", &log);
-        let line = compare(&[whole], &chain, APP).runs.remove(0);
+        let line = compare(&[whole], &chain, 1, APP).runs.remove(0);
         assert_eq!((line.opened, line.released, line.log, line.receipt), (Some(10), Some(0), None, Some(20)));
         // A receipt is about evidence that got the keys, at the first asking or a later one.
         let mut other = release(0, APP, run(1), 7);
@@ -271,7 +316,7 @@ mod tests {
     fn logs_of_replicas_are_one() {
         let chain = [opened(run(1)), posted(run(1), 7), opened(run(2)), posted(run(2), 7)];
         let codes = |logs: &[Log]| {
-            let found = compare(logs, &chain, APP).findings;
+            let found = compare(logs, &chain, 1, APP).findings;
             found.iter().map(|finding| finding.code).collect::<Vec<_>>()
         };
         let a = || log("a", &[release(0, APP, run(1), 7)]);
@@ -279,7 +324,7 @@ mod tests {
         assert_eq!(codes(&[a()]), ["release_missing"]);
         assert_eq!(codes(&[a(), b()]), [""; 0]);
         assert_eq!(codes(&[a(), b(), log("c", &[release(0, APP, run(1), 8)])]), ["released_twice"]);
-        let runs = compare(&[a(), b()], &chain, APP).runs;
+        let runs = compare(&[a(), b()], &chain, 1, APP).runs;
         assert_eq!(runs.iter().map(|run| run.log.as_deref()).collect::<Vec<_>>(), [Some("a"), Some("b")]);
     }
 }

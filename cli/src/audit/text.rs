@@ -31,6 +31,7 @@ pub fn render(audit: &Audit) -> String {
         "code {}, KMS root {}, threshold {}, era {}",
         audit.code_hash, h.kms_root, h.threshold, h.era
     ));
+    line(format!("asked: {}", escape(audit.endpoints.join(", "))));
     line("\nOwners".to_owned());
     for owner in h.owners.values() {
         let listed = if owner.listed { "" } else { ", removed" };
@@ -67,9 +68,9 @@ pub fn render(audit: &Audit) -> String {
     if let Some(log) = &audit.release_log {
         line(String::new());
         for end in &log.logs {
-            let name = escape(&end.name);
-            line(format!("Release log: {name}, {} entries, ends in {}", end.entries, end.hash));
+            line(format!("Release log: {}, {}", escape(&end.name), end.text()));
         }
+        line(format!("  {:<66}  {:>9}  {:>6}  {:>9}", "run", "opened", "entry", "receipt"));
         for run in &log.runs {
             line(format!("  {}", escape(run.text())));
         }

@@ -48,8 +48,8 @@ pub async fn run(settings: &Settings, args: &AuditArgs) -> Outcome {
     }
     let app = App::connect(settings).await?;
     let range = Range { from: args.from_block, to: args.to_block };
-    let others = settings.rpc_urls()?.get(1..).unwrap_or_default();
-    let audit = audit(&app, range, Against { others, indexer, logs: &logs }).await?;
+    let endpoints = settings.rpc_urls()?;
+    let audit = audit(&app, range, Against { endpoints, indexer, logs: &logs }).await?;
     if let Some(path) = &args.html {
         files::write_text(path, &html::render(&audit))?;
         eprintln!("written: {}", path.display());
@@ -61,9 +61,13 @@ pub async fn run(settings: &Settings, args: &AuditArgs) -> Outcome {
     } else {
         print!("{}", text::render(&audit));
     }
-    match audit.violations() {
-        0 => Ok(()),
-        count => Err(Failure::refused(
+    match (audit.violations(), audit.silent()) {
+        (0, 0) => Ok(()),
+        (0, silent) => Err(Failure::unreachable(
+            format!("no rule was broken, but {silent} of the endpoints did not answer"),
+            "try again, or leave out --rpc-url of those that are down",
+        )),
+        (count, _) => Err(Failure::refused(
             format!("{count} of the findings break a rule"),
             "repeat it with another endpoint; if it stays, show the report to the owners",
         )),

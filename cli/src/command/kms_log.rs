@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     audit::{
         Finding, Severity, logs,
-        releases::{self, Matched, RunLine},
+        releases::{self, LogEnd, Matched, RunLine},
     },
     chain::App,
     config::Settings,
@@ -62,12 +62,12 @@ pub async fn run(settings: &Settings, command: &LogCommand) -> Outcome {
     }
     let configured =
         if args.files.is_empty() && args.url.is_empty() { Some(settings.kms_url()?) } else { None };
-    let mut signed = Vec::new();
     for url in args.url.iter().chain(configured) {
         let mut log = Log::new(url, &known);
-        signed.push(log.ask(&Service::new("the KMS", url)?).await?);
+        log.ask(&Service::new("the KMS", url)?).await?;
         logs.push(log);
     }
+    let signed: Vec<_> = logs.iter().filter_map(|log| log.signed.clone()).collect();
     check_known(&logs, &known)?;
     if args.save_head.is_some() && signed.is_empty() {
         return Err(Failure::input(
@@ -86,7 +86,7 @@ pub async fn run(settings: &Settings, command: &LogCommand) -> Outcome {
         let provider = app.contract.provider();
         let to = logs::head(provider, None).await?.number;
         let events = logs::read(provider, app.address(), None, to).await?;
-        let matched = releases::compare(&logs, &events, app.address());
+        let matched = releases::compare(&logs, &events, app.chain_id, app.address());
         Report::new(&logs, Some(app.address()), matched)
     };
     match (&args.save_head, signed.as_slice()) {
@@ -137,7 +137,7 @@ fn read_heads(path: &Path) -> Outcome<Vec<SignedHead>> {
 /// What is told.
 #[derive(Debug, Serialize)]
 struct Report {
-    logs: Vec<LogLine>,
+    logs: Vec<LogEnd>,
     releases: usize,
     denials: usize,
     /// Absent: not compared with the chain.
@@ -146,28 +146,12 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-/// One log of it.
-#[derive(Debug, Serialize)]
-struct LogLine {
-    name: String,
-    entries: u64,
-    hash: alloy::primitives::B256,
-    /// Bytes of an unfinished last line: what a crash while writing leaves.
-    torn_bytes: usize,
-}
-
 impl Report {
     fn new(logs: &[Log], app: Option<Address>, Matched { runs, findings }: Matched) -> Self {
         let entries = logs.iter().flat_map(|log| &log.entries);
         let releases = entries.clone().filter(|entry| entry.record.outcome == Decided::Released).count();
         let denials = entries.count() - releases;
-        let line = |log: &Log| LogLine {
-            name: log.name.clone(),
-            entries: log.head.entries,
-            hash: log.head.hash,
-            torn_bytes: log.torn_bytes,
-        };
-        Self { logs: logs.iter().map(line).collect(), releases, denials, app, runs, findings }
+        Self { logs: logs.iter().map(LogEnd::of).collect(), releases, denials, app, runs, findings }
     }
 
     fn print(&self, json: bool) -> Outcome {
@@ -177,11 +161,8 @@ impl Report {
             println!("{text}");
             return Ok(());
         }
-        for LogLine { name, entries, hash, torn_bytes } in &self.logs {
-            println!("log        {name}: {entries} entries, each with its hash, ends in {hash}");
-            if *torn_bytes > 0 {
-                println!("unfinished {torn_bytes} bytes of an entry whose answer never left");
-            }
+        for end in &self.logs {
+            println!("log        {}: {}", end.name, end.text());
         }
         println!("decisions  {} releases, {} denials", self.releases, self.denials);
         let Some(app) = self.app else {

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::gpu::GoldenArgs;
 use crate::{
+    chain::endpoint_name,
     config::Settings,
     failure::{Failure, Outcome},
     files,
@@ -128,7 +129,7 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
     let mut silent = Vec::new();
     for url in endpoints {
         if let Err(failure) = verify::online::check(url, &result, &mut report).await {
-            silent.push(format!("{}: {}", url.host_str().unwrap_or("an endpoint"), failure.message));
+            silent.push(format!("{}: {}", endpoint_name(url), failure.message));
         }
     }
     report.settle();

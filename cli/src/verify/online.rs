@@ -16,7 +16,7 @@ use cohort_protocol::{abi::IDstackApp, chain_proof::ChainProof, decision::Decisi
 
 use super::{Name, Report, file, image_slots};
 use crate::{
-    chain::reader,
+    chain::{endpoint_name, reader},
     failure::{self, Failure, Outcome},
 };
 
@@ -75,12 +75,12 @@ fn no_proofs(why: Option<ProveError>) -> Failure {
 
 /// Adds one endpoint's lines. One that does not answer has said nothing: that is for the caller to tell.
 pub async fn check(url: &reqwest::Url, result: &RunResult, report: &mut Report) -> Outcome {
-    ask(&reader(url)?, result, report).await
+    ask(&reader(url)?, &endpoint_name(url), result, report).await
 }
 
-async fn ask(provider: &DynProvider, result: &RunResult, report: &mut Report) -> Outcome {
+async fn ask(provider: &DynProvider, name: &str, result: &RunResult, report: &mut Report) -> Outcome {
     let chain_id = provider.get_chain_id().await.map_err(|e| failure::rpc(&e))?;
-    let detail = format!("the endpoint serves chain {chain_id}");
+    let detail = format!("{name} serves chain {chain_id}");
     if !report.check(Name::Chain, chain_id == result.chain_id, detail) {
         return Ok(());
     }
@@ -89,8 +89,8 @@ async fn ask(provider: &DynProvider, result: &RunResult, report: &mut Report) ->
         provider.get_block_by_number(position.block_number.into()).await.map_err(|e| failure::rpc(&e))?;
     let hash = block.map(|block| block.header.hash);
     let detail = match hash {
-        Some(hash) => format!("the endpoint's block {} is {hash}", position.block_number),
-        None => format!("the endpoint has no block {}", position.block_number),
+        Some(hash) => format!("block {} of {name} is {hash}", position.block_number),
+        None => format!("{name} has no block {}", position.block_number),
     };
     report.check(Name::Block, hash == Some(position.block_hash), detail);
     let app = IDstackApp::new(result.app, provider);
@@ -98,15 +98,22 @@ async fn ask(provider: &DynProvider, result: &RunResult, report: &mut Report) ->
     let decision = app.proposalDecision(result.run.proposal_id.0).call().await.map_err(failure::contract)?;
     let by_now = Decision::try_from(decision as u8).map_or("of an unknown state", Decision::code);
     // What was released before a revocation stays released: told, and no failure.
-    let detail =
-        format!("no owner has revoked {} since; the proposal is by now: {by_now}", result.certificate.agent);
+    let detail = format!(
+        "{name}: no owner has revoked {} since; the proposal is by now: {by_now}",
+        result.certificate.agent
+    );
     report.check(Name::AgentKey, !revoked, detail);
-    contract_account(provider, result, report).await
+    contract_account(provider, name, result, report).await
 }
 
 /// A request that no key has signed: the analyst must be a contract account that takes the signature (EIP-1271), as of
 /// the receipt's block, or as of now where the endpoint does not keep that state.
-async fn contract_account(provider: &DynProvider, result: &RunResult, report: &mut Report) -> Outcome {
+async fn contract_account(
+    provider: &DynProvider,
+    name: &str,
+    result: &RunResult,
+    report: &mut Report,
+) -> Outcome {
     let domain = eip712::app_domain(result.chain_id, result.app);
     if file::is_by_key(result, &domain) {
         return Ok(());
@@ -114,7 +121,7 @@ async fn contract_account(provider: &DynProvider, result: &RunResult, report: &m
     let analyst = result.run.analyst;
     let code = provider.get_code_at(analyst).await.map_err(|e| failure::rpc(&e))?;
     if code.is_empty() {
-        let detail = format!("not by {analyst}, which is no contract account");
+        let detail = format!("{name}: not by {analyst}, which is no contract account");
         report.check(Name::RequestSignature, false, detail);
         return Ok(());
     }
@@ -132,7 +139,7 @@ async fn contract_account(provider: &DynProvider, result: &RunResult, report: &m
         Err(error) if error.as_revert_data().is_some() => false,
         Err(error) => return Err(failure::contract(error)),
     };
-    let detail = format!("the contract account {analyst} says that it takes this signature (EIP-1271)");
+    let detail = format!("{name}: the contract account {analyst} takes this signature (EIP-1271)");
     report.check(Name::RequestSignature, taken, detail);
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use alloy::providers::Provider;
 use cohort_cli::dev::Stack;
 
 use super::{
@@ -47,6 +48,8 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
     assert!(page.contains("Release log of the KMS"), "{page}");
     assert!(page.contains("No rule was broken.") && !page.contains("<script"), "{page}");
 
+    an_endpoint_that_is_down(&stack).await;
+    what_is_no_consortium(&stack).await;
     // The same block, told by an endpoint that drops one log: alone it is found out by sums and views, unless the
     // event changes no state that lasts; beside an honest one always.
     let index = Arc::new(AtomicUsize::new(0));
@@ -74,6 +77,40 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
             assert_eq!(alone.code, Some(1), "{}{}", alone.stdout, alone.stderr);
         }
     }
+}
+
+/// It has said nothing, good or bad: the report is made, and both it and the exit code say who is missing.
+async fn an_endpoint_that_is_down(stack: &Stack) {
+    let honest = stack.rpc_url.trim_start_matches("http://");
+    let both = format!("{},http://127.0.0.1:1", stack.rpc_url);
+    let args = ["audit", "--rpc-url", &both, "--json"];
+    fails(stack, &args, 3, &["no rule was broken, but 1 of the endpoints"]).await;
+    let ran = stack.cohort(&args).await.unwrap_or_else(|f| panic!("{}", f.message));
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(told["endpoints"], serde_json::json!([honest]));
+    assert_eq!(told["findings"][0]["code"], "endpoint_silent");
+    assert!(told["findings"][0]["text"].as_str().expect("words").starts_with("127.0.0.1:1 "));
+    // The one that is read first cannot be missed.
+    let both = format!("http://127.0.0.1:1,{}", stack.rpc_url);
+    fails(stack, &["audit", "--rpc-url", &both], 3, &["127.0.0.1:1: "]).await;
+    // One that tells other code has answered.
+    let provider = stack.provider().unwrap_or_else(|f| panic!("{}", f.message));
+    let code = provider.get_code_at(stack.app).await.expect("the chain answers").to_string();
+    let other = format!("{}00", &code[..code.len() - 2]);
+    let lying = proxy::start(&stack.rpc_url, Behaviour::Replace { from: code, to: other }).await;
+    let both = format!("{},{lying}", stack.rpc_url);
+    let ran = stack.cohort(&["audit", "--rpc-url", &both]).await.unwrap_or_else(|f| panic!("{}", f.message));
+    assert!(ran.code == Some(1) && ran.stdout.contains("tells another code"), "{}{}", ran.stdout, ran.stderr);
+}
+
+/// Addresses of something else, and ranges without a block.
+async fn what_is_no_consortium(stack: &Stack) {
+    let registry = stack.registry.to_string();
+    fails(stack, &["audit", "--app", &registry], 2, &["none of a DstackApp's"]).await;
+    let nobody = stack.relayer.address.to_string();
+    fails(stack, &["audit", "--app", &nobody], 2, &["no contract"]).await;
+    fails(stack, &["audit", "--from-block", "999999999"], 2, &["nothing to read"]).await;
+    fails(stack, &["audit", "--to-block", "999999999"], 3, &["no block 999999999"]).await;
 }
 
 /// A log from which the run's release was cut off: the chain has a receipt that no entry accounts for.

@@ -161,7 +161,7 @@ async fn the_log_fits_the_chain(stack: &Stack, log: &str) {
     // A torn tail is told, and nothing more.
     std::fs::write(stack.path("log.jsonl"), format!("{log}{{\"entry\":")).unwrap();
     let torn = support::ok(stack, &[&verify[..], &["log.jsonl", "--head", "head.json"]].concat()).await;
-    assert!(torn.stdout.contains("unfinished 9 bytes"), "{}", torn.stdout);
+    assert!(torn.stdout.contains("9 bytes of an unfinished entry"), "{}", torn.stdout);
     // The end cut off whole: the kept head tells.
     let lines: Vec<&str> = log.lines().collect();
     std::fs::write(stack.path("log.jsonl"), lines[..lines.len() - 1].join("\n") + "\n").unwrap();

@@ -82,7 +82,12 @@ async fn endpoints(stack: &Stack) {
     // One that tells another block, or is of another chain, is enough, wherever it stands among them.
     for lying in [&fork, &elsewhere] {
         for urls in [format!("{honest},{lying}"), format!("{lying},{honest}")] {
-            verified(stack, "result.json", &["--rpc-url", &urls], REFUSED).await;
+            let told = verified(stack, "result.json", &["--rpc-url", &urls], REFUSED).await;
+            // It is told which one.
+            let failed = told["checks"].as_array().expect("a list").iter();
+            let mut failed = failed.filter(|check| check["verdict"] == "failed");
+            let name = lying.trim_start_matches("http://");
+            assert!(failed.all(|check| check["detail"].as_str().expect("words").contains(name)), "{told}");
         }
     }
     // One that is silent has said nothing, good or bad.
@@ -148,8 +153,12 @@ async fn contract_account(stack: &Stack, wallet: &PrivateKeySigner) {
     assert_eq!(verdict(&told, "request signature"), ["ok"]);
     let told = verified(stack, "by-wallet.json", &offline, 0).await;
     assert_eq!(verdict(&told, "request signature"), ["skipped"]);
+    assert!(told.to_string().contains("is a contract account, which DstackApp asked"), "{told}");
     result.run.signature = sign(&PrivateKeySigner::random());
     write(stack, "by-nobody.json", &result);
+    // Offline these bytes are the one member that nothing holds against anything: docs/spec/evidence.md says so.
+    let told = verified(stack, "by-nobody.json", &offline, 0).await;
+    assert_eq!(verdict(&told, "request signature"), ["skipped"]);
     let told = verified(stack, "by-nobody.json", &[], REFUSED).await;
     assert_eq!(verdict(&told, "request signature"), ["failed"]);
 }

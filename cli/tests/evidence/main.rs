@@ -407,6 +407,28 @@ fn alterations(value: &Value) -> Vec<Value> {
         }
         Value::String(_) => vec![json!("0")],
         Value::Null => vec![json!(0)],
-        Value::Array(_) | Value::Object(_) => vec![Value::Null],
+        Value::Array(items) => {
+            let longer = items.iter().chain(items.last()).cloned().collect();
+            let mut turned = items.clone();
+            turned.reverse();
+            let mut all = vec![Value::Null, Value::Array(longer)];
+            all.extend((turned != *items).then_some(Value::Array(turned)));
+            all
+        }
+        Value::Object(members) => {
+            let mut more = members.clone();
+            more.insert("note".to_owned(), json!(1));
+            let mut all = vec![Value::Null, Value::Object(more)];
+            // Neighbours that could be taken for each other.
+            for ((one, a), (other, b)) in members.iter().zip(members.iter().skip(1)) {
+                if std::mem::discriminant(a) == std::mem::discriminant(b) && a != b {
+                    let mut swapped = members.clone();
+                    swapped.insert(one.clone(), b.clone());
+                    swapped.insert(other.clone(), a.clone());
+                    all.push(Value::Object(swapped));
+                }
+            }
+            all
+        }
     }
 }
