@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use cohort_protocol::{chain::Position, loss::Epsilon};
 use serde::Deserialize;
 
@@ -24,6 +24,7 @@ struct Event {
     cursor: String,
     kind: String,
     block: Position,
+    transaction_hash: B256,
 }
 
 #[derive(Deserialize)]
@@ -72,9 +73,15 @@ pub(super) async fn compare(
         let cursor = format!("{}:{}", entry.block, entry.log_index);
         let kind = snake_case(entry.name);
         match told.remove(&cursor) {
-            Some(event) if event.kind == kind && event.block.timestamp == entry.time => {}
+            Some(event)
+                if event.kind == kind
+                    && event.block.timestamp == entry.time
+                    && event.transaction_hash == entry.transaction => {}
             Some(event) => {
-                let text = format!("the indexer tells {} at {cursor} where the chain has {kind}", event.kind);
+                let text = format!(
+                    "the indexer tells {} at {cursor}, of transaction {} and time {}, where the chain has {kind} of {} and {}",
+                    event.kind, event.transaction_hash, event.block.timestamp, entry.transaction, entry.time
+                );
                 add(Severity::Violation, text, Some(entry.block));
             }
             None => {

@@ -37,6 +37,7 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
     let ran = ok(&stack, &["audit", "--kms-log", &kms, "--html", "audit.html"]).await;
     assert!(ran.stdout.contains("Release log: "), "{}", ran.stdout);
     the_log_is_matched(&stack).await;
+    an_indexer_that_tells_otherwise(&stack, &audit, &proposal).await;
     nothing_secret_is_written(&stack, audit["runs"][0]["run_id"].as_str().expect("an id"));
     assert_eq!(audit["findings"], serde_json::json!([]), "nothing to find");
     assert_eq!(audit["proposals"][&proposal]["decision"], "allow");
@@ -76,6 +77,45 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
         } else {
             assert_eq!(alone.code, Some(1), "{}{}", alone.stdout, alone.stderr);
         }
+    }
+    a_run_without_a_receipt(&stack, &run).await;
+}
+
+/// A run that was debited and never gets its receipt stays visible, to be looked at.
+async fn a_run_without_a_receipt(stack: &Stack, run: &[&str]) {
+    ok(stack, &[run, &["--open-only"]].concat()).await;
+    let ran = ok(stack, &["audit", "--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(told["findings"].as_array().map(Vec::len), Some(1), "{told}");
+    assert_eq!(
+        (&told["findings"][0]["code"], &told["findings"][0]["severity"]),
+        (&"open_run".into(), &"notice".into())
+    );
+    assert!(told["runs"][1]["receipt"].is_null());
+}
+
+/// Another kind, place, transaction, time or sum than the chain's: each is found, beside a report that is the chain's own.
+async fn an_indexer_that_tells_otherwise(stack: &Stack, audit: &serde_json::Value, proposal: &str) {
+    let run = &audit["runs"][0];
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    let receipt = &run["receipt"];
+    let (transaction, time) = (text(&receipt["transaction"]), receipt["time"].to_string());
+    let place = format!("\"cursor\":\"{}:", run["opened_block"]);
+    let lies = [
+        ("\"kind\":\"receipt_posted\"".to_owned(), "\"kind\":\"receipt_equivocation\"".to_owned()),
+        (transaction, proposal.to_owned()),
+        (format!("\"timestamp\":{time}"), "\"timestamp\":1".to_owned()),
+        (place, "\"cursor\":\"1:7".to_owned()),
+        ("\"epsilon_spent\":\"1.5\"".to_owned(), "\"epsilon_spent\":\"0\"".to_owned()),
+    ];
+    for (from, to) in lies {
+        let lying = proxy::before(&stack.indexer_url, &from, &to).await;
+        let args = ["audit", "--compare-indexer", "--indexer-url", &lying, "--json"];
+        let ran = stack.cohort(&args).await.unwrap_or_else(|f| panic!("{}", f.message));
+        assert_eq!(ran.code, Some(1), "{from}: {}{}", ran.stdout, ran.stderr);
+        let told: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(told["findings"][0]["code"], "indexer", "{from}");
+        assert_eq!(told["runs"], audit["runs"]);
     }
 }
 
@@ -126,6 +166,17 @@ async fn the_log_is_matched(stack: &Stack) {
     let ran =
         stack.cohort(&["audit", "--kms-log", "cut.jsonl"]).await.unwrap_or_else(|f| panic!("{}", f.message));
     assert!(ran.stdout.contains("release_missing"), "{}", ran.stdout);
+    // One digit of an entry is another.
+    let altered = log.replacen("\"released\"", "\"refused\"", 1);
+    std::fs::write(stack.path("altered.jsonl"), altered).expect("written");
+    fails(stack, &["audit", "--kms-log", "altered.jsonl"], 1, &["altered.jsonl", "damaged at line"]).await;
+    std::fs::write(stack.path("torn.jsonl"), format!("{log}{{\"entry")).expect("written");
+    let ran = ok(stack, &["audit", "--kms-log", "torn.jsonl"]).await;
+    assert!(
+        ran.stdout.contains("a copy, whose end nobody signed; 7 bytes of an unfinished"),
+        "{}",
+        ran.stdout
+    );
 }
 
 /// No key, no seed and no word of a row stands in what services write: logs, release log, results, pages.

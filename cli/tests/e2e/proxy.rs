@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use axum::{Json, Router, extract::State, routing::post};
+use axum::{Json, Router, extract::State, http::Uri, routing::post};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -21,6 +21,24 @@ pub(crate) enum Behaviour {
     Replace { from: String, to: String },
 }
 
+/// The same before one of our own services: answers of `GET` with that text in the place of this.
+pub(crate) async fn before(service: &str, from: &str, to: &str) -> String {
+    let proxy = Proxy {
+        upstream: service.trim_end_matches('/').to_owned(),
+        http: reqwest::Client::new(),
+        behaviour: Behaviour::Replace { from: from.to_owned(), to: to.to_owned() },
+    };
+    serve(Router::new().fallback(told).with_state(Arc::new(proxy))).await
+}
+
+async fn told(State(proxy): State<Arc<Proxy>>, uri: Uri) -> String {
+    let Behaviour::Replace { from, to } = &proxy.behaviour else { return String::new() };
+    let answer =
+        proxy.http.get(format!("{}{uri}", proxy.upstream)).send().await.expect("the service answers");
+    let text = answer.text().await.expect("text");
+    text.replace(from, to)
+}
+
 struct Proxy {
     upstream: String,
     http: reqwest::Client,
@@ -30,9 +48,12 @@ struct Proxy {
 /// Starts the endpoint; returns its address.
 pub(crate) async fn start(upstream: &str, behaviour: Behaviour) -> String {
     let proxy = Proxy { upstream: upstream.to_owned(), http: reqwest::Client::new(), behaviour };
+    serve(Router::new().route("/", post(handle)).with_state(Arc::new(proxy))).await
+}
+
+async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let router = Router::new().route("/", post(handle)).with_state(Arc::new(proxy));
     tokio::spawn(async move { axum::serve(listener, router).await });
     format!("http://{address}")
 }

@@ -172,6 +172,9 @@ async fn forms(stack: &Stack) {
     let edits = [
         ("twice.json", text.replacen('{', "{\"chain_id\":31337,", 1), "stands twice"),
         ("trailing.json", format!("{text} {{}}"), "trailing"),
+        ("mark.json", format!("\u{feff}{text}"), "expected value at line 1"),
+        ("nul.json", format!("{text}\0"), "trailing"),
+        ("comma.json", text.trim_end().trim_end_matches('}').to_owned() + ",}", "trailing comma"),
         ("unknown.json", text.replacen('{', "{\"note\":1,", 1), "note"),
         ("case.json", text.replace(app, &upper), "/app"),
         ("deep.json", format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20)), "recursion limit"),
