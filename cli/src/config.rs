@@ -11,35 +11,38 @@ use crate::failure::{Failure, Outcome};
 /// The file that is read from the current folder when `--config` is not given.
 pub const FILE: &str = "cohort.toml";
 
+/// What the options of every command stand under in the help text.
+const STUDY: &str = "Where the study is";
+
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Study configuration; without it, cohort.toml in the current folder if there is one.
-    #[arg(long, global = true, env = "COHORT_CONFIG")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_CONFIG")]
     config: Option<PathBuf>,
     /// Ethereum JSON-RPC endpoint; repeat or separate by commas for more.
-    #[arg(long = "rpc-url", global = true, env = "COHORT_RPC_URL", value_delimiter = ',')]
+    #[arg(long = "rpc-url", global = true, help_heading = STUDY, env = "COHORT_RPC_URL", value_delimiter = ',')]
     rpc_urls: Vec<reqwest::Url>,
     /// The consortium's DstackApp.
-    #[arg(long, global = true, env = "COHORT_APP")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_APP")]
     app: Option<Address>,
     /// The DstackKms registry.
-    #[arg(long, global = true, env = "COHORT_REGISTRY")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_REGISTRY")]
     registry: Option<Address>,
     /// The KMS.
-    #[arg(long, global = true, env = "COHORT_KMS_URL")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_KMS_URL")]
     kms_url: Option<reqwest::Url>,
     /// The indexer.
-    #[arg(long, global = true, env = "COHORT_INDEXER_URL")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_INDEXER_URL")]
     indexer_url: Option<reqwest::Url>,
     /// The agent.
-    #[arg(long, global = true, env = "COHORT_AGENT_URL")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_AGENT_URL")]
     agent_url: Option<reqwest::Url>,
     /// The app-compose file that the study runs.
-    #[arg(long, global = true, env = "COHORT_COMPOSE")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_COMPOSE")]
     compose: Option<PathBuf>,
     /// Where verified KMS roots are remembered; without it cohort/known-roots.json under ~/.config.
-    #[arg(long, global = true, env = "COHORT_KNOWN_ROOTS")]
+    #[arg(long, global = true, help_heading = STUDY, env = "COHORT_KNOWN_ROOTS")]
     known_roots: Option<PathBuf>,
     /// Print the result as JSON on standard output.
     #[arg(long, global = true)]

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use cohort_cli::{
     command::{
         audit, completions, dataset, gpu, inspect, kms, owner, recipe, reseal, result, run, seal, status,
         terms, verify,
     },
     config::{Global, Settings},
+    examples,
     failure::Outcome,
 };
 
@@ -78,7 +79,7 @@ async fn main() -> ExitCode {
     quiet_on_closed_pipe();
     let _ = rustls::crypto::ring::default_provider().install_default();
     cohort_recognise::silence_decoder();
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
     match dispatch(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -86,6 +87,11 @@ async fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// With examples for each command.
+fn command_line() -> clap::Command {
+    examples::add(Cli::command())
 }
 
 /// `cohort ... | head`: println! panics once the reader has gone; that is an end, not a fault.
@@ -103,8 +109,8 @@ fn quiet_on_closed_pipe() {
 async fn dispatch(cli: Cli) -> Outcome {
     let settings = Settings::load(cli.global)?;
     match cli.command {
-        Command::Completions(args) => completions::completions(Cli::command(), &args),
-        Command::Man(args) => completions::man(Cli::command(), &args),
+        Command::Completions(args) => completions::completions(command_line(), &args),
+        Command::Man(args) => completions::man(command_line(), &args),
         Command::Seal(args) => seal::run(&settings, args).await,
         Command::Reseal(args) => reseal::run(&settings, args).await,
         Command::Inspect(args) => inspect::run(&settings, &args),

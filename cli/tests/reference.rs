@@ -25,6 +25,8 @@ fn without_development(text: &str) -> String {
         if begins {
             dropping = line.contains("--insecure-dev");
         }
+        // The next group.
+        dropping &= !line.ends_with(':') || line.starts_with(' ');
         if !dropping {
             let _ = writeln!(kept, "{}", line.trim_end());
         }
@@ -51,6 +53,53 @@ fn section(path: &[&str], out: &mut String) {
     }
     for command in commands(&text) {
         section(&[path, &[command.as_str()]].concat(), out);
+    }
+}
+
+/// Paths of all commands that do something.
+fn leaves(path: &[&str], out: &mut Vec<(Vec<String>, String)>) {
+    let text = help(path);
+    let below = commands(&text);
+    if below.is_empty() || path.is_empty() {
+        out.push((path.iter().map(|name| (*name).to_owned()).collect(), text));
+    }
+    for command in below {
+        leaves(&[path, &[command.as_str()]].concat(), out);
+    }
+}
+
+/// Each is taken by the parser as it stands; what it fails for then is that nothing of it is there.
+#[test]
+fn every_command_has_examples_that_parse() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = Path::new(env!("CARGO_BIN_EXE_cohort"));
+    let path = format!("{}:/usr/bin:/bin", program.parent().expect("a folder").display());
+    let (address, hash) = (format!("0x{}", "11".repeat(20)), format!("0x{}", "11".repeat(32)));
+    let mut commands = Vec::new();
+    leaves(&[], &mut commands);
+    assert!(commands.len() > 25, "{}", commands.len());
+    std::fs::write(folder.path().join("cohort-A.parquet"), "no rows").expect("written");
+    for (command, text) in commands {
+        let (_, examples) =
+            text.split_once("\nExamples:\n").unwrap_or_else(|| panic!("{command:?} has none"));
+        for line in examples.lines().filter(|line| !line.trim().is_empty()) {
+            assert!(line.starts_with(&format!("  cohort {}", command.join(" "))), "{line}");
+            let output = Command::new("sh")
+                .args(["-c", line])
+                .current_dir(folder.path())
+                .env_clear()
+                .env("PATH", &path)
+                .envs([("RPC", "http://127.0.0.1:1"), ("OTHER_RPC", "http://127.0.0.1:1")])
+                .envs([("KMS", "http://127.0.0.1:1"), ("IMAGE", "agent@sha256:0"), ("NONCE", &hash[2..])])
+                .envs([("APP", &address), ("REGISTRY", &address), ("PROPOSAL", &hash)])
+                .envs([("MR_SYSTEM", &hash), ("BLOCK_HASH", &hash), ("CODE_HASH", &hash)])
+                .stdin(std::process::Stdio::null())
+                .output()
+                .expect("sh is there");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!said.contains("Usage:") && !said.contains("try '--help'"), "{line}: {said}");
+            assert!(output.status.code() != Some(101), "{line}: {said}");
+        }
     }
 }
 
