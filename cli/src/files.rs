@@ -14,8 +14,8 @@ use crate::{
     new_file::NewFile,
 };
 
-/// No JSON file of ours is longer.
-const JSON_MAX: u64 = 64 << 20;
+/// No file but data is longer.
+const BYTES_MAX: u64 = 64 << 20;
 
 /// Reads and parses a JSON file; `what` says in words what it should be.
 pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {
@@ -24,7 +24,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<T> {
 
 /// The same, with the JSON as it stands in the file.
 pub fn read_json_with_value<T: DeserializeOwned>(path: &Path, what: &str) -> Outcome<(T, serde_json::Value)> {
-    let bytes = read_at_most(path, JSON_MAX)?;
+    let bytes = read(path)?;
     let value = json::parse_value(&bytes).and_then(|value| Ok((T::deserialize(&value)?, value)));
     value.map_err(|e| {
         Failure::input(
@@ -34,14 +34,14 @@ pub fn read_json_with_value<T: DeserializeOwned>(path: &Path, what: &str) -> Out
     })
 }
 
-/// A file of a stranger's, or a device, must not fill the memory.
-fn read_at_most(path: &Path, max: u64) -> Outcome<Vec<u8>> {
+/// Reads a whole file. One of a stranger's, or a device, must not fill the memory.
+pub fn read(path: &Path) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes));
+    let read = fs::File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes));
     read.map_err(|e| Failure::read(path, &e))?;
-    if bytes.len() as u64 > max {
+    if bytes.len() as u64 > BYTES_MAX {
         return Err(Failure::input(
-            format!("{} is longer than {} MiB", path.display(), max >> 20),
+            format!("{} is longer than {} MiB", path.display(), BYTES_MAX >> 20),
             "is it the right file? None that this command takes is so long",
         ));
     }
@@ -79,8 +79,7 @@ pub fn refuse_existing(path: &Path) -> Outcome {
 
 /// Reads and parses an app-compose file.
 pub fn read_compose(path: &Path) -> Outcome<cohort_protocol::compose::AppCompose> {
-    let bytes = fs::read(path).map_err(|e| Failure::read(path, &e))?;
-    cohort_protocol::compose::AppCompose::parse(&bytes).map_err(|e| {
+    cohort_protocol::compose::AppCompose::parse(&read(path)?).map_err(|e| {
         Failure::input(
             format!("{} is not usable: {}", path.display(), chain_text(&e)),
             "cohort recipe lint tells more",

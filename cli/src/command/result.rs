@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::verify::{PolicyArgs, read_result};
+use super::verify::read_result;
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
     files,
+    policy::PolicyArgs,
     verify::{self, online},
 };
 
@@ -40,7 +41,7 @@ pub async fn run(settings: &Settings, command: &ResultCommand) -> Outcome {
     let urls = settings.rpc_urls()?;
     let mut proof = online::fetch(urls, &result).await?;
     if let Some(registry) = settings.registry().ok().filter(|_| result.terms.systems.is_zero()) {
-        let td = verify::machine(&result, &args.evidence.policy()?).map_err(|refusal| {
+        let td = verify::machine(&result, &args.evidence.policy("the file's")?).map_err(|refusal| {
             Failure::refused(
                 format!("the file's evidence does not hold: {refusal} ({})", refusal.code()),
                 "cohort verify tells more; leave out --registry to attach the rest",

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::{Address, B256};
 use clap::Args;
 use cohort_agent::run::RunResult;
-use cohort_attestation::Policy;
 use cohort_protocol::{eip712, json, sign_rpc};
 use serde_json::Value;
 
@@ -15,6 +14,7 @@ use crate::{
     config::Settings,
     failure::{Failure, Outcome},
     files,
+    policy::PolicyArgs,
     verify::{self, Known, Name, Report, Verdict},
 };
 
@@ -48,33 +48,6 @@ pub struct VerifyArgs {
     evidence: PolicyArgs,
     #[command(flatten)]
     golden: GoldenArgs,
-}
-
-/// Which evidence is taken.
-#[derive(Debug, Clone, Args)]
-pub struct PolicyArgs {
-    /// Accept evidence under this development root (PEM): it proves nothing about any hardware.
-    #[cfg(feature = "dev")]
-    #[arg(long, env = "COHORT_INSECURE_DEV_ATTESTATION_ROOT")]
-    insecure_dev_attestation_root: Option<PathBuf>,
-}
-
-impl PolicyArgs {
-    #[cfg(feature = "dev")]
-    pub(super) fn policy(&self) -> Outcome<Policy> {
-        let Some(path) = &self.insecure_dev_attestation_root else { return Ok(Policy::production()) };
-        let root = crate::dev::attestation_root(path)?;
-        eprintln!(
-            "warning: {} is a development root: nothing below proves anything about hardware",
-            path.display()
-        );
-        Ok(Policy::production().with_root(root))
-    }
-
-    #[cfg(not(feature = "dev"))]
-    pub(super) fn policy(&self) -> Outcome<Policy> {
-        Ok(Policy::production())
-    }
 }
 
 /// Reads a result file: of this format, and written in the one form that it has.
@@ -111,7 +84,7 @@ pub async fn run(settings: &Settings, args: &VerifyArgs) -> Outcome {
         block_hash: args.block_hash,
         systems: args.systems.clone(),
         devices: args.devices.clone(),
-        policy: args.evidence.policy()?,
+        policy: args.evidence.policy("the file's")?,
         gpu_policy: args.golden.policy(|| Ok(eip712::kms_domain(result.chain_id, settings.registry()?)))?,
     };
     let endpoints = if args.offline { &[] } else { settings.rpc_urls_if_any() };

@@ -13,7 +13,7 @@ use alloy::{
     sol_types::SolCall,
 };
 use clap::Args;
-use cohort_attestation::{Collateral, KmsEvidence, KmsRefusal, Policy, VerifiedKms, kms};
+use cohort_attestation::{Collateral, KmsEvidence, KmsRefusal, VerifiedKms, kms};
 use cohort_protocol::{
     abi::{
         IDstackKms,
@@ -27,6 +27,7 @@ use crate::{
     chain::App,
     failure::{self, Failure, Outcome},
     files,
+    policy::PolicyArgs,
     report::Report,
 };
 
@@ -36,10 +37,8 @@ pub struct EvidenceArgs {
     /// Take a KMS that shows no evidence of its machine: then nothing shows where its keys are.
     #[arg(long)]
     insecure_no_evidence: bool,
-    /// Accept evidence under this development root (PEM): it proves nothing about any hardware.
-    #[cfg(feature = "dev")]
-    #[arg(long, env = "COHORT_INSECURE_DEV_ATTESTATION_ROOT")]
-    insecure_dev_attestation_root: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// What evidence is judged by.
@@ -53,22 +52,6 @@ impl Trust {
     /// With collateral of one's own, or the KMS's.
     pub fn new(args: EvidenceArgs, collateral: Option<PathBuf>) -> Self {
         Self { args, collateral }
-    }
-
-    #[cfg(feature = "dev")]
-    fn policy(&self) -> Outcome<Policy> {
-        let Some(path) = &self.args.insecure_dev_attestation_root else { return Ok(Policy::production()) };
-        let root = crate::dev::attestation_root(path)?;
-        eprintln!(
-            "warning: {} is a development root: the KMS's evidence proves nothing about hardware",
-            path.display()
-        );
-        Ok(Policy::production().with_root(root))
-    }
-
-    #[cfg(not(feature = "dev"))]
-    fn policy(&self) -> Outcome<Policy> {
-        Ok(Policy::production())
     }
 
     fn collateral(&self) -> Outcome<Option<Collateral>> {
@@ -97,8 +80,14 @@ pub async fn verify_machine(app: &App, answer: &RootAnswer<KmsEvidence>, trust: 
     let (platform, machine) = match &answer.evidence {
         None => (PlatformName::None, no_evidence(trust, &mut report)?),
         Some(evidence) => {
-            let kms = kms::verify(statement, evidence, trust.collateral()?.as_ref(), &trust.policy()?, now)
-                .map_err(refused)?;
+            let kms = kms::verify(
+                statement,
+                evidence,
+                trust.collateral()?.as_ref(),
+                &trust.args.policy.policy("the KMS's")?,
+                now,
+            )
+            .map_err(refused)?;
             machine_lines(app, statement.registry, &kms, &mut report).await?;
             (kms.td().platform().into(), Some(Machine::of(&kms)))
         }

@@ -11,7 +11,7 @@ use super::{GoldenArgs, now};
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
-    files::chain_text,
+    files::{self, chain_text},
 };
 
 /// Arguments of `cohort gpu verify`.
@@ -65,18 +65,17 @@ pub(super) fn verify(settings: &Settings, args: &VerifyArgs) -> Outcome {
 }
 
 fn read(args: &VerifyArgs) -> Outcome<Vec<GpuEvidence>> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| Failure::read(path, &error));
     let unusable = |why: String| {
         let message = format!("{}: {why}", args.file.display());
         Failure::input(message, "give the list of nvattest collect-evidence, or hex with --certificates")
     };
-    let bytes = read(&args.file)?;
+    let bytes = files::read(&args.file)?;
     let evidence = match &args.certificates {
         None => GpuEvidence::from_collected(&bytes),
         Some(path) => {
             let text = String::from_utf8_lossy(&bytes);
             let report = hex::decode(text.trim()).map_err(|error| unusable(error.to_string()))?;
-            GpuEvidence::from_report(&report, &read(path)?).map(|one| vec![one])
+            GpuEvidence::from_report(&report, &files::read(path)?).map(|one| vec![one])
         }
     };
     let evidence = evidence.map_err(|error| unusable(chain_text(&error)))?;

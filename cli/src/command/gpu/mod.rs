@@ -15,7 +15,7 @@ use cohort_attestation::gpu::{GoldenValues, GpuPolicy, SignedGoldenValues};
 use crate::{
     config::Settings,
     failure::{Failure, Outcome},
-    files::chain_text,
+    files::{self, chain_text},
 };
 
 /// `cohort gpu ...`
@@ -71,13 +71,14 @@ impl GoldenArgs {
 }
 
 fn read_golden(path: &Path, signer: Address, domain: &Eip712Domain) -> Outcome<GoldenValues> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::read(path, &error))?;
-    SignedGoldenValues::parse(&bytes).and_then(|signed| signed.verify(signer, domain)).map_err(|error| {
-        Failure::refused(
-            format!("{}: {}", path.display(), chain_text(&error)),
-            "use the list that the registry's owner signed, with the signer's address as you know it",
-        )
-    })
+    SignedGoldenValues::parse(&files::read(path)?).and_then(|signed| signed.verify(signer, domain)).map_err(
+        |error| {
+            Failure::refused(
+                format!("{}: {}", path.display(), chain_text(&error)),
+                "use the list that the registry's owner signed, with the signer's address as you know it",
+            )
+        },
+    )
 }
 
 /// Unix seconds.

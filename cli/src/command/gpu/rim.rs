@@ -67,8 +67,7 @@ pub(super) fn import(settings: &Settings, args: &ImportArgs) -> Outcome {
         eprintln!("warning: signers are checked as of {now} (Unix seconds), not as of now");
     }
     let read = |path: &PathBuf| {
-        let bytes = std::fs::read(path).map_err(|error| Failure::read(path, &error))?;
-        rim::read(&bytes, &root, now).map_err(|error| {
+        rim::read(&files::read(path)?, &root, now).map_err(|error| {
             Failure::refused(
                 format!("{}: {}", path.display(), chain_text(&error)),
                 "fetch the manifest again from NVIDIA's RIM service; a signer that has ended has a newer one",
