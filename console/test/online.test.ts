@@ -62,9 +62,9 @@ function posted(topics: Hex[]) {
   return { address: place.app, topics, data: encodeAbiParameters(plain as never, values as never) };
 }
 
-async function failing(provider: ReturnType<typeof chain>): Promise<string[]> {
+async function failing(provider: ReturnType<typeof chain>, file = result): Promise<string[]> {
   const report = new Report();
-  await online(provider, result, report);
+  await online(provider, file, report);
   return report.checks.filter(({ verdict }) => verdict === "failed").map(({ name }) => name);
 }
 
@@ -98,6 +98,9 @@ describe("the chain's answers about a result", () => {
     ["receipt_on_chain", {}, { logs: [] }],
     ["receipt_on_chain", {}, { status: "0x0" }],
   ])("%s", async (name, changes, block) => expect(await failing(chain(changes, block))).toContain(name));
+
+  it("spend more delta than was approved", async () =>
+    expect(await failing(chain(), { ...result, terms: { ...terms, deltaPerRun: 1n } })).toContain("budget"));
 
   it("are of another chain", async () => expect(await failing(chain({}, {}, 1))).toEqual(["chain"]));
 });

@@ -26,9 +26,9 @@ export async function online(provider: Provider, result: ResultFile, report: Rep
   await approvals(app, result, { at, then }, report);
   await datasets(app, result, at, report);
   const [, , , , , , runs] = await app.read("proposal", [result.run.proposalId]);
-  const budget = result.terms.epsilonBudget;
+  const { epsilonBudget: budget, deltaPerRun, deltaBudget } = result.terms;
   const spent = runs * result.terms.epsilonPerRun;
-  const within = runs >= 1n && spent <= budget;
+  const within = runs >= 1n && spent <= budget && runs * deltaPerRun <= deltaBudget;
   report.check("budget", within, `\u03b5 ${epsilonText(spent)} / ${epsilonText(budget)}`);
 }
 
