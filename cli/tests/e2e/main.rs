@@ -15,6 +15,7 @@ mod operations;
 mod owners;
 mod proof;
 mod proxy;
+mod python;
 mod rest;
 mod reveal;
 mod support;
