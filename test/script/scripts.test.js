@@ -3,6 +3,7 @@
 //   node --test test/script/scripts.test.js
 "use strict";
 const assert = require("node:assert/strict");
+const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 const path = require("node:path");
 const { after, before, test } = require("node:test");
@@ -53,6 +54,24 @@ function proposed(name, changes) {
   const { out } = must(script("propose", "--terms", file, ...here(...from("hospitalA"))));
   return { file, id: proposalIn(out) };
 }
+
+test("script/README.md does what it says, on a chain of its own", async () => {
+  const page = fs.readFileSync(path.join(root, "script", "README.md"), "utf8");
+  const [, block] = /```sh\n([\s\S]*?)```/.exec(page);
+  const fresh = await Chain.start();
+  try {
+    // What is installed, and the chain that runs, are here already.
+    const here = block.replace(/^npm ci$/m, "").replace(/^script\/anvil .*&$/m, "sleep 60 &").replaceAll("http://127.0.0.1:8545", fresh.url);
+    assert.ok(here.includes("sleep 60 &") && here.includes(fresh.url));
+    const { status, stdout, stderr } = spawnSync("bash", ["-euc", here], { cwd: root, encoding: "utf8" });
+    assert.equal(status, 0, `${stdout}\n${stderr}`);
+    const { dstackApp } = readJson(path.join(root, "target", "deploy", "app.json"));
+    // Deployed, and all ended by one owner.
+    assert.equal(fresh.call(dstackApp, "config()(uint128,uint8,uint8,uint32,uint64,uint64)").split("\n")[3], "1");
+  } finally {
+    fresh.anvil.kill();
+  }
+});
 
 function refuses(result, status, words) {
   assert.equal(result.status, status, `${result.out}\n${result.err}`);
