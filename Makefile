@@ -65,7 +65,7 @@ check: contracts
 	cargo clippy --locked --workspace --all-targets $(DEV) -- -D warnings
 	cargo clippy --locked -p cohort-cli --features ledger -- -D warnings
 	cargo test --locked --workspace $(DEV) --quiet --test reference --test openapi
-	cargo test --locked -p cohort-agent --features dev --quiet --lib committed
+	cargo test --locked --workspace $(DEV) --quiet --lib committed
 	script/docs
 	script/spelling
 	script/dependencies

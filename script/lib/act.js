@@ -95,8 +95,9 @@ function where(flags) {
 function forge({ source, signature, args, url, sender, broadcast }) {
   const folder = path.join("target", "act", String(process.pid));
   const command = ["script", `script/${source}`, "--sig", signature, ...args, "--rpc-url", url, ...sender, "--json"];
-  // The exact estimate where it is shown, forge's reserve of 30 % where it is sent.
-  command.push(...(broadcast ? ["--broadcast"] : ["--gas-estimate-multiplier", "100"]));
+  // The exact estimate where it is shown, forge's reserve of 30 % where it is sent. One transaction after the other: sent all at once
+  // they can arrive in another order, and a node that mines on arrival (anvil) then keeps one for ever.
+  command.push(...(broadcast ? ["--broadcast", "--slow"] : ["--gas-estimate-multiplier", "100"]));
   const { status, stdout, stderr } = spawnSync(path.join(root, "script", "forge"), command, {
     cwd: root,
     encoding: "utf8",
