@@ -94,11 +94,15 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Turns an RPC error into the contract's reason, or into "does not answer".
+/// Turns an RPC error into the contract's reason, into "is no contract of ours", or into "does not answer".
 pub fn contract(error: ContractError) -> Failure {
-    match revert::decode(&error) {
-        Some(refusal) => refusal.into(),
-        None => rpc(&error),
+    match (revert::decode(&error), &error) {
+        (Some(refusal), _) => refusal.into(),
+        (None, ContractError::ZeroData(..) | ContractError::AbiError(_)) => Failure::input(
+            format!("the contract answers as no DstackApp or DstackKms of this version does: {error}"),
+            "check --app, --registry and --rpc-url, and use the version of cohort that fits the contract",
+        ),
+        (None, _) => rpc(&error),
     }
 }
 

@@ -146,18 +146,24 @@ impl First<'_> {
     }
 }
 
-/// The block that brought the contract, by halving: a contract that cannot destroy itself has code ever after.
+/// The block that brought the contract, by halving: a contract that cannot destroy itself has code ever after. An endpoint
+/// that keeps no old states has the logs all the same: then everything after what it could tell is read.
 async fn deployment(provider: &DynProvider, app: Address, to: u64) -> Outcome<u64> {
     let (mut low, mut high) = (0, to);
     while low < high {
         let middle = low + (high - low) / 2;
-        let code = provider.get_code_at(app).number(middle).await.map_err(|_| {
-            Failure::unreachable(
-                format!("the endpoint does not know the state of block {middle}"),
-                "give --from-block: a block before the app was deployed, as the deployment wrote it",
-            )
-        })?;
-        if code.is_empty() { low = middle + 1 } else { high = middle }
+        match provider.get_code_at(app).number(middle).await {
+            Ok(code) if code.is_empty() => low = middle + 1,
+            Ok(_) => high = middle,
+            Err(error) if error.as_error_resp().is_some() => {
+                eprintln!(
+                    "cohort: the endpoint does not know the state of block {middle}: logs are read from block {low}; \
+                     --from-block, a block before the app was deployed, is quicker"
+                );
+                break;
+            }
+            Err(error) => return Err(failure::rpc(&error)),
+        }
     }
     Ok(low)
 }

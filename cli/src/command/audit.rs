@@ -17,8 +17,8 @@ use crate::{
 /// Arguments of `cohort audit`.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// First block to read: one before the app was deployed. Without it, found by asking for the contract's code,
-    /// which needs an endpoint that keeps old states.
+    /// First block to read: one before the app was deployed. Without it, found by asking for the contract's code; an
+    /// endpoint that keeps no old states is read from the first block on.
     #[arg(long)]
     from_block: Option<u64>,
     /// Last block to read; the newest if not given.

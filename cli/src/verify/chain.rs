@@ -44,7 +44,7 @@ pub fn check(
             report.check(
                 Name::Block,
                 hash == header.hash,
-                format!("{} is the given block hash {hash}", header.hash),
+                format!("of the file {}, given {hash}", header.hash),
             );
         }
         None => report
@@ -97,7 +97,7 @@ fn words(
     let code = account.code_hash;
     match known.code_hash {
         Some(want) => {
-            report.check(Name::ContractCode, code == want, format!("keccak256 {code} is the given {want}"));
+            report.check(Name::ContractCode, code == want, format!("keccak256 {code}, given {want}"));
         }
         None => report.skip(
             Name::ContractCode,

@@ -58,7 +58,7 @@ pub fn check_file(result: &RunResult, known: &Known, report: &mut Report) {
 fn anchors(result: &RunResult, known: &Known, report: &mut Report) {
     match known.app {
         Some(app) => {
-            let detail = format!("the file's contract {} is the one that was given, {app}", result.app);
+            let detail = format!("of the file {}, given {app}", result.app);
             report.check(Name::Contract, app == result.app, detail);
         }
         None => report.skip(Name::Contract, format!("{} is not compared: give --app", result.app)),
@@ -66,7 +66,7 @@ fn anchors(result: &RunResult, known: &Known, report: &mut Report) {
     let root = result.binding.kms_root;
     match known.kms_root {
         Some(want) => {
-            report.check(Name::KmsRoot, root == want, format!("{root} is the given KMS root {want}"));
+            report.check(Name::KmsRoot, root == want, format!("of the file {root}, given {want}"));
         }
         // The contract's own word tells it as well.
         None if result.chain.is_some() => {}

@@ -50,6 +50,7 @@ async fn the_audit_holds_and_notices_every_event_that_is_left_out() {
     assert!(page.contains("No rule was broken.") && !page.contains("<script"), "{page}");
 
     an_endpoint_that_is_down(&stack).await;
+    an_endpoint_without_old_states(&stack, &audit).await;
     what_is_no_consortium(&stack).await;
     // The same block, told by an endpoint that drops one log: alone it is found out by sums and views, unless the
     // event changes no state that lasts; beside an honest one always.
@@ -143,8 +144,23 @@ async fn an_endpoint_that_is_down(stack: &Stack) {
     assert!(ran.code == Some(1) && ran.stdout.contains("tells another code"), "{}{}", ran.stdout, ran.stderr);
 }
 
+/// An ordinary node keeps logs for ever, and states of the last hours.
+async fn an_endpoint_without_old_states(stack: &Stack, audit: &serde_json::Value) {
+    let pruned = proxy::start(&stack.rpc_url, Behaviour::Pruned).await;
+    let ran = ok(stack, &["audit", "--rpc-url", &pruned, "--json"]).await;
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!((&told["events"], &told["timeline"]), (&audit["events"], &audit["timeline"]));
+    assert!(ran.stderr.contains("logs are read from block 0"), "{}", ran.stderr);
+}
+
 /// Addresses of something else, and ranges without a block.
 async fn what_is_no_consortium(stack: &Stack) {
+    let provider = stack.provider().unwrap_or_else(|f| panic!("{}", f.message));
+    let silent = "0x00000000000000000000000000000000000000aa";
+    let code = (silent, "0x60006000f3"); // It answers everything with nothing.
+    let _: serde_json::Value =
+        provider.raw_request("anvil_setCode".into(), code).await.expect("anvil does it");
+    fails(stack, &["audit", "--app", silent], 2, &["as no DstackApp"]).await;
     let registry = stack.registry.to_string();
     fails(stack, &["audit", "--app", &registry], 2, &["none of a DstackApp's"]).await;
     let nobody = stack.relayer.address.to_string();

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use axum::{Json, Router, extract::State, http::Uri, routing::post};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 /// What the endpoint does to requests.
@@ -15,6 +15,8 @@ pub(crate) enum Behaviour {
     Hold { selector: String, arrived: Arc<Notify>, go: Arc<Notify> },
     /// Answers `eth_call`s of `selector` with a last word of zero.
     ZeroLastWord { selector: String },
+    /// Keeps no states: knows no contract's code but at the newest block or one that is named by its hash.
+    Pruned,
     /// Leaves this one out of the logs that it answers.
     DropLog { index: Arc<AtomicUsize> },
     /// Answers everything with this text in the place of that.
@@ -66,6 +68,12 @@ async fn handle(State(proxy): State<Arc<Proxy>>, Json(request): Json<Value>) -> 
     {
         arrived.notify_one();
         go.notified().await;
+    }
+    let at = &request["params"][1];
+    let is_old = at.as_str().is_some_and(|at| at.starts_with("0x") && at.len() < 66);
+    if matches!(proxy.behaviour, Behaviour::Pruned) && request["method"] == "eth_getCode" && is_old {
+        let error = json!({ "code": -32000, "message": "missing trie node" });
+        return Json(json!({ "jsonrpc": "2.0", "id": request["id"], "error": error }));
     }
     let response = proxy.http.post(&proxy.upstream).json(&request).send().await.expect("the chain answers");
     let mut answer: Value = response.json().await.expect("JSON");
