@@ -135,6 +135,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(route::receipts))
         .routes(routes!(route::timeline))
         .routes(routes!(route::release_decision))
+        .routes(routes!(route::release_decisions))
         .routes(routes!(route::events));
     let document = router.get_openapi_mut();
     document.paths.paths.values_mut().for_each(error::document);

@@ -32,6 +32,9 @@ use crate::{
     view::{DatasetState, RegistryState, RunState},
 };
 
+/// Most questions of one call of `release-decisions`.
+const QUESTIONS_MAX: usize = 16;
+
 type Shared = State<Arc<Api>>;
 type Answered<T> = Result<Answer<T>, ApiError>;
 
@@ -83,6 +86,28 @@ struct ReleaseQuestion {
     /// For which run.
     #[param(value_type = s::Hash)]
     run: String,
+}
+
+/// The arguments of several `releaseDecision`s, separated by commas: the first of each, the second of each, and so on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, style = Form)]
+#[allow(dead_code)] // read by `Parameters`
+struct ReleaseQuestions {
+    /// Which proposals.
+    #[param(explode = false, min_items = 1, max_items = 16)]
+    proposal: Vec<s::Hash>,
+    /// The compose hashes that the CVMs proved.
+    #[param(explode = false, min_items = 1, max_items = 16)]
+    compose: Vec<s::Hash>,
+    /// Whose keys.
+    #[param(explode = false, min_items = 1, max_items = 16)]
+    owner: Vec<s::Label>,
+    /// Of which datasets.
+    #[param(explode = false, min_items = 1, max_items = 16)]
+    dataset: Vec<s::Hash>,
+    /// For which runs.
+    #[param(explode = false, min_items = 1, max_items = 16)]
+    run: Vec<s::Hash>,
 }
 
 /// Where the stream starts, and what of it.
@@ -336,26 +361,70 @@ pub(super) async fn release_decision(
     Segments(app): Segments<String>,
     query: Parameters,
 ) -> Result<impl IntoResponse, ApiError> {
-    let question = Question {
-        proposal: hash("proposal", query.required("proposal")?)?,
-        compose: hash("compose", query.required("compose")?)?,
-        owner: query::name("owner", query.required("owner")?)?,
-        dataset: hash("dataset", query.required("dataset")?)?,
-        run: hash("run", query.required("run")?)?,
-    };
-    address("app", &app)?;
+    let decisions = decided(&api, &app, &questions(&query, 1)?).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(decisions.into_iter().next())))
+}
+
+/// The same for several datasets, proposals or runs of one app, in the order of the questions and all at the same
+/// positions.
+#[utoipa::path(get, path = "/v1/apps/{app}/release-decisions", params(("app" = s::Address, Path), ReleaseQuestions), responses(
+    (status = 200, description = "The answers.", body = Vec<s::ReleaseDecisions>),
+))]
+pub(super) async fn release_decisions(
+    State(api): Shared,
+    Segments(app): Segments<String>,
+    query: Parameters,
+) -> Result<impl IntoResponse, ApiError> {
+    let decisions = decided(&api, &app, &questions(&query, QUESTIONS_MAX)?).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(decisions)))
+}
+
+/// One to `most` questions, whose parts are separated by commas.
+fn questions(query: &Parameters, most: usize) -> Result<Vec<Question>, ApiError> {
+    let list = |name| query.required(name).map(|text| text.split(','));
+    let (mut proposals, mut composes) = (list("proposal")?, list("compose")?);
+    let (mut owners, mut datasets, mut runs) = (list("owner")?, list("dataset")?, list("run")?);
+    let mut questions = Vec::new();
+    loop {
+        match (proposals.next(), composes.next(), owners.next(), datasets.next(), runs.next()) {
+            (None, None, None, None, None) => return Ok(questions),
+            (Some(proposal), Some(compose), Some(owner), Some(dataset), Some(run))
+                if questions.len() < most =>
+            {
+                questions.push(Question {
+                    proposal: hash("proposal", proposal)?,
+                    compose: hash("compose", compose)?,
+                    owner: query::name("owner", owner)?,
+                    dataset: hash("dataset", dataset)?,
+                    run: hash("run", run)?,
+                });
+            }
+            _ => {
+                let reason = format!("the five parameters need equally many values, at most {most} of each");
+                return Err(ApiError::BadRequest { name: "query", reason });
+            }
+        }
+    }
+}
+
+/// The decisions in the order of the questions, all of one state of the mirror.
+async fn decided(api: &Api, app: &str, questions: &[Question]) -> Result<Vec<ReleaseDecisions>, ApiError> {
+    address("app", app)?;
     if !api.synced() {
         return Err(ApiError::NotSynced);
     }
-    let (mut view, app, _) = api.view_of(&app).await?;
+    let (mut view, app, _) = api.view_of(app).await?;
     let at = view.at();
-    let rows = ReleaseRows::load(&mut view.snapshot, app, &question, at).await?;
-    if !rows.app(at).supported() {
-        return Err(ApiError::AppUnsupported(app));
+    let mut decisions = Vec::with_capacity(questions.len());
+    for question in questions {
+        let rows = ReleaseRows::load(&mut view.snapshot, app, question, at).await?;
+        if !rows.app(at).supported() {
+            return Err(ApiError::AppUnsupported(app));
+        }
+        decisions.push(rows.decisions(question, &view.positions));
     }
-    metrics::Counters::add(&api.counters.decisions, 1);
-    let decisions: ReleaseDecisions = rows.decisions(&question, &view.positions);
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(decisions)))
+    metrics::Counters::add(&api.counters.decisions, decisions.len() as u64);
+    Ok(decisions)
 }
 
 /// Server-sent events: `log` for each event of the registry and of registered apps, `rewind` where the chain took

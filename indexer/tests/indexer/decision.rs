@@ -84,6 +84,44 @@ async fn every_reason_follows_from_its_events() {
     running.stop().await.unwrap();
 }
 
+/// Several questions in one call: each gets the answer that it gets alone, in their order.
+#[tokio::test]
+async fn several_are_answered_as_each_alone() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for logs in until_open_run() {
+        node.chain().mine(logs);
+    }
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    running.reaches_tip(&node).await;
+    let owners = [3, 0, 2, 0];
+    let (status, body) = running.get(&questions(&owners)).await;
+    assert_eq!(status, 200, "{body}");
+    let together: Vec<ReleaseDecisions> = serde_json::from_value(body).unwrap();
+    let mut alone = Vec::new();
+    for owner in owners {
+        let ask = question_of(OWNERS[owner], dataset_id(owner as u8), COMPOSE, RUN, 0);
+        alone.push(decided(&running, &ask).await);
+    }
+    assert_eq!(together, alone);
+    assert_eq!(together[1].head.decision, Decision::Allow);
+    assert_eq!(together[2].head.decision, Decision::OwnerNotInRun);
+
+    let most = questions(&[0; 16]);
+    assert_eq!(running.get(&most).await.0, 200);
+    for refused in [
+        questions(&[0; 17]),
+        most.replacen("hospital-A,", "", 1),
+        most.replacen("hospital-A,", ",", 1),
+        most.replacen("&owner=", "&owner=hospital-A,", 1),
+        questions(&[0, 2]).replace("release-decisions", "release-decision"),
+    ] {
+        let (status, body) = running.get(&refused).await;
+        assert_eq!((status, body["code"].as_str()), (400, Some("bad_request")), "{refused}: {body}");
+    }
+    running.stop().await.unwrap();
+}
+
 /// The block's own time decides, at each position.
 #[tokio::test]
 async fn a_proposal_expires_by_block_time() {

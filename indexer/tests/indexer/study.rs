@@ -242,6 +242,20 @@ pub(crate) fn until_open_run() -> Vec<Logs> {
     ]
 }
 
+/// Those of the release decisions for the keys of these owners, by index, for the open run.
+pub(crate) fn questions(owners: &[usize]) -> String {
+    let each =
+        |of: &dyn Fn(usize) -> String| owners.iter().map(|index| of(*index)).collect::<Vec<_>>().join(",");
+    format!(
+        "/v1/apps/{APP}/release-decisions?proposal={}&compose={}&owner={}&dataset={}&run={}",
+        each(&|_| proposal_id(0).to_string()),
+        each(&|_| COMPOSE.to_string()),
+        each(&|index| OWNERS[index].to_owned()),
+        each(&|index| dataset_id(index as u8).to_string()),
+        each(&|_| RUN.to_string())
+    )
+}
+
 /// Path and query of the release decision for hospital A's key for the open run.
 pub(crate) fn question() -> String {
     question_of(OWNERS[0], dataset_id(0), COMPOSE, RUN, 0)
