@@ -3,12 +3,11 @@
 //! Every `eth_call` names its block by hash (EIP-1898, `requireCanonical`), so that all answers of a view are about
 //! one block, and a block that a reorganisation removes in between gives an error instead of another answer.
 //!
-//! Questions about one app that arrive while others are being asked share the next exchange ([`queue`]): each is still
+//! Questions about one app that arrive while others are being asked share the next exchange ([`crate::queue`]): each is still
 //! answered from blocks that were read after it had arrived.
 
 mod exchange;
 mod plan;
-mod queue;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -27,11 +26,11 @@ use serde_json::json;
 
 use crate::{
     question::Question,
+    queue::Queue,
     views::{EndpointFault, EndpointView, RootListing},
 };
 use exchange::{Answer, call_all, decode, head, listings, root_call};
 use plan::Plan;
-use queue::Queue;
 
 /// What each endpoint said, in the order of the configuration.
 pub type EndpointViews = Vec<Result<EndpointView, EndpointFault>>;

@@ -28,6 +28,7 @@ pub mod openapi;
 pub mod own_evidence;
 pub mod policy;
 pub mod question;
+mod queue;
 pub mod release_log;
 pub mod replicas;
 pub mod roots;

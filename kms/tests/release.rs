@@ -114,6 +114,7 @@ async fn the_indexer_is_required_and_a_lie_of_it_gains_nothing() {
         (IndexerMode::NotJson, 503, "indexer_unreachable"),
         (IndexerMode::ServerError, 503, "indexer_unreachable"),
         (IndexerMode::Endless, 503, "indexer_unreachable"),
+        (IndexerMode::OneMissing, 503, "indexer_unreachable"),
         (IndexerMode::OtherChain, 503, "indexer_fork"),
         (IndexerMode::Forked, 503, "indexer_fork"),
         (IndexerMode::Frozen, 503, "indexer_stale"),

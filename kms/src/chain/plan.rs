@@ -12,12 +12,10 @@ use cohort_protocol::{
     chain::Position,
 };
 
-use super::{
-    exchange::{Answer, Call, decode, listings, root_call},
-    queue::Weighed,
-};
+use super::exchange::{Answer, Call, decode, listings, root_call};
 use crate::{
     question::Question,
+    queue::Weighed,
     views::{EndpointFault, PositionView},
 };
 

@@ -8,6 +8,7 @@ mod proxy;
 mod support;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -21,7 +22,12 @@ use alloy::{
     providers::{Provider as _, RootProvider},
     sol_types::SolCall as _,
 };
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    routing::get,
+};
 use cohort_attestation as attestation;
 use cohort_kms::{
     chain::Chain,
@@ -57,7 +63,8 @@ const RACES: u32 = 30;
 /// The indexer that says allow to everything, at blocks that exist.
 async fn always(
     State((provider, answers)): State<(RootProvider, Arc<AtomicBool>)>,
-) -> Result<Json<ReleaseDecisions>, StatusCode> {
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Json<Vec<ReleaseDecisions>>, StatusCode> {
     if !answers.load(Ordering::SeqCst) {
         return Err(StatusCode::SERVICE_UNAVAILABLE);
     }
@@ -71,7 +78,7 @@ async fn always(
     }
     let decisions =
         ReleaseDecisions { chain_id: CHAIN_ID, head: decided[0], confirmed: decided[1], finalized: None };
-    Ok(Json(decisions))
+    Ok(Json(vec![decisions; query["run"].split(',').count()]))
 }
 
 /// A consortium and a KMS in front of its chain.
@@ -104,7 +111,7 @@ impl Study {
         let limit = Duration::from_secs(2);
         let answers = Arc::new(AtomicBool::new(true));
         let indexer = Router::new()
-            .route("/v1/apps/{app}/release-decision", get(always))
+            .route("/v1/apps/{app}/release-decisions", get(always))
             .with_state((on.anvil.provider.clone(), answers.clone()));
         let endpoints = [(); 2].map(|()| Proxy::new(on.anvil.url.clone()));
         let mut urls = Vec::new();

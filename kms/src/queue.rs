@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 const UNDER_WAY_MAX: usize = 2;
 
 /// How much of an exchange a question takes.
-pub(super) trait Weighed {
-    /// In contract calls.
+pub(crate) trait Weighed {
+    /// In release decisions.
     fn weight(&self) -> usize;
 }
 
-/// Contract calls of one exchange; a single question may have more. Providers limit batches.
+/// Release decisions of one exchange; a single question may have more. Providers limit batches.
 const WEIGHT_MAX: usize = 64;
 
 struct Waiting<Q, A> {
@@ -32,7 +32,7 @@ struct Line<Q, A> {
 }
 
 /// The questions of all keys.
-pub(super) struct Queue<K, Q, A>(Arc<Mutex<BTreeMap<K, Line<Q, A>>>>);
+pub(crate) struct Queue<K, Q, A>(Arc<Mutex<BTreeMap<K, Line<Q, A>>>>);
 
 impl<K, Q, A> Default for Queue<K, Q, A> {
     fn default() -> Self {
@@ -54,7 +54,7 @@ where
 {
     /// Asks, together with whatever else waits under this key. `exchange` gives one answer for each question, in
     /// order. `None` if it broke.
-    pub(super) async fn ask<E, F>(&self, key: K, question: Q, exchange: E) -> Option<A>
+    pub(crate) async fn ask<E, F>(&self, key: K, question: Q, exchange: E) -> Option<A>
     where
         E: Fn(Vec<Q>) -> F + Send + 'static,
         F: Future<Output = Vec<A>> + Send + 'static,
