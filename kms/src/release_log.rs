@@ -181,6 +181,7 @@ struct State {
     /// Lines that are not being written yet.
     pending: Vec<Pending>,
     is_writing: bool,
+    /// A write failed or was not made.
     poisoned: bool,
 }
 
@@ -196,18 +197,60 @@ struct Waiting {
     index: u64,
     on_disk: oneshot::Receiver<()>,
     /// Nobody else writes: whoever waits for this one does.
-    must_write: bool,
+    turn: Option<Turn>,
+}
+
+/// The right to write, and the duty. Whatever ends it before all is written, a panic too, ends the wait of all: what is on
+/// disk is not known then.
+struct Turn {
+    log: ReleaseLog,
+    is_over: bool,
+}
+
+impl Turn {
+    /// Writes and flushes what is pending, until nothing is.
+    fn write(mut self) -> Result<(), LogError> {
+        let log = self.log.clone();
+        loop {
+            let mut state = log.state();
+            let (pending, next) = (std::mem::take(&mut state.pending), state.next);
+            if pending.is_empty() {
+                (state.is_writing, self.is_over) = (false, true);
+                return Ok(());
+            }
+            drop(state);
+            let lines: Vec<&[u8]> = pending.iter().map(|pending| &pending.line[..]).collect();
+            let mut file = &log.0.file;
+            let done = file.write_all(&lines.concat()).and_then(|()| file.sync_data());
+            done.map_err(io_error("write", &log.0.path))?;
+            let mut state = log.state();
+            for Pending { line, .. } in &pending {
+                let offset = state.end;
+                state.offsets.push(offset);
+                state.end += line.len() as u64;
+            }
+            state.head = next;
+            for Pending { is_on_disk, .. } in pending {
+                let _ = is_on_disk.send(()); // the caller may have given up
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut state = self.log.state();
+            (state.is_writing, state.poisoned) = (false, true);
+            state.pending.clear();
+        }
+    }
 }
 
 impl State {
     fn of(scan: Scan) -> Self {
         let Scan { head, runs, offsets, end, .. } = scan;
         Self { head, next: head, runs, offsets, end, pending: Vec::new(), is_writing: false, poisoned: false }
-    }
-
-    /// A write that is under way has not failed yet.
-    fn is_writable(&self) -> bool {
-        self.is_writing || !self.poisoned
     }
 }
 
@@ -256,12 +299,11 @@ impl ReleaseLog {
     /// its noise anew, and the differences would tell what the noise hides. After a failed write the log takes no more: what
     /// is on disk is found out by the next start.
     pub async fn append(&self, time: u64, record: Record) -> Result<Logged, LogError> {
-        let Waiting { index, on_disk, must_write } = self.place(time, record)?;
-        if must_write {
-            let log = self.clone();
+        let Waiting { index, on_disk, turn } = self.place(time, record)?;
+        if let Some(turn) = turn {
             // A task of its own: others wait for it too, whatever becomes of this caller.
             tokio::task::spawn_blocking(move || {
-                if let Err(error) = log.write() {
+                if let Err(error) = turn.write() {
                     tracing::error!(target: "kms", error = &error as &dyn std::error::Error, "not written");
                 }
             });
@@ -271,17 +313,15 @@ impl ReleaseLog {
 
     /// [`Self::append`] for threads that may wait.
     pub fn append_blocking(&self, time: u64, record: Record) -> Result<Logged, LogError> {
-        let Waiting { index, on_disk, must_write } = self.place(time, record)?;
-        if must_write {
-            self.write()?;
-        }
+        let Waiting { index, on_disk, turn } = self.place(time, record)?;
+        turn.map(Turn::write).transpose()?;
         on_disk.blocking_recv().map(|()| Logged(index)).map_err(|_| LogError::Poisoned)
     }
 
     /// Gives a record its place.
     fn place(&self, time: u64, record: Record) -> Result<Waiting, LogError> {
         let mut state = self.state();
-        if !state.is_writable() {
+        if state.poisoned {
             return Err(LogError::Poisoned);
         }
         if !enter(&mut state.runs, &record) {
@@ -296,41 +336,9 @@ impl ReleaseLog {
         let (is_on_disk, on_disk) = oneshot::channel();
         state.next = Head { entries: index + 1, hash };
         state.pending.push(Pending { line, is_on_disk });
-        let must_write = !std::mem::replace(&mut state.is_writing, true);
-        Ok(Waiting { index, on_disk, must_write })
-    }
-
-    /// Writes and flushes what is pending, until nothing is. A failure ends the wait of all.
-    fn write(&self) -> Result<(), LogError> {
-        let mut state = self.state();
-        loop {
-            let (pending, next) = (std::mem::take(&mut state.pending), state.next);
-            if pending.is_empty() {
-                state.is_writing = false;
-                return Ok(());
-            }
-            state.poisoned = true; // until it is known to be on disk
-            drop(state);
-            let lines: Vec<&[u8]> = pending.iter().map(|pending| &pending.line[..]).collect();
-            let mut file = &self.0.file;
-            let done = file.write_all(&lines.concat()).and_then(|()| file.sync_data());
-            state = self.state();
-            if let Err(error) = done {
-                state.is_writing = false;
-                state.pending.clear();
-                return Err(io_error("write", &self.0.path)(error));
-            }
-            state.poisoned = false;
-            for Pending { line, .. } in &pending {
-                let offset = state.end;
-                state.offsets.push(offset);
-                state.end += line.len() as u64;
-            }
-            state.head = next;
-            for Pending { is_on_disk, .. } in pending {
-                let _ = is_on_disk.send(()); // the caller may have given up
-            }
-        }
+        let is_writing = std::mem::replace(&mut state.is_writing, true);
+        let turn = (!is_writing).then(|| Turn { log: self.clone(), is_over: false });
+        Ok(Waiting { index, on_disk, turn })
     }
 
     /// The log's end.
@@ -345,7 +353,7 @@ impl ReleaseLog {
 
     /// Would it take another entry?
     pub fn is_writable(&self) -> bool {
-        self.state().is_writable()
+        !self.state().poisoned
     }
 
     /// The entries from `from` on.
@@ -385,7 +393,7 @@ impl ReleaseLog {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while writing leaves `poisoned` set, which is what counts.
+        // A panic while writing sets `poisoned`, which is what counts.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -651,6 +659,27 @@ mod tests {
         let log = ReleaseLog(Arc::new(Inner { path: "log".into(), file, state }));
         assert!(matches!(log.append_blocking(0, record("lost")), Err(LogError::Io { action: "write", .. })));
         assert_eq!(log.head().entries, 0);
+    }
+
+    /// R13: whoever waits for another's write is told when that breaks, and the log says that it takes no more.
+    #[test]
+    fn a_writer_that_breaks_leaves_nobody_waiting() {
+        let (_dir, path, _) = five();
+        let (log, _) = ReleaseLog::open(&path).unwrap();
+        let first = log.place(0, record("first")).unwrap();
+        let second = log.place(0, record("second")).unwrap();
+        assert!(second.turn.is_none() && log.is_writable());
+        let turn = first.turn.unwrap();
+        let broken = std::thread::spawn(move || {
+            let _turn = turn;
+            panic!("as a writer might");
+        });
+        assert!(broken.join().is_err());
+        assert!(first.on_disk.blocking_recv().is_err() && second.on_disk.blocking_recv().is_err());
+        assert!(!log.is_writable() && log.head().entries == 5);
+        assert!(matches!(log.append_blocking(0, record("third")), Err(LogError::Poisoned)));
+        drop(log);
+        assert_eq!(verify(&path).unwrap().0.entries, 5);
     }
 
     /// A write that fails, as on a full disk, must not be followed by another: what is on disk is not known.

@@ -14,6 +14,7 @@ use std::{
 
 use alloy::primitives::{Address, B256};
 use cohort_protocol::{hpke::SecretBytes, ids::RunId};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::denial::Denial;
@@ -104,6 +105,11 @@ impl Replicas {
         self.votes_are_known.load(Ordering::Acquire)
     }
 
+    /// Could it keep another vote?
+    pub fn is_writable(&self) -> bool {
+        self.ballot.is_writable()
+    }
+
     /// Whom this replica knows the run's keys to be for.
     pub fn vote(&self, run: RunId) -> Option<Vote> {
         self.ballot.vote(run).filter(|vote| vote.receipt_key != Address::ZERO)
@@ -116,17 +122,19 @@ impl Replicas {
             return Err(Denial::RunReleased { run });
         }
         let request = VoteRequest::new(&self.mac, self.set_hash, &self.set.own, challenge, vote);
-        let mut asked = tokio::task::JoinSet::new();
-        for peer in self.set.peers.clone() {
+        // Tasks of their own: once there is a majority, or nobody waits any more, the others still learn of the vote, so
+        // that none of them is free for another key.
+        let ask_peer = |peer: Peer| {
             let (http, mac, request) = (self.http.clone(), self.mac.clone(), request.clone());
-            asked.spawn(async move {
+            tokio::spawn(async move {
                 let answer: VoteAnswer = ask(&http, &peer, "v1/replica/vote", &request).await?;
                 answer.is_by(&mac, &request, &peer.name).then_some(answer.granted)
-            });
-        }
+            })
+        };
+        let mut asked: FuturesUnordered<_> = self.set.peers.iter().cloned().map(ask_peer).collect();
         let (mut granted, mut refused) = (1, 0);
         while granted < self.set.majority() {
-            match asked.join_next().await {
+            match asked.next().await {
                 Some(Ok(Some(true))) => granted += 1,
                 Some(Ok(Some(false))) => refused += 1,
                 Some(_no_answer) => (),
@@ -236,7 +244,65 @@ async fn ask<Q: Serialize, A: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::{Json, Router, routing::post};
+    use tokio::{net::TcpListener, sync::Semaphore};
+
     use super::*;
+
+    /// One of three with empty votes; the others are at these addresses.
+    fn replica(own: &str, urls: &[(&str, reqwest::Url)], dir: &std::path::Path) -> Replicas {
+        let peer = |(name, url): &(&str, reqwest::Url)| Peer { name: (*name).to_owned(), url: url.clone() };
+        let peers = urls.iter().filter(|(name, _)| *name != own).map(peer).collect();
+        let ballot = Ballot::open(&dir.join(own), true).unwrap();
+        let set = ReplicaSet { own: own.to_owned(), peers };
+        let (of, timeout) = ((1, Address::ZERO), Duration::from_secs(60));
+        Replicas::new(set, &SecretBytes::new([1; 32]), of, ballot, timeout).unwrap()
+    }
+
+    /// One replica answers late, after there was a majority: it has cast its vote all the same, and has none for
+    /// another key.
+    #[tokio::test]
+    async fn who_is_not_needed_for_a_majority_votes_too() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let (late, mut urls, mut listeners) = (Arc::new(Semaphore::new(0)), Vec::new(), Vec::new());
+        for name in ["a", "b", "c"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            urls.push((name, url.parse().unwrap()));
+            listeners.push((name, listener));
+        }
+        let mut replicas = Vec::new();
+        for (name, listener) in listeners {
+            let replica = Arc::new(replica(name, &urls, dir.path()));
+            replicas.push(replica.clone());
+            let gate = if name == "c" { late.clone() } else { Arc::new(Semaphore::new(100)) };
+            let vote = async move |Json(request): Json<VoteRequest>| {
+                gate.acquire().await.unwrap().forget();
+                Json(replica.answer_vote(request).await.unwrap())
+            };
+            let router = Router::new().route("/v1/replica/vote", post(vote));
+            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        }
+        let vote = |key| Vote {
+            run_id: RunId(B256::repeat_byte(1)),
+            app: Address::repeat_byte(1),
+            kms_root: Address::repeat_byte(1),
+            receipt_key: Address::repeat_byte(key),
+        };
+        replicas[0].elect(vote(7), B256::ZERO).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await; // for a request that is given up to be seen as such
+        assert_eq!(replicas[2].vote(vote(7).run_id), None, "it was to be late");
+        late.add_permits(100);
+        while replicas[2].vote(vote(7).run_id).is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(replicas[2].vote(vote(7).run_id), Some(vote(7)));
+        let other = replicas[2].elect(vote(8), B256::ZERO).await;
+        assert_eq!(other, Err(Denial::RunReleased { run: vote(8).run_id }));
+    }
 
     /// Any two majorities share a replica, and so do a majority without one replica and what that one must hear.
     #[test]

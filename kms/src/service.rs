@@ -133,10 +133,12 @@ impl Kms {
 
     /// Is everything there that a release needs? The reason if not.
     pub async fn ready(&self) -> Result<(), Denial> {
-        if !self.parts.log.is_writable() {
+        let Parts { log, replicas, .. } = &self.parts;
+        let votes_are_kept = replicas.as_ref().is_none_or(|replicas| replicas.is_writable());
+        if !log.is_writable() || !votes_are_kept {
             return Err(Denial::LogUnavailable);
         }
-        if self.parts.replicas.as_ref().is_some_and(|replicas| !replicas.is_ready()) {
+        if replicas.as_ref().is_some_and(|replicas| !replicas.is_ready()) {
             return Err(Denial::ReplicaNotReady);
         }
         self.current_epoch().await?;

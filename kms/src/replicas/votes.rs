@@ -106,6 +106,11 @@ impl Ballot {
         self.state().is_new
     }
 
+    /// Could it keep another vote?
+    pub fn is_writable(&self) -> bool {
+        !self.state().poisoned
+    }
+
     /// The vote on a run.
     pub fn vote(&self, run: RunId) -> Option<Vote> {
         self.state().votes.get(&run).copied()
@@ -222,6 +227,17 @@ mod tests {
         drop(ballot);
         let ballot = Ballot::open(&path, false).unwrap();
         assert!(!ballot.is_new() && !ballot.cast(vote(1, 8)).unwrap() && ballot.cast(vote(2, 8)).unwrap());
+    }
+
+    /// The null device takes every write and flushes nothing.
+    #[test]
+    fn a_vote_that_is_not_flushed_is_none() {
+        let file = OpenOptions::new().write(true).open("/dev/null").unwrap();
+        let ballot = Ballot(Arc::new(Inner { path: "votes".into(), file, state: Mutex::default() }));
+        assert!(ballot.is_writable());
+        assert!(matches!(ballot.cast(vote(1, 7)), Err(VotesError::Io { action: "write", .. })));
+        assert!(!ballot.is_writable() && ballot.vote(vote(1, 7).run_id).is_none());
+        assert!(matches!(ballot.cast(vote(2, 7)), Err(VotesError::Poisoned)));
     }
 
     #[test]
