@@ -3,10 +3,15 @@
 //!
 //! It needs no trust: whoever verifies a quote with it checks every signature and date in it. What is checked here is
 //! that it is the family's, and valid now.
+//!
+//! Anonymous callers name families, and the PCCS is asked one question at a time. So that nobody who names false ones
+//! can keep a new family's collateral from others, each address has one place in the line, and failures that are
+//! remembered make room for later ones.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, hash_map},
     path::{Path, PathBuf},
+    sync::{Mutex as StdMutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,12 +23,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
+use crate::limits::Peer;
+
 /// Longest answer of a PCCS, in bytes; Intel's are below 20,000.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Longest time for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
-/// Families remembered: there are a few dozen. Anonymous callers name them, so that this also bounds what the PCCS is
-/// asked: so many a [`FAILURE_REMEMBERED`], one after the other.
+/// Families remembered: there are a few dozen. Beyond, the oldest failure is forgotten.
 const FAMILIES_MAX: usize = 256;
 /// After a failure the PCCS is left alone for this long.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(30);
@@ -33,6 +39,16 @@ const REFRESH_PART: u64 = 10;
 /// Why there is no collateral.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CollateralError {
+    /// Its fetch would be this address's second at once.
+    #[error(
+        "the collateral of family {family} is not fetched while that of {other} is, for the same address"
+    )]
+    Waiting {
+        /// Which family.
+        family: Family,
+        /// What is being fetched.
+        other: Family,
+    },
     /// Neither imported nor fetchable.
     #[error("there is no collateral of family {0}")]
     Unknown(Family),
@@ -72,8 +88,51 @@ pub struct CollateralCache {
     files: Vec<PathBuf>,
     pccs: Option<Pccs>,
     known: Mutex<BTreeMap<Family, Known>>,
-    /// The PCCS is asked one question at a time.
+    /// The PCCS is asked one question at a time, first come, first served.
     asking: Mutex<()>,
+    line: Line,
+}
+
+/// For which family each address has something fetched, and how many of its requests wait for that.
+#[derive(Default)]
+struct Line(StdMutex<HashMap<Peer, (Family, usize)>>);
+
+/// A request's place in the line; dropping it gives it back.
+struct Place<'a> {
+    line: &'a Line,
+    peer: Option<Peer>,
+}
+
+impl Line {
+    /// The KMS itself has always one.
+    fn enter(&self, peer: Option<Peer>, family: Family) -> Result<Place<'_>, CollateralError> {
+        if let Some(peer) = peer {
+            let mut line = self.all();
+            let (other, count) = line.entry(peer).or_insert((family, 0));
+            if *other != family {
+                return Err(CollateralError::Waiting { family, other: *other });
+            }
+            *count += 1;
+        }
+        Ok(Place { line: self, peer })
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Peer, (Family, usize)>> {
+        // No user code runs while it is locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(peer) = self.peer else { return };
+        if let hash_map::Entry::Occupied(mut entry) = self.line.all().entry(peer) {
+            entry.get_mut().1 -= 1;
+            if entry.get().1 == 0 {
+                entry.remove();
+            }
+        }
+    }
 }
 
 #[derive(Default, Clone)]
@@ -91,6 +150,7 @@ impl CollateralCache {
             pccs: base.map(Pccs::new).transpose()?,
             known: Mutex::default(),
             asking: Mutex::default(),
+            line: Line::default(),
         })
     }
 
@@ -116,8 +176,13 @@ impl CollateralCache {
         }
     }
 
-    /// The collateral of a family, valid at `now` (Unix seconds).
-    pub async fn of(&self, family: Family, now: u64) -> Result<Collateral, CollateralError> {
+    /// The collateral of a family, valid at `now` (Unix seconds), for this address or, without one, for the KMS itself.
+    pub async fn of(
+        &self,
+        family: Family,
+        now: u64,
+        peer: Option<Peer>,
+    ) -> Result<Collateral, CollateralError> {
         let mut entry = self.known(family).await;
         if !entry.is_fresh(now) {
             for path in &self.files {
@@ -132,7 +197,7 @@ impl CollateralCache {
         if let Some(pccs) = &self.pccs
             && !is_fresh
         {
-            match self.fetch(pccs, family, now).await {
+            match self.fetch(pccs, family, now, peer).await {
                 Ok(collateral) => return Ok(collateral),
                 Err(error) if held.is_none() => return Err(error),
                 Err(error) => {
@@ -147,17 +212,29 @@ impl CollateralCache {
         }
     }
 
-    /// The collateral for a quote, valid at `now` (Unix seconds).
-    pub async fn of_quote(&self, quote: &[u8], now: u64) -> Result<Collateral, CollateralError> {
-        self.of(collateral::family_of_quote(quote).map_err(CollateralError::Quote)?, now).await
+    /// The same for the family of a quote.
+    pub async fn of_quote(
+        &self,
+        quote: &[u8],
+        now: u64,
+        peer: Option<Peer>,
+    ) -> Result<Collateral, CollateralError> {
+        self.of(collateral::family_of_quote(quote).map_err(CollateralError::Quote)?, now, peer).await
     }
 
     async fn known(&self, family: Family) -> Known {
         self.known.lock().await.get(&family).cloned().unwrap_or_default()
     }
 
-    /// Asks the PCCS, unless it has just answered somebody else, failed lately, or was asked for too many families.
-    async fn fetch(&self, pccs: &Pccs, family: Family, now: u64) -> Result<Collateral, CollateralError> {
+    /// Asks the PCCS, unless it has just answered somebody else, failed lately, or there are too many families.
+    async fn fetch(
+        &self,
+        pccs: &Pccs,
+        family: Family,
+        now: u64,
+        peer: Option<Peer>,
+    ) -> Result<Collateral, CollateralError> {
+        let _place = self.line.enter(peer, family)?;
         let _turn = self.asking.lock().await;
         let entry = self.known(family).await;
         if entry.has_failed_lately() {
@@ -183,11 +260,17 @@ impl CollateralCache {
         Err(failure)
     }
 
-    /// Forgets failures of long ago, if that is needed.
+    /// Forgets the oldest failure, if that is needed.
     async fn has_room_for(&self, family: Family) -> bool {
         let mut known = self.known.lock().await;
         if known.len() >= FAMILIES_MAX && !known.contains_key(&family) {
-            known.retain(|_, entry| entry.held.is_some() || entry.has_failed_lately());
+            let failure = |(family, entry): (&Family, &Known)| {
+                let (at, _) = entry.failed.as_ref().filter(|_| entry.held.is_none())?;
+                Some((*at, *family))
+            };
+            if let Some((_, oldest)) = known.iter().filter_map(failure).min() {
+                known.remove(&oldest);
+            }
         }
         known.len() < FAMILIES_MAX || known.contains_key(&family)
     }

@@ -292,8 +292,9 @@ pub(crate) async fn ready(State(kms): State<Arc<Kms>>) -> Response {
 pub(crate) async fn collateral(
     State(kms): State<Arc<Kms>>,
     Path((fmspc, ca)): Path<(String, String)>,
+    peer: Option<Extension<Peer>>,
 ) -> Result<Response, Denial> {
-    Ok(Json(kms.collateral(&fmspc, &ca).await?).into_response())
+    Ok(Json(kms.collateral(&fmspc, &ca, peer.map(|peer| peer.0)).await?).into_response())
 }
 
 /// Decides on a request and, if allowed, hands out its keys.
@@ -325,9 +326,14 @@ pub(crate) async fn certify(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<
     (status = 200, description = "Handed over.", body = s::OnboardAnswer),
     (status = "default", description = "Refused, with its code.", body = s::Refusal),
 ))]
-pub(crate) async fn onboard(State(kms): State<Arc<Kms>>, body: Bytes) -> Result<Response, Denial> {
+pub(crate) async fn onboard(
+    State(kms): State<Arc<Kms>>,
+    peer: Option<Extension<Peer>>,
+    body: Bytes,
+) -> Result<Response, Denial> {
     let request = parsed(&body, "onboarding request")?;
-    let answer = kms.onboard(request).await.inspect_err(|denial| told("onboarding denied", denial))?;
+    let answer = kms.onboard(request, peer.map(|peer| peer.0)).await;
+    let answer = answer.inspect_err(|denial| told("onboarding denied", denial))?;
     tracing::warn!(target: "kms", "the root went to a new replica");
     Ok(not_stored(answer))
 }

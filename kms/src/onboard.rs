@@ -119,7 +119,7 @@ pub async fn onboard(
     let data = report_data((chain_id, registry), challenge.kms_root, challenge.challenge, &encryption_key);
     let mut evidence = guest::evidence(agent, &data).await.map_err(OnboardError::Guest)?;
     if let Ok(now) = unix_now() {
-        evidence.collateral = collateral.of_quote(&evidence.quote, now).await.ok();
+        evidence.collateral = collateral.of_quote(&evidence.quote, now, None).await.ok();
     }
     let request = OnboardRequest { challenge: challenge.challenge, encryption_key, evidence };
     let answer: OnboardAnswer = post(&http, url, "v1/onboard", &request).await?;

@@ -11,7 +11,7 @@ use cohort_guest::GuestAgent;
 use cohort_protocol::{abi::boot::AppBootInfo, root::RootStatement};
 use tokio::sync::Mutex;
 
-use crate::{collateral::CollateralCache, denial::Denial, guest, service::unix_now};
+use crate::{collateral::CollateralCache, denial::Denial, guest, limits::Peer, service::unix_now};
 
 /// For how long a quote is shown again before a new one is made. Anonymous callers cause no more than one an hour.
 const QUOTE_REMEMBERED: Duration = Duration::from_secs(3600);
@@ -51,9 +51,14 @@ impl OwnEvidence {
         self.own(statement).await?.machine.ok_or(Denial::OwnEvidence)
     }
 
-    /// Collateral for a quote, if there is any valid one.
-    pub async fn collateral(&self, quote: &[u8], now: u64) -> Option<attestation::Collateral> {
-        let found = self.collateral.of_quote(quote, now).await;
+    /// Collateral for a quote that somebody else presents, or (`None`) for its own, if there is any valid one.
+    pub async fn collateral(
+        &self,
+        quote: &[u8],
+        now: u64,
+        peer: Option<Peer>,
+    ) -> Option<attestation::Collateral> {
+        let found = self.collateral.of_quote(quote, now, peer).await;
         found
             .inspect_err(|error| {
                 tracing::warn!(target: "kms", error = error as &dyn std::error::Error, "no collateral");
@@ -74,7 +79,7 @@ impl OwnEvidence {
         })?;
         let now = unix_now()?;
         // Collateral helps whoever verifies; its absence is no reason to show no quote.
-        evidence.collateral = self.collateral(&evidence.quote, now).await;
+        evidence.collateral = self.collateral(&evidence.quote, now, None).await;
         let verified = attestation::kms::verify(statement, &evidence, None, &self.policy, now);
         let machine = verified
             .inspect_err(|error| {

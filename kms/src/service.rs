@@ -35,6 +35,7 @@ use crate::{
     indexer::Indexer,
     keys::KeyError,
     leases::{Held, Leases},
+    limits::Peer,
     metrics::States,
     onboard::{self, OnboardAnswer, OnboardRequest},
     own_evidence::OwnEvidence,
@@ -240,7 +241,11 @@ impl Kms {
 
     /// Hands the root to a new replica: a machine that is what this KMS's own is, attested for this challenge and key,
     /// and allowed by the registry at every endpoint. It is logged as a release of the root.
-    pub async fn onboard(self: &Arc<Self>, request: OnboardRequest) -> Result<OnboardAnswer, Denial> {
+    pub async fn onboard(
+        self: &Arc<Self>,
+        request: OnboardRequest,
+        peer: Option<Peer>,
+    ) -> Result<OnboardAnswer, Denial> {
         let Parts { policy, chain, onboarding, own_evidence, evidence_policy, .. } = &self.parts;
         let (secret, own) = onboarding.as_ref().zip(own_evidence.as_ref()).ok_or(Denial::OnboardingOff)?;
         let OnboardRequest { challenge, encryption_key, mut evidence } = request;
@@ -252,7 +257,7 @@ impl Kms {
         let data =
             onboard::report_data((policy.chain_id, policy.registry), kms_root, challenge, &encryption_key);
         if evidence.collateral.is_none() {
-            evidence.collateral = own.collateral(&evidence.quote, now).await;
+            evidence.collateral = own.collateral(&evidence.quote, now, peer).await;
         }
         let permit = self.verifiers.acquire().await.map_err(|_| Denial::Internal)?;
         let evidence_policy = evidence_policy.clone();
@@ -334,11 +339,16 @@ impl Kms {
     }
 
     /// Collateral of a platform family, valid now: for agents, whose evidence must bring its own. It is signed by Intel.
-    pub async fn collateral(&self, fmspc: &str, ca: &str) -> Result<attestation::Collateral, Denial> {
+    pub async fn collateral(
+        &self,
+        fmspc: &str,
+        ca: &str,
+        peer: Option<Peer>,
+    ) -> Result<attestation::Collateral, Denial> {
         let family = family_named(fmspc, ca).ok_or_else(|| Denial::Malformed {
             what: "a family is an FMSPC of 12 hex digits, and platform or processor".to_owned(),
         })?;
-        self.parts.collateral.of(family, unix_now()?).await.map_err(|error| {
+        self.parts.collateral.of(family, unix_now()?, peer).await.map_err(|error| {
             tracing::warn!(target: "kms", error = &error as &dyn std::error::Error, "no collateral");
             Denial::CollateralUnavailable { family: family.to_string() }
         })
