@@ -20,7 +20,7 @@ const MAX_PRIVACY_PROOF_BYTES: usize = 512 << 10;
 pub struct GuestEvidence {
     /// DCAP quote, version 4 or 5; hex in JSON. Its bytes are malleable, so that neither they nor
     /// their hash identify anything: the report data does.
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cohort_protocol::hex_digits")]
     pub quote: Vec<u8>,
     /// The `event_log` string of the guest agent's `GetQuote` answer, as received.
     pub event_log: String,
@@ -46,7 +46,7 @@ impl GuestEvidence {
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
     /// As in [`GuestEvidence`].
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cohort_protocol::hex_digits")]
     pub quote: Vec<u8>,
     /// As in [`GuestEvidence`].
     pub event_log: String,

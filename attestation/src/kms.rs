@@ -17,7 +17,7 @@ use crate::verified::VerifiedTd;
 #[serde(deny_unknown_fields)]
 pub struct KmsEvidence {
     /// DCAP quote, version 4 or 5; hex in JSON. Its report data is [`RootStatement::report_data`].
-    #[serde(with = "hex::serde")]
+    #[serde(with = "cohort_protocol::hex_digits")]
     pub quote: Vec<u8>,
     /// As the guest agent returned it with the quote.
     pub event_log: String,

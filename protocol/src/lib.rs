@@ -9,6 +9,7 @@ pub mod chain_proof;
 pub mod compose;
 pub mod decision;
 pub mod eip712;
+pub mod hex_digits;
 pub mod hpke;
 pub mod ids;
 pub mod json;

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cohort_protocol::hex_digits;
 use cohort_protocol::json::push_prefixed;
 use cohort_protocol::recipe::GpuArchitecture;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub struct GpuEvidence {
     /// Family of the chip.
     pub architecture: GpuArchitecture,
     /// SPDM request and response; hex in JSON.
-    #[serde(with = "hex::serde")]
+    #[serde(with = "hex_digits")]
     pub report: Vec<u8>,
     /// DER of the certificates, leaf first, root last; hex in JSON.
     #[serde(with = "hex_list")]
@@ -158,6 +159,7 @@ pub fn evidence_hash(gpus: &[GpuEvidence]) -> [u8; 32] {
 }
 
 mod hex_list {
+    use cohort_protocol::hex_digits;
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
@@ -167,7 +169,7 @@ mod hex_list {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
         let list = Vec::<String>::deserialize(deserializer)?;
-        list.iter().map(|text| hex::decode(text).map_err(D::Error::custom)).collect()
+        list.iter().map(|text| hex_digits::decode(text).map_err(D::Error::custom)).collect()
     }
 }
 
