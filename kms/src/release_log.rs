@@ -615,6 +615,30 @@ mod tests {
         assert_eq!(log.page(0).unwrap().entries.len(), 3);
     }
 
+    /// Of one run, by an entry that releases to a second agent: neither while running nor in a file.
+    #[test]
+    fn a_run_is_released_to_one_agent() {
+        let (_dir, path, _) = five();
+        let released = |key| Record {
+            outcome: Outcome::Released,
+            receipt_key: Address::repeat_byte(key),
+            ..record("allow")
+        };
+        let (log, _) = ReleaseLog::open(&path).unwrap();
+        assert!(
+            log.append_blocking(2000, released(1)).is_ok() && log.append_blocking(2001, released(1)).is_ok()
+        );
+        assert!(matches!(log.append_blocking(2002, released(2)), Err(LogError::ReleasedToAnother(_))));
+        let head = log.head();
+        drop(log);
+        assert_eq!(verify(&path).unwrap(), (head, 0));
+        let mut lines: Vec<_> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+        let entry = Entry { index: 7, previous: head.hash, record: released(2), time: 2002 };
+        let hash = json::canonical_hash(&entry).unwrap();
+        lines.push(String::from_utf8(json::canonical(&Line { entry, hash }).unwrap()).unwrap());
+        assert_eq!(refused(&path, &lines), 8);
+    }
+
     #[test]
     fn two_processes_cannot_have_it() {
         let (_dir, path, _) = five();

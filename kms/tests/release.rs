@@ -9,12 +9,12 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use cohort_attestation::{KmsEvidence, TcbStatus, dev};
-use cohort_kms::release_log::{Outcome, Page};
+use cohort_kms::release_log::{Entry, Outcome, Page};
 use cohort_protocol::{
     decision::Decision,
     eip712,
     hpke::{self, SecretBytes},
-    release::{LeaseAnswer, LeaseRequest, ReleaseAnswer, WrapKeys},
+    release::{LeaseAnswer, LeaseRequest, Refusal, ReleaseAnswer, WrapKeys},
     root::RootAnswer,
     sealed,
     sign_rpc::evidence_hash,
@@ -49,6 +49,26 @@ async fn an_attested_agent_gets_the_key_once_and_the_log_says_so() {
     let hash = evidence_hash(&asked.request.binding, &asked.request.evidence).unwrap();
     assert_eq!((record.evidence_hash, record.heads.len()), (hash, 2));
     assert_eq!(page.head.hash, line.hash);
+}
+
+/// R13 and R4: a run's keys go to one receipt key, and the log tells who else asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_agent_gets_no_keys_of_a_run_and_is_logged() {
+    let world = World::new(Options::default()).await;
+    let agents = [PrivateKeySigner::random(), PrivateKeySigner::random()].map(|key| key.address());
+    for (agent, status) in [(0, 200), (1, 403), (0, 200)] {
+        let asked = world.request(|binding| binding.receipt_key = agents[agent]).await;
+        let response = world.send(&asked.request).await;
+        assert_eq!(response.status(), status);
+        if status == 403 {
+            assert_eq!(response.json::<Refusal>().await.unwrap().code, "run_released");
+        }
+    }
+    let entries = world.entries();
+    let told = |entry: &Entry| (entry.record.code.clone(), entry.record.receipt_key);
+    let [first, second] = agents;
+    let want = [("allow", first), ("run_released", second), ("allow", first)];
+    assert_eq!(entries.iter().map(told).collect::<Vec<_>>(), want.map(|(code, key)| (code.to_owned(), key)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,12 +18,14 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256};
-use cohort_attestation::{AppId, dev};
+use cohort_attestation::{AppId, KmsEvidence, dev};
 use cohort_kms::{
     guest::ROOT_KEY,
+    onboard::{OnboardRequest, report_data},
     release_log::{self, Outcome},
 };
 use cohort_protocol::{
+    hpke::{KeyPair, SecretBytes},
     ids::RunId,
     release::{Challenge, Refusal, ReleaseAnswer},
     root::RootAnswer,
@@ -333,8 +335,7 @@ async fn a_new_replica_gets_the_root_by_its_evidence() {
 
     let second = onboarded("second", machine(r#"{"name":"kms"}"#, 2)).unwrap();
     let url = format!("http://{}/v1/root", second.address);
-    let root: RootAnswer<cohort_attestation::KmsEvidence> =
-        world.http.get(url).send().await.unwrap().json().await.unwrap();
+    let root: RootAnswer<KmsEvidence> = world.http.get(url).send().await.unwrap().json().await.unwrap();
     assert_eq!(root.statement.root, world.root);
     let log = entries(&dir.path().join("first.log"));
     let codes: Vec<_> = log.iter().map(|entry| (entry.record.code.as_str(), entry.record.app)).collect();
@@ -351,6 +352,32 @@ async fn a_new_replica_gets_the_root_by_its_evidence() {
     let said = refused("foreign", foreign);
     assert!(said.contains("(evidence_"), "{said}");
     assert_eq!(entries(&dir.path().join("first.log")).len(), 1);
+
+    // R10: a challenge is good for one request, and its evidence for one key.
+    let challenge = world.http.post(format!("http://{}/v1/challenge", first.address)).send().await.unwrap();
+    let Challenge { challenge, kms_root, .. } = challenge.json().await.unwrap();
+    let key = |byte| KeyPair::derive(&SecretBytes::new([byte; 32])).public_key().as_bytes().to_vec();
+    let data = report_data((CHAIN_ID, REGISTRY), kms_root, challenge, &key(1));
+    let guest = machine(r#"{"name":"kms"}"#, 7).evidence(&data).unwrap();
+    let (quote, event_log, app_compose) = (guest.quote, guest.event_log, guest.app_compose.unwrap());
+    let evidence = KmsEvidence { quote, event_log, app_compose, collateral: None };
+    let request = OnboardRequest { challenge, encryption_key: key(1).into(), evidence };
+    let code = async |request: &OnboardRequest| {
+        let url = format!("http://{}/v1/onboard", first.address);
+        let response = world.http.post(url).json(request).send().await.unwrap();
+        if response.status() == 200 {
+            "ok".to_owned()
+        } else {
+            response.json::<Refusal>().await.unwrap().code
+        }
+    };
+    assert_eq!(code(&request).await, "ok");
+    assert_eq!(code(&request).await, "challenge_used");
+    let challenge = world.http.post(format!("http://{}/v1/challenge", first.address)).send().await.unwrap();
+    let Challenge { challenge, .. } = challenge.json().await.unwrap();
+    let stolen = OnboardRequest { challenge, encryption_key: key(2).into(), ..request };
+    assert_eq!(code(&stolen).await, "evidence_report_data_mismatch");
+    assert_eq!(entries(&dir.path().join("first.log")).len(), 2, "R13");
 
     // The KMS of the world serves no onboarding.
     let mut command = command("off", machine(r#"{"name":"kms"}"#, 6));
