@@ -2,9 +2,6 @@
 //!
 //! Every `eth_call` names its block by hash (EIP-1898, `requireCanonical`), so that all answers of a view are about
 //! one block, and a block that a reorganisation removes in between gives an error instead of another answer.
-//!
-//! Questions about one app that arrive while others are being asked share the next exchange ([`crate::queue`]): each is still
-//! answered from blocks that were read after it had arrived.
 
 mod exchange;
 mod plan;
@@ -26,7 +23,6 @@ use serde_json::json;
 
 use crate::{
     question::Question,
-    queue::Queue,
     views::{EndpointFault, EndpointView, RootListing},
 };
 use exchange::{Answer, call_all, decode, head, listings, root_call};
@@ -45,7 +41,17 @@ struct Inner {
     registry: Address,
     confirmations: u64,
     timeout: Duration,
-    queue: Queue<Address, Plan, EndpointViews>,
+}
+
+/// One question.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What is asked.
+    pub question: &'a Question,
+    /// The block number that the indexer calls confirmed, if it answered.
+    pub indexer_block: Option<u64>,
+    /// The machine that this KMS runs in, if that is to be asked about.
+    pub own_machine: Option<&'a AppBootInfo>,
 }
 
 /// One endpoint's view of a run's receipt.
@@ -71,26 +77,18 @@ impl Chain {
         let http = crate::client::client(timeout)?;
         let connect = |url| RootProvider::new(RpcClient::builder().http_with_client(http.clone(), url));
         let endpoints = urls.into_iter().map(connect).collect();
-        Ok(Self(Arc::new(Inner { endpoints, registry, confirmations, timeout, queue: Queue::default() })))
+        Ok(Self(Arc::new(Inner { endpoints, registry, confirmations, timeout })))
     }
 
-    /// All endpoints' views for a question. `indexer_block` is the block number that the indexer calls confirmed;
-    /// `own_machine` the one that this KMS runs in, if that is to be asked about.
-    pub async fn read(
-        &self,
-        question: &Question,
-        indexer_block: Option<u64>,
-        own_machine: Option<&AppBootInfo>,
-    ) -> EndpointViews {
-        let plan = Plan::of(question, self.0.registry, indexer_block, own_machine);
-        let inner = self.0.clone();
-        let exchange = move |plans: Vec<Plan>| {
-            let inner = inner.clone();
-            async move { inner.views(plans).await }
-        };
-        let endpoints = self.0.endpoints.len();
-        let nothing = || vec![Err(EndpointFault::Malformed); endpoints];
-        self.0.queue.ask(question.app, plan, exchange).await.unwrap_or_else(nothing)
+    /// How many endpoints there are.
+    pub fn endpoints(&self) -> usize {
+        self.0.endpoints.len()
+    }
+
+    /// All endpoints' views for each of several questions about one app, from one exchange.
+    pub async fn read(&self, asked: impl Iterator<Item = Asked<'_>>) -> Vec<EndpointViews> {
+        let plans = asked.map(|asked| Plan::of(&asked, self.0.registry)).collect();
+        self.0.views(plans).await
     }
 
     /// The registry's listing of root epochs at each endpoint's newest block.

@@ -34,4 +34,5 @@ pub mod replicas;
 pub mod roots;
 pub mod server;
 pub mod service;
+pub mod sources;
 pub mod views;

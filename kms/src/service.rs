@@ -44,7 +44,7 @@ use crate::{
     release_log::{LogError, Logged, Outcome, Record, RecordedDataset, ReleaseLog, Released, SignedHead},
     replicas::{Replicas, message::Vote},
     roots::Roots,
-    views::Views,
+    sources::Sources,
 };
 
 /// For how long the registry's listing of the roots is remembered, for `GET /v1/root` and for challenges only.
@@ -84,6 +84,7 @@ pub struct Kms {
     parts: Parts,
     challenges: Challenges,
     leases: Leases,
+    sources: Sources,
     started: Instant,
     /// Verifying evidence costs about a millisecond of CPU: no more at once than there are cores.
     verifiers: Semaphore,
@@ -95,9 +96,11 @@ impl Kms {
     pub fn new(parts: Parts) -> Result<Self, getrandom::Error> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let leases = Leases::new(Duration::from_secs(parts.policy.lease_seconds));
+        let sources = Sources::new(parts.indexer.clone(), parts.chain.clone());
         Ok(Self {
             parts,
             leases,
+            sources,
             challenges: Challenges::new()?,
             started: Instant::now(),
             verifiers: Semaphore::new(cores),
@@ -386,14 +389,10 @@ impl Kms {
         if is_long { blocking(work).await? } else { work() }
     }
 
-    async fn decide(&self, question: &Question) -> Result<Release, Denial> {
-        let Parts { policy, chain, indexer, .. } = &self.parts;
-        let indexer = indexer.ask(question).await;
-        let indexer_block = indexer.iter().flatten().map(|answer| answer.confirmed.position.number).next();
+    async fn decide(&self, question: &Arc<Question>) -> Result<Release, Denial> {
         let own_machine = self.own_machine(question.kms_root()).await?;
-        let endpoints = chain.read(question, indexer_block, own_machine.as_ref()).await;
-        let views = Views { indexer, endpoints };
-        decide(&ReleaseInputs { question, views: &views, policy, now: unix_now()? })
+        let views = self.sources.views(question.clone(), own_machine).await;
+        decide(&ReleaseInputs { question, views: &views, policy: &self.parts.policy, now: unix_now()? })
     }
 
     /// The machine that this KMS runs in, where its policy is to ask about it.

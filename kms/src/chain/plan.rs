@@ -12,12 +12,11 @@ use cohort_protocol::{
     chain::Position,
 };
 
-use super::exchange::{Answer, Call, decode, listings, root_call};
-use crate::{
-    question::Question,
-    queue::Weighed,
-    views::{EndpointFault, PositionView},
+use super::{
+    Asked,
+    exchange::{Answer, Call, decode, listings, root_call},
 };
+use crate::views::{EndpointFault, PositionView};
 
 /// Calls of every plan that come before those of its epochs.
 const FIXED: usize = 8;
@@ -32,19 +31,9 @@ pub(super) struct Plan {
     calls: Vec<Call>,
 }
 
-impl Weighed for Plan {
-    fn weight(&self) -> usize {
-        self.decisions
-    }
-}
-
 impl Plan {
-    pub(super) fn of(
-        question: &Question,
-        registry: Address,
-        indexer_block: Option<u64>,
-        own_machine: Option<&AppBootInfo>,
-    ) -> Self {
+    pub(super) fn of(asked: &Asked<'_>, registry: Address) -> Self {
+        let Asked { question, indexer_block, own_machine } = *asked;
         let (claims, epochs) = (&question.claims, question.epochs());
         let of_registry = |data: Vec<u8>| (registry, Bytes::from(data));
         let of_app = |data: Vec<u8>| (question.app, Bytes::from(data));
