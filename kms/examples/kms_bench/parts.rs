@@ -5,11 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use alloy::primitives::B256;
 use cohort_attestation::{self as attestation, Policy, dev, gpu};
 use cohort_kms::{release_log::ReleaseLog, service::Request};
 use cohort_protocol::{
     eip712,
-    release::{Certificate, WrapKey, WrapKeys},
+    hpke::PublicKey,
+    release::{Certificate, LeaseAnswer, LeaseRequest, WrapKey, WrapKeys},
     release_log::Line,
     sealed::{Envelope, wrap_key_from_root},
     sign_rpc::evidence_hash,
@@ -18,7 +20,11 @@ use dcap_qvl::{QuotePolicy, configs::RingConfig, verify::QuoteVerifier};
 
 use crate::{
     load::Load,
-    support::{CHAIN_ID, consortium::roots, unix_now},
+    support::{
+        CHAIN_ID,
+        consortium::{receipt_key, roots},
+        unix_now,
+    },
 };
 
 /// CPU that this thread used so far, in seconds: `/proc/thread-self/schedstat`.
@@ -89,17 +95,29 @@ pub(crate) fn breakdown(load: &Load, log: &Path, bare: f64, release: f64, renewa
         let agent = request.binding.receipt_key;
         std::hint::black_box(Certificate::issue(&root.signer, &domain, agent, hash, now).expect("signed"));
     });
+    let renewed =
+        LeaseRequest::issue(&receipt_key(), &domain, request.run.run_id(), B256::ZERO).expect("signed");
+    let renewal = renewal
+        - cost(time, || {
+            std::hint::black_box(renewed.signer(&domain).expect("a signer"));
+            std::hint::black_box(LeaseAnswer::issue(&root.signer, &domain, &renewed, 60).expect("signed"));
+        });
+    let key = cost(time, || {
+        std::hint::black_box(PublicKey::from_bytes(&request.encryption_key).expect("a key"));
+    });
     let append = append(log);
-    let line = |name: &str, seconds: f64| println!("  {name:<46} {:>6.0} us", seconds * 1e6);
+    let line = |name: &str, seconds: f64| println!("  {name:<52} {:>6.0} us", seconds * 1e6);
     println!("a release costs {:.0} us of CPU:", release * 1e6);
     line("evidence: dcap with known signatures, event log", evidence);
     line("JSON of the request", parse);
     line("hash of the evidence", hash);
-    line("chain and indexer, with HTTP (a lease renewal)", renewal);
+    line("chain and indexer, HTTP (a lease renewal, unsigned)", renewal);
+    line("the agent's encryption key, unfolded", key);
     line("HPKE of the answer", answer);
     line("certificate", sign);
     line("release log with its flush", append);
-    line("rest", release - evidence - parse - hash - renewal - answer - sign - append);
+    let parts = [evidence, parse, hash, renewal, key, answer, sign, append];
+    line("rest: the challenge's HTTP, checks without signatures", release - parts.iter().sum::<f64>());
     println!("not in it:");
     line("dcap with no signature known (bare)", bare);
     line("a dataset's wrap key, the first time", derive);
