@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::primitives::{B256, Bytes, keccak256};
@@ -273,6 +274,9 @@ fn the_command_verifies_offline_and_ends_by_severity() {
     let (code, text) = run("sound", &["--app", &app, "--block-hash", &block]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("verified: ") && text.contains("does not prove"), "{text}");
+    // The collateral ended long ago by the clock of whoever verifies; what counts is that it was in force as of the run.
+    let ended = Duration::from_secs(study::PRODUCED_AT + 30 * 86_400);
+    assert!(SystemTime::now() > UNIX_EPOCH + ended && text.contains("until 2025-07-15"), "{text}");
     let (code, text) = run("sound", &["--app", &app, "--block-hash", &block, "--brief"]);
     assert!(code == Some(0) && !text.contains("does not prove"), "{text}");
     assert_eq!(run("sound", &["--kms-root", &root, "--block-hash", &block]).0, Some(0));

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use super::block::{self, Words};
 
 /// Time of the run, Unix seconds.
-pub(crate) const PRODUCED_AT: u64 = 1_800_000_000;
+pub(crate) const PRODUCED_AT: u64 = 1_750_000_000;
 pub(crate) const CHAIN_ID: u64 = 31337;
 pub(crate) const APP: Address = Address::repeat_byte(0x5f);
 pub(crate) const REGISTRY: Address = Address::repeat_byte(0x6a);
