@@ -360,7 +360,56 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::{Address, B256};
+
     use super::*;
+    use crate::audit::history::{Happened, History, Loss, Run};
+
+    fn run(byte: u8, epsilon: u64) -> Run {
+        Run {
+            run_id: B256::repeat_byte(byte),
+            proposal_id: B256::ZERO,
+            analyst: Address::ZERO,
+            participants: vec![0],
+            loss: Loss { epsilon: Epsilon(epsilon), delta: 0 },
+            opened_block: 1,
+            opened_time: u64::from(byte),
+            receipt: None,
+            equivocations: Vec::new(),
+        }
+    }
+
+    fn happened(transaction: u8, text: &str) -> Happened {
+        Happened { block: 1, time: 1, transaction: B256::repeat_byte(transaction), text: text.to_owned() }
+    }
+
+    /// What is filed: sums as they were debited, to the last digit, and what one transaction did in one row.
+    #[test]
+    fn sums_are_exact_and_a_transaction_has_one_row() {
+        let mut history = History::new(1, Address::ZERO);
+        history.runs = vec![run(1, 100_000_000), run(2, 200_000_000)];
+        history.timeline = vec![happened(1, "founded"), happened(1, "listed"), happened(2, "registered")];
+        let page = render(&Audit {
+            chain_id: 1,
+            app: Address::ZERO,
+            code_hash: B256::ZERO,
+            block_number: 1,
+            block_hash: B256::ZERO,
+            block_time: 9,
+            events: 3,
+            views_compared: 0,
+            endpoints: vec!["<node>:8545".to_owned()],
+            findings: Vec::new(),
+            release_log: None,
+            history,
+        });
+        // In floating point 0.1 and 0.2 are not 0.3.
+        assert!(page.contains(">&#949; 0.3</text>"), "{page}");
+        let (_, timeline) = page.split_once("<h2>Timeline</h2>").unwrap();
+        assert_eq!(timeline.matches("<tr><td").count(), 2, "{timeline}");
+        assert!(timeline.contains("founded<br>listed<br><code"), "{timeline}");
+        assert!(page.contains("Asked: &lt;node&gt;:8545"), "{page}");
+    }
 
     #[test]
     fn markup_from_the_chain_stays_text() {
