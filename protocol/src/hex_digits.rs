@@ -16,10 +16,12 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>
 
 /// Digits of either case, an even number of them and nothing else.
 pub fn decode(digits: &str) -> Result<Vec<u8>, hex::FromHexError> {
-    match digits.strip_prefix("0x") {
-        // The decoder would take it.
-        Some(_) => Err(hex::FromHexError::InvalidHexCharacter { c: 'x', index: 1 }),
-        None => hex::decode(digits),
+    match digits.as_bytes() {
+        // The decoder would take such a prefix and leave it out.
+        [b'0', x @ (b'x' | b'X'), ..] => {
+            Err(hex::FromHexError::InvalidHexCharacter { c: char::from(*x), index: 1 })
+        }
+        _ => hex::decode(digits),
     }
 }
 
