@@ -690,8 +690,8 @@ mod tests {
     fn a_writer_that_breaks_leaves_nobody_waiting() {
         let (_dir, path, _) = five();
         let (log, _) = ReleaseLog::open(&path).unwrap();
-        let first = log.place(0, record("first")).unwrap();
-        let second = log.place(0, record("second")).unwrap();
+        let mut first = log.place(0, record("first")).unwrap();
+        let mut second = log.place(0, record("second")).unwrap();
         assert!(second.turn.is_none() && log.is_writable());
         let turn = first.turn.unwrap();
         let broken = std::thread::spawn(move || {
@@ -699,7 +699,9 @@ mod tests {
             panic!("as a writer might");
         });
         assert!(broken.join().is_err());
-        assert!(first.on_disk.blocking_recv().is_err() && second.on_disk.blocking_recv().is_err());
+        for waiting in [&mut first.on_disk, &mut second.on_disk] {
+            assert_eq!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        }
         assert!(!log.is_writable() && log.head().entries == 5);
         assert!(matches!(log.append_blocking(0, record("third")), Err(LogError::Poisoned)));
         drop(log);
