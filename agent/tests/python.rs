@@ -130,7 +130,7 @@ fn no_script_carries_a_row_out_by_anything_but_its_declared_numbers() {
                     // is the middle.
                     let expected = match name.as_str() {
                         "network" | "disk" | "other_files" | "processes" | "memory" | "kernel" => 0.0,
-                        "error_text" | "exit_code" | "nan_payload" | "never_ends" | "other_epsilon"
+                        "error_text" | "exit_code" | "nan_payload" | "endless" | "other_epsilon"
                         | "too_long" => 45.0,
                         _ => 50.0,
                     };
@@ -224,6 +224,24 @@ fn a_launcher_that_cannot_confine_starts_nothing() {
         .unwrap();
     assert_eq!(output.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot start /nonexistent"));
+}
+
+#[test]
+fn a_script_gives_way_to_the_agent() {
+    let asked = ["/proc/self/oom_score_adj", "/proc/self/stat"];
+    let readable = ["/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/proc"];
+    let output = Command::new(env!("CARGO_BIN_EXE_cohort-sandbox"))
+        .args(["--memory-mib", "256", "--cpu-seconds", "5"])
+        .args(readable.into_iter().flat_map(|path| ["--read", path]))
+        .args(["--", "/bin/cat"])
+        .args(asked)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (adjustment, stat) = text.split_once('\n').unwrap_or_else(|| panic!("{output:?}"));
+    // After the name: state, parent, ..., the 17th of them is the niceness.
+    let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16);
+    assert_eq!((adjustment, nice), ("1000", Some("19")), "{text}");
 }
 
 #[test]

@@ -19,7 +19,9 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit,
+};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -61,6 +63,7 @@ fn run(args: &Args) -> anyhow::Result<std::convert::Infallible> {
     let (name, rest) = args.program.split_first().context("no program is given")?;
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie its life to its parent's")?;
     limits(args).context("cannot set limits")?;
+    give_way()?;
     #[cfg(feature = "dev")]
     let confine = !args.insecure_dev_unconfined;
     #[cfg(not(feature = "dev"))]
@@ -83,6 +86,14 @@ fn limits(args: &Args) -> anyhow::Result<()> {
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
     limit(Resource::Nofile, 256)
+}
+
+/// What the agent answers, and how soon, does not depend on how busy the program is; and if memory runs out, it is the
+/// program that the kernel ends.
+fn give_way() -> anyhow::Result<()> {
+    const LAST: i32 = 19;
+    setpriority_process(None, LAST).context("cannot lower its priority")?;
+    std::fs::write("/proc/self/oom_score_adj", "1000").context("cannot be the first to go without memory")
 }
 
 /// Landlock: reading and executing beneath `readable`, nothing else in any file system, no TCP, no signals and no

@@ -4,18 +4,25 @@ use std::{
     io::Read,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cohort_protocol::recipe::Python;
+use rustix::process::Pid;
 
 use super::Sandbox;
 use crate::compute::ComputeError;
 
 /// Bytes of an answer that are read: 65 536 numbers are less. A longer one is cut, and so no answer.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
+
+/// Threads that a script may have at once, its libraries' among them. No limit of the kernel's counts them for one
+/// process alone, and a filter of system calls cannot count: so they are looked at.
+const MAX_THREADS: u64 = 64;
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A started process, with the end of the pipe that its job goes into.
 pub(super) struct Process {
@@ -39,11 +46,18 @@ impl Process {
         };
         let answer = std::thread::spawn(move || read(output));
         let (stop, stopped) = mpsc::channel();
-        let pid = rustix::process::Pid::from_child(&child);
+        let pid = Pid::from_child(&child);
         // The process is waited for after this thread has ended, so that the number cannot be another's.
         let watchdog = std::thread::spawn(move || {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if stopped.recv_timeout(left).is_err() {
+            let goes_on =
+                || Instant::now() < deadline && threads(pid).is_some_and(|count| count <= MAX_THREADS);
+            let stop = loop {
+                match stopped.recv_timeout(LOOK) {
+                    Err(RecvTimeoutError::Timeout) if goes_on() => {}
+                    stop => break stop,
+                }
+            };
+            if stop.is_err() {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         });
@@ -62,6 +76,13 @@ impl Running {
         let _ = self.child.wait();
         answer
     }
+}
+
+/// How many threads a process has. Its name, which stands in parentheses before that, is its own to choose.
+fn threads(pid: Pid) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let after_name = stat.rsplit(|byte| *byte == b')').next()?;
+    std::str::from_utf8(after_name).ok()?.split_whitespace().nth(17)?.parse().ok()
 }
 
 fn read(output: ChildStdout) -> Vec<u8> {
