@@ -4,7 +4,10 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, State, rejection::JsonRejection},
+    extract::{
+        DefaultBodyLimit, Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{StatusCode, header},
     response::{
         IntoResponse, Response,
@@ -14,9 +17,9 @@ use axum::{
 };
 use cohort_protocol::{ids::RunId, release::Refusal};
 use futures_util::stream::{self, Stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -109,10 +112,33 @@ impl RunView {
     }
 }
 
-/// Runs of this boot.
+/// Runs of this boot, in the order in which they came.
 #[derive(Serialize, ToSchema)]
 struct Runs {
     runs: Vec<RunView>,
+    /// The `after` of the next page; null on the last one.
+    #[schema(value_type = Option<String>)]
+    next: Option<RunId>,
+}
+
+/// Which part of a list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Page {
+    /// Most entries, 1 to 500.
+    #[serde(default = "default_limit")]
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: usize,
+    /// `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<RunId>,
+}
+
+const MAX_LIMIT: usize = 500;
+
+const fn default_limit() -> usize {
+    100
 }
 
 /// A run was accepted, or is under way.
@@ -156,6 +182,7 @@ impl IntoResponse for Refused {
             | "dataset_unreachable"
             | "state_unwritable"
             | "script_unavailable"
+            | "noise_unavailable"
             | "indexer_unreachable"
             | "indexer_stale"
             | "indexer_fork"
@@ -176,6 +203,20 @@ impl From<RunError> for Refused {
     fn from(error: RunError) -> Self {
         Self(error.refusal())
     }
+}
+
+impl From<QueryRejection> for Refused {
+    fn from(rejection: QueryRejection) -> Self {
+        bad_page(rejection.body_text())
+    }
+}
+
+fn bad_page(message: String) -> Refused {
+    Refused(Refusal {
+        code: "malformed_request".to_owned(),
+        message,
+        hint: Some(format!("limit is 1 to {MAX_LIMIT}, after is the next of the page before")),
+    })
 }
 
 impl From<JsonRejection> for Refused {
@@ -205,7 +246,7 @@ async fn attestation(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
         gas_account: agent.chain().gas_account(),
         gas_balance: gas.map(|(have, _)| have.to_string()),
         gas_low: gas.map(|(have, need)| have < need),
-        machine: Machine::now(),
+        machine: agent.machine(),
     });
     ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], facts)
 }
@@ -239,10 +280,27 @@ async fn open(State(agent): State<Arc<Agent>>, body: Body) -> Result<Response, R
     Ok((StatusCode::ACCEPTED, Json(Accepted { run_id: id, stage: Stage::Queued })).into_response())
 }
 
-/// Runs of this boot.
-#[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = Runs)))]
-async fn list(State(agent): State<Arc<Agent>>) -> Json<Runs> {
-    Json(Runs { runs: agent.runs().iter().map(|(id, state)| RunView::of(*id, state)).collect() })
+/// Runs of this boot, page by page.
+#[utoipa::path(get, path = "/v1/runs", params(Page), responses(
+    (status = 200, body = Runs),
+    (status = "default", body = Problem),
+))]
+async fn list(
+    State(agent): State<Arc<Agent>>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Runs>, Refused> {
+    let Query(Page { limit, after }) = page?;
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(bad_page(format!("limit {limit} is not 1 to {MAX_LIMIT}")));
+    }
+    let (runs, next) = agent.page(after, limit).ok_or_else(|| {
+        Refused(Refusal {
+            code: "cursor_gone".to_owned(),
+            message: "the run that the page before ended with is not known to this agent".to_owned(),
+            hint: Some("the agent restarted; read the list again from its first page".to_owned()),
+        })
+    })?;
+    Ok(Json(Runs { runs: runs.iter().map(|(id, state)| RunView::of(*id, state)).collect(), next }))
 }
 
 /// The result in its Sign-RPC envelope (docs/spec/sign-rpc.md), once its receipt is on chain.

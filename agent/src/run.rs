@@ -34,13 +34,14 @@ use tracing::{info, warn};
 pub use crash::insecure_dev_kill_at;
 pub use error::RunError;
 pub use request::{Prepared, RunBody};
-pub use state::{RunResult, RunState, Stage};
+pub use state::{Page, RunResult, RunState, Stage};
 
 use crate::{
     chain::Chain,
     compute::{self, Sandbox},
     fetch::Sources,
     kms::Kms,
+    machine::{Machine, MachineWatch},
     resume::{Keeper, Pending},
 };
 use error::request;
@@ -69,12 +70,13 @@ pub struct Agent {
     sandbox: Option<Sandbox>,
     collateral: Option<Collateral>,
     receipt_key: PrivateKeySigner,
-    runs: Mutex<BTreeMap<RunId, RunState>>,
+    runs: Mutex<state::Runs>,
     /// Results whose receipt is signed: posted as they are, however often that has to be tried. Another output for the
     /// same run would be a second draw of the noise.
     signed: Mutex<BTreeMap<RunId, Arc<Pending>>>,
     keeper: Option<Keeper>,
     changed: tokio::sync::watch::Sender<u64>,
+    machine: Arc<MachineWatch>,
     /// The root that released the keys of a run: it alone renews their lease.
     lessors: Mutex<BTreeMap<RunId, Address>>,
     #[cfg(feature = "dev")]
@@ -141,13 +143,14 @@ impl Agent {
             sandbox,
             collateral: setup.collateral,
             receipt_key: PrivateKeySigner::random(),
-            runs: Mutex::new(BTreeMap::new()),
+            runs: Mutex::default(),
             signed: Mutex::new(BTreeMap::new()),
             lessors: Mutex::new(BTreeMap::new()),
             #[cfg(feature = "dev")]
             insecure_dev_slow: setup.insecure_dev_slow,
             keeper: None,
             changed: tokio::sync::watch::Sender::new(0),
+            machine: Arc::default(),
             places: Semaphore::new(REQUESTS_AT_ONCE),
             turn: tokio::sync::Mutex::new(()),
         })
@@ -161,6 +164,11 @@ impl Agent {
     /// The chain it serves.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// What the VM is, and how busy between computations.
+    pub fn machine(&self) -> Machine {
+        self.machine.now()
     }
 
     /// Address of this boot's receipt key.

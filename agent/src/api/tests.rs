@@ -159,7 +159,51 @@ async fn requests_that_do_not_fit_are_refused_by_a_stable_code() {
             assert_eq!(problem["code"], code, "{body}: {problem}");
         }
     }
-    assert!(agent.runs().is_empty(), "what is refused is no run");
+    assert!(agent.page(None, 1).unwrap().0.is_empty(), "what is refused is no run");
+}
+
+#[tokio::test]
+async fn runs_are_listed_page_by_page_in_the_order_in_which_they_came() {
+    let (agent, base) = agent().await;
+    let get = async |query: &str| {
+        let answer = reqwest::get(format!("{base}/v1/runs{query}")).await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    assert_eq!(get("").await, (200, json!({ "runs": [], "next": null })));
+    let order = [9, 3, 7, 1, 5];
+    for byte in order {
+        agent.set(run(byte), RunState::Running(Stage::Queued));
+    }
+    // A run that is known already keeps its place, and says no more than that it failed and by which code.
+    agent.set(run(3), failed());
+    let mut after = String::new();
+    let mut found = Vec::new();
+    for (size, more) in [(2, true), (2, true), (1, false)] {
+        let (status, page) = get(&format!("?limit=2{after}")).await;
+        assert_eq!(status, 200);
+        check(&page, "Runs");
+        let runs = page["runs"].as_array().unwrap();
+        assert_eq!((runs.len(), page["next"].is_string()), (size, more), "{page}");
+        found.extend(runs.iter().cloned());
+        after = format!("&after={}", page["next"].as_str().unwrap_or_default());
+    }
+    let ids: Vec<&Value> = found.iter().map(|run| &run["run_id"]).collect();
+    assert_eq!(json!(ids), json!(order.map(run)));
+    assert_eq!(found[1], json!({ "run_id": run(3), "state": "failed", "code": "proposal_revoked" }));
+    assert_eq!(get("?limit=5").await.1["next"], Value::Null, "nothing follows a page that is just full");
+    assert_eq!(get(&format!("?after={}", run(5))).await.1, json!({ "runs": [], "next": null }));
+    for (query, status, code) in [
+        ("?limit=0", 400, "malformed_request"),
+        ("?limit=501", 400, "malformed_request"),
+        ("?limit=-1", 400, "malformed_request"),
+        ("?after=latest", 400, "malformed_request"),
+        ("?offset=2", 400, "malformed_request"),
+        (&format!("?after={}", run(8)), 409, "cursor_gone"),
+    ] {
+        let (found, problem) = get(query).await;
+        check(&problem, "Problem");
+        assert_eq!((found, problem["code"].as_str().unwrap()), (status, code), "{query}");
+    }
 }
 
 /// The next event's data, `None` at the end.

@@ -96,9 +96,11 @@ impl Agent {
         }
         drop(keys);
         let (recipe, sandbox) = (self.recipe.clone(), self.sandbox.clone());
+        let computing = self.machine.computing();
         #[cfg(feature = "dev")]
         let slow = self.insecure_dev_slow;
         tokio::task::spawn_blocking(move || {
+            let _computing = computing;
             let mut data = Vec::with_capacity(jobs.len());
             for (owner, candidate, key) in &jobs {
                 go_on(&stop)?;

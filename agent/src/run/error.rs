@@ -68,9 +68,19 @@ impl RunError {
                 ("guest_agent_unavailable", "check the socket that dstack mounts into the container")
             }
             Self::Store(_) => ("dataset_unusable", "the owner seals and publishes the file again"),
-            Self::Compute(_) => {
-                ("input_unusable", "the owner checks the sealed file against the recipe's schema")
-            }
+            Self::Compute(error) => (
+                error.code(),
+                match error {
+                    compute::ComputeError::InputTooLarge { .. } => {
+                        "seal less, or give prepare more seconds in another recipe"
+                    }
+                    compute::ComputeError::Noise | compute::ComputeError::Loss => "see the agent's log",
+                    compute::ComputeError::Sandbox | compute::ComputeError::Script => {
+                        "the operator checks the image: Python with cohort-sdk, the script, a kernel with Landlock"
+                    }
+                    _ => "the owner checks the sealed file against the recipe's schema",
+                },
+            ),
             Self::Guard(_) => ("output_refused", "the recipe's output does not fit its registered schema"),
             Self::Internal(_) => ("internal", "see the agent's log"),
         };

@@ -1,6 +1,9 @@
 //! How far each run of this boot is, and who is told.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
 use alloy::primitives::Address;
 use cohort_attestation::Evidence;
@@ -40,16 +43,52 @@ pub enum RunState {
     Failed(Refusal),
 }
 
-impl Agent {
-    /// State of a run of this boot.
-    pub fn state(&self, id: RunId) -> Option<RunState> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+/// Runs of this boot, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Runs {
+    states: Vec<(RunId, RunState)>,
+    places: BTreeMap<RunId, usize>,
+}
+
+impl Runs {
+    fn get(&self, id: RunId) -> Option<&RunState> {
+        self.states.get(*self.places.get(&id)?).map(|(_, state)| state)
     }
 
-    /// All runs of this boot.
-    pub fn runs(&self) -> Vec<(RunId, RunState)> {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.iter().map(|(id, state)| (*id, state.clone())).collect()
+    fn set(&mut self, id: RunId, state: RunState) {
+        let next = self.states.len();
+        match self.states.get_mut(*self.places.entry(id).or_insert(next)) {
+            Some(known) => known.1 = state,
+            None => self.states.push((id, state)),
+        }
+    }
+}
+
+/// Some runs, and after which one the next page begins if there are more.
+pub type Page = (Vec<(RunId, RunState)>, Option<RunId>);
+
+impl Agent {
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// State of a run of this boot.
+    pub fn state(&self, id: RunId) -> Option<RunState> {
+        self.runs().get(id).cloned()
+    }
+
+    /// At most `limit` runs of this boot, in the order in which they came, from the one after `after` on; `None` if that
+    /// one is not known.
+    pub fn page(&self, after: Option<RunId>, limit: usize) -> Option<Page> {
+        let runs = self.runs();
+        let first = match after {
+            Some(after) => runs.places.get(&after)? + 1,
+            None => 0,
+        };
+        let rest = runs.states.get(first..).unwrap_or_default();
+        let page: Vec<_> = rest.iter().take(limit).cloned().collect();
+        let next = page.last().map(|(id, _)| *id).filter(|_| rest.len() > page.len());
+        Some((page, next))
     }
 
     /// Tells of every change of any run's state.
@@ -59,16 +98,16 @@ impl Agent {
 
     /// Records how far a run is, and tells whoever watches.
     pub(crate) fn set(&self, id: RunId, state: RunState) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(id, state);
+        self.runs().set(id, state);
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Registers the run; `false` if this boot knows it already.
     pub fn admit(&self, id: RunId) -> bool {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        match runs.get(&id) {
+        let mut runs = self.runs();
+        match runs.get(id) {
             Some(RunState::Failed(_)) | None => {
-                runs.insert(id, RunState::Running(Stage::Queued));
+                runs.set(id, RunState::Running(Stage::Queued));
                 true
             }
             Some(_) => false,
