@@ -121,6 +121,7 @@ describe("a recipe of SQL over several owners with Gaussian noise", () => {
       steps: [{ name: "spend", sql: 'SELECT customer,\n MAX(amount) AS amount FROM "bank-A" GROUP BY customer' }],
       tables: [{ name: "zones", columns: [{ name: "zone", type: "int64" }], rows: [[1], [2]] }],
       columns: [column("customer"), column("amount")],
+      seconds: 90,
     },
     privacy: { unit: "customer", epsilon_per_run: "1", epsilon_budget: "2", noise: "gaussian", delta: "0.000001", delta_budget: "0.000003" },
     keys: [{ name: "size", column: "amount", bands: [10] }],
@@ -135,7 +136,7 @@ describe("a recipe of SQL over several owners with Gaussian noise", () => {
 
   it("is put into words, SQL and all", () => {
     const said = lines(compose).join("\n");
-    for (const part of ["amount (int64), of bank-A only", 'MAX(amount) AS amount FROM "bank-A"', "2 rows", "the same at all owners", "Gaussian", "0.000001 / 0.000003"]) {
+    for (const part of ["amount (int64), of bank-A only", 'MAX(amount) AS amount FROM "bank-A"', "2 rows", "the same at all owners", "exactly 90 s", "Gaussian", "0.000001 / 0.000003"]) {
       expect(said).toContain(part);
     }
   });

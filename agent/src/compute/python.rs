@@ -1,7 +1,6 @@
 //! Python recipes: rows in, and out only the numbers that the recipe declares.
 //!
-//! Whatever the script does (end, fail, loop, write nonsense), a run has an output of the declared shape, after the
-//! declared time: a number that is missing or none counts as the middle of its bounds. So a script can speak through
+//! Whatever the script does (end, fail, loop, write nonsense), a run has an output of the declared shape: a number that is missing or none counts as the middle of its bounds. So a script can speak through
 //! its declared numbers alone, after they were clamped, rounded to their grid and given noise.
 
 mod job;
@@ -18,7 +17,7 @@ use cohort_protocol::{
 };
 use serde::Deserialize;
 
-use super::{ComputeError, Input, aggregate, statistic::Statistic};
+use super::{ComputeError, Input, aggregate, deadline, statistic::Statistic};
 use job::Job;
 use process::Process;
 
@@ -55,17 +54,14 @@ pub(super) fn statistics(
     errors: Errors,
 ) -> Result<(Vec<Vec<Statistic>>, Option<String>), ComputeError> {
     let Engine::Python(python) = recipe.engine() else { return Err(ComputeError::Sandbox) };
-    let started = Instant::now();
-    let slot = Duration::from_secs(python.seconds.into());
+    let deadline = deadline(python.seconds);
     let script = sandbox.script(python)?;
-    let process = Process::start(sandbox, python, started + slot)?;
+    let process = Process::start(sandbox, python, deadline)?;
     let owners = inputs.iter().map(|(owner, _)| owner);
     let mut job = Job::begin(recipe, &script, owners, errors == Errors::Shown, process.input)?;
     let exact = aggregate::statistics(recipe, inputs, &mut job);
     drop(job);
     let answer = process.running.finish();
-    // The slot is kept even where nothing can be used.
-    std::thread::sleep((started + slot).saturating_duration_since(Instant::now()));
     let answer = Answer::read(&answer);
     let mut exact = exact?;
     for (measure, statistics) in recipe.measures().iter().zip(&mut exact) {

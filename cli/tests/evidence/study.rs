@@ -70,7 +70,7 @@ pub(crate) fn compose(extra: Extra) -> String {
             let latest = names.filter(|name| *name != "id").map(|name| format!("MAX({name}) AS {name}"));
             let sql = format!("SELECT id, {} FROM cohort GROUP BY id", latest.collect::<Vec<_>>().join(", "));
             compose["cohort"]["prepare"] =
-                json!({ "steps": [{ "name": "persons", "sql": sql }], "columns": columns });
+                json!({ "steps": [{ "name": "persons", "sql": sql }], "columns": columns, "seconds": 60 });
         }
     }
     serde_json::to_string_pretty(&compose).unwrap()

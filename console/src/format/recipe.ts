@@ -63,8 +63,8 @@ export interface Script {
 /** SQL by which all owners' rows become one table of persons. */
 export interface Prepare {
   steps: { name: string; sql: string }[];
-  /** After how many seconds the result is used; null: when it is there. */
-  seconds: number | null;
+  /** After how many seconds the result is used. */
+  seconds: number;
   /** Public tables inside the recipe, with their number of rows. */
   tables: { name: string; rows: number }[];
   columns: Column[];
@@ -236,7 +236,7 @@ function declared(section: JsonObject): Recipe {
 }
 
 function prepare(value: Json): Prepare {
-  const object = members(value, "prepare", ["steps", "columns"], ["tables", "seconds"]);
+  const object = members(value, "prepare", ["steps", "columns", "seconds"], ["tables"]);
   return {
     steps: list(object["steps"], "steps").map((it) => {
       const step = members(it, "a step", ["name", "sql"]);
@@ -247,7 +247,7 @@ function prepare(value: Json): Prepare {
       return { name: text(table["name"], "a table's name"), rows: list(table["rows"], "rows").length };
     }),
     columns: list(object["columns"], "columns").map(column),
-    seconds: object["seconds"] === undefined ? null : integer(object["seconds"], "prepare.seconds"),
+    seconds: integer(object["seconds"], "prepare.seconds"),
   };
 }
 

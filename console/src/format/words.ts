@@ -43,7 +43,7 @@ export function words(recipe: Recipe): Words {
     prepared: prepare ? [
       ...prepare.tables.map(({ name, rows }) => t("words.table", { name, rows })),
       t("words.giving", { columns: prepare.columns.map(column).join("; ") }),
-      prepare.seconds === null ? t("words.untimed") : t("words.timed", { seconds: prepare.seconds }),
+      t("words.timed", { seconds: prepare.seconds }),
     ] : [],
     noise: recipe.gaussian ? t("words.gaussian") : "",
     person: t(prepare ? "words.person_joined" : "words.person", { unit: recipe.unit }),

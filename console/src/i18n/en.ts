@@ -258,7 +258,6 @@ export const en = {
   "words.table": "A public table of {rows} rows stands in this recipe: {name}.",
   "words.giving": "Giving {columns}.",
   "words.timed": "The result is used exactly {seconds} s after the start, whatever the rows.",
-  "words.untimed": "How long it takes can be seen and depends on the rows: prepare.seconds would fix it.",
   "words.gaussian": "The noise is Gaussian: its cost is ε at δ.",
   "words.laplace": "The noise is Laplace's",
   "words.moves": "one person moves them by at most {sensitivity} steps, which the author declares and nothing proves",

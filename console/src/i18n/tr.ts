@@ -260,7 +260,6 @@ export const tr: Dictionary = {
   "words.table": "Bu tarifte {rows} satırlık herkese açık bir tablo var: {name}.",
   "words.giving": "Sonuç sütunları: {columns}.",
   "words.timed": "Sonuç, satırlar ne olursa olsun, başlangıçtan tam {seconds} s sonra kullanılır.",
-  "words.untimed": "Ne kadar sürdüğü görülür ve satırlara bağlıdır: prepare.seconds bunu sabitler.",
   "words.gaussian": "Gürültü Gauss dağılımlıdır: bedeli, δ değerinde ε'dir.",
   "words.laplace": "Gürültü Laplace dağılımlıdır",
   "words.moves": "bir kişi bunları en çok {sensitivity} adım değiştirir; bunu yazarı beyan eder, hiçbir şey kanıtlamaz",

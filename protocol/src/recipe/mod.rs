@@ -114,6 +114,15 @@ impl Recipe {
         self.prepare.as_ref()
     }
 
+    /// How long after its start the result of a run's computation is used, where the recipe's author writes code; how
+    /// long that takes would tell of rows.
+    pub fn seconds(&self) -> Option<u32> {
+        match &self.engine {
+            Engine::Python(python) => Some(python.seconds),
+            Engine::Declared => self.prepare.as_ref().map(|prepare| prepare.seconds),
+        }
+    }
+
     /// Columns of the table that keys and measures read: what `prepare` yields, or else the files' own.
     pub fn columns(&self) -> &[Column] {
         &self.columns

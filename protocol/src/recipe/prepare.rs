@@ -33,8 +33,8 @@ pub struct Prepare {
     pub tables: Vec<PublicTable>,
     /// Queries; each may read the ones before it by name, the last is the result.
     pub steps: Vec<SqlStep>,
-    /// The result is used exactly this long after the start; `None`: when it is there.
-    pub seconds: Option<u32>,
+    /// The result is used exactly this long after the start, since how long the SQL takes tells of rows.
+    pub seconds: u32,
 }
 
 /// One query.
@@ -80,6 +80,7 @@ pub(super) struct RawPrepare {
     tables: Vec<RawTable>,
     steps: Vec<RawStep>,
     columns: Vec<RawColumn>,
+    /// Its absence has an error of its own, with the reason.
     #[serde(default, deserialize_with = "present")]
     seconds: Option<u32>,
 }
@@ -124,7 +125,11 @@ pub(super) fn check(
 ) -> Result<(Prepare, Vec<Column>), RecipeError> {
     length("prepare.tables", raw.tables.len(), TABLES)?;
     length("prepare.steps", raw.steps.len(), STEPS)?;
-    if raw.seconds.is_some_and(|seconds| !SECONDS.contains(&seconds)) {
+    let seconds = raw.seconds.ok_or(RecipeError::Prepare(
+        "has no seconds; how long SQL takes tells of rows, so give the whole seconds after which its result is used: \
+         \"seconds\": 60",
+    ))?;
+    if !SECONDS.contains(&seconds) {
         return Err(RecipeError::Prepare("seconds must be 1 to 3600"));
     }
     let tables = raw.tables.iter().map(|table| &table.name);
@@ -146,7 +151,7 @@ pub(super) fn check(
     }
     let steps: Result<Vec<SqlStep>, RecipeError> = raw.steps.into_iter().map(step).collect();
     let tables: Result<Vec<PublicTable>, RecipeError> = raw.tables.into_iter().map(table).collect();
-    Ok((Prepare { tables: tables?, steps: steps?, seconds: raw.seconds }, yields))
+    Ok((Prepare { tables: tables?, steps: steps?, seconds }, yields))
 }
 
 /// Which owners' files have a column; only with `prepare`, whose SQL can name one owner's table.

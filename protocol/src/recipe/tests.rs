@@ -338,7 +338,8 @@ fn prepared(change: impl FnOnce(&mut Value)) -> Result<Recipe, RecipeError> {
         "tables": [{ "name": "codes", "columns": [{ "name": "sex", "type": "utf8" }, { "name": "code", "type": "int64" }],
                      "rows": [["Female", 1], ["Male", 2]] }],
         "steps": [{ "name": "persons", "sql": "SELECT 1" }],
-        "columns": columns
+        "columns": columns,
+        "seconds": 3600
     });
     change(&mut recipe);
     let schema: Value = serde_json::from_str(include_str!("../../../docs/spec/recipe.schema.json")).unwrap();
@@ -361,19 +362,31 @@ fn sql_has_tables_steps_and_columns_of_its_own() {
     assert_eq!(owners, ["hospital-A", "hospital-B"]);
     assert_ne!(recipe.sources()[3].column.name, recipe.columns()[3].name);
     assert!(recipe.prepare().unwrap().tables[0].is_key(0));
-    assert_eq!(recipe.prepare().unwrap().seconds, None);
-    let timed = prepared(|recipe| recipe["prepare"]["seconds"] = json!(3600)).unwrap();
-    assert_eq!(timed.prepare().unwrap().seconds, Some(3600));
-    for language in [Language::English, Language::Turkish] {
-        assert!(
-            timed.explain(language).contains("3600 s")
-                && recipe.explain(language).contains("prepare.seconds")
-        );
-    }
+    assert_eq!(recipe.prepare().unwrap().seconds, 3600);
     for language in [Language::English, Language::Turkish] {
         let text = recipe.explain(language);
-        assert!(text.contains("SELECT 1") && text.contains("hospital-A, hospital-B"), "{text}");
+        for part in ["SELECT 1", "hospital-A, hospital-B", "3600 s"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
+}
+
+/// How long SQL takes tells of rows: it has a fixed time, or does not run.
+#[test]
+fn sql_without_a_fixed_time_is_refused() {
+    let untimed = |recipe: &mut Value| drop(recipe["prepare"].as_object_mut().unwrap().remove("seconds"));
+    let mut recipe = study();
+    let error = prepared(|changed| {
+        untimed(changed);
+        recipe = changed.clone();
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("prepare has no seconds") && error.contains("\"seconds\": 60"), "{error}");
+    let schema: Value = serde_json::from_str(include_str!("../../../docs/spec/recipe.schema.json")).unwrap();
+    let schema = jsonschema::draft202012::options().build(&schema).unwrap();
+    assert!(!schema.is_valid(&recipe));
+    recipe["prepare"]["seconds"] = json!(1);
+    assert!(schema.is_valid(&recipe));
 }
 
 #[test]

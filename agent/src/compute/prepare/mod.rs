@@ -13,7 +13,7 @@ mod run;
 mod syntax;
 mod tables;
 
-pub use proof::{Proof, ProofStep, Rows, Rule};
+pub use proof::{PERSON_ROWS, Proof, ProofStep, Rows, Rule};
 pub(super) use run::statistics;
 
 use cohort_protocol::{ids::OwnerId, recipe::Recipe};

@@ -40,10 +40,10 @@ pub(super) fn plan(recipe: &Recipe, data: &[Streams]) -> Result<Option<Planned>,
     let plan = catalog.plan(prepare)?;
     let analysed = Analyzer::new().execute_and_check(plan, &catalog.options, |_, _| ()).map_err(failed)?;
     let analysed = exact::rewrite(analysed).map_err(failed)?;
-    let proof = proof::prove(recipe, &analysed, &catalog.kinds)?;
+    let mut proof = proof::prove(recipe, &analysed, &catalog.kinds)?;
     let context = OptimizerContext::new().with_max_passes(3);
     let plan = Optimizer::new().optimize(analysed, &context, |_, _| ()).map_err(failed)?;
-    proof::prove(recipe, &plan, &catalog.kinds)?;
+    proof.multiplies |= proof::prove(recipe, &plan, &catalog.kinds)?.multiplies;
     Ok(Some(Planned { plan, proof }))
 }
 

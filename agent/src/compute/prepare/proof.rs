@@ -37,8 +37,10 @@ pub(super) const NODES: usize = 512;
 const TEXT_BYTES: usize = 256 << 10;
 /// Most rows that can be made of public tables.
 const PUBLIC_ROWS: usize = 1 << 16;
-/// Most public rows beside each row of a person.
-const PUBLIC_ROWS_BESIDE: usize = 4096;
+/// Most rows of one person that a table has where a join makes several of one row.
+pub const PERSON_ROWS: usize = 256;
+/// Most rows that can be made of one person's.
+const PERSON_ROWS_MADE: usize = 1 << 20;
 
 /// Which rule admitted a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -107,6 +109,11 @@ pub struct Proof {
     /// Owners whose own table is read.
     #[serde(skip)]
     pub(super) owner_tables: BTreeSet<OwnerId>,
+    /// Whether a join makes several of one row of a person. Of each table only the first rows of a person take part
+    /// then: what one person's rows cost in time and memory would tell of them, and joined with each other they are
+    /// as many as their square.
+    #[serde(skip)]
+    pub multiplies: bool,
 }
 
 /// What is known of a node's rows.
@@ -114,10 +121,9 @@ pub struct Proof {
 enum Shape {
     /// Nobody's, at most `most`. `keys` are columns in which no value occurs twice.
     Public { keys: BTreeSet<usize>, most: usize },
-    /// Each row is of one person, whose pseudonym stands in each of the columns `units`. `multiplied`: a join has made
-    /// several of one row since they were last one a person. A second such join is refused: joined once more and once
-    /// more, the rows that pass a test would tell that they exist by the time and the memory that they take.
-    Persons { units: BTreeSet<usize>, rows: Rows, multiplied: bool },
+    /// Each row is of one person, whose pseudonym stands in each of the columns `units`; at most `most` are of the same,
+    /// if no table has more than [`PERSON_ROWS`] of one. `multiplies`: a join has made several of one row.
+    Persons { units: BTreeSet<usize>, rows: Rows, most: usize, multiplies: bool },
 }
 
 impl Shape {
@@ -154,8 +160,16 @@ pub(super) fn prove(
     let mut walk = Walk { tables, steps: Vec::new(), text_bytes: 0, owner_tables: BTreeSet::new() };
     let shape = walk.node(plan)?;
     let unit = check_result(recipe, plan.schema(), &shape)?;
+    let multiplies = matches!(shape, Shape::Persons { multiplies: true, .. });
     let planner = format!("{PLANNER}{}", datafusion::DATAFUSION_VERSION);
-    Ok(Proof { format: FORMAT, planner, unit, steps: walk.steps, owner_tables: walk.owner_tables })
+    Ok(Proof {
+        format: FORMAT,
+        planner,
+        unit,
+        steps: walk.steps,
+        owner_tables: walk.owner_tables,
+        multiplies,
+    })
 }
 
 /// The declared columns, each of its type, and one row a person.
@@ -277,7 +291,7 @@ impl Walk<'_> {
         };
         let persons = |unit: usize| {
             let units = place(unit).into_iter().collect::<BTreeSet<_>>();
-            persons(units, Rows::Many, false)
+            persons(units, Rows::Many, PERSON_ROWS, false)
         };
         Ok(match kind {
             Kind::Owner { unit } => {
@@ -293,12 +307,23 @@ impl Walk<'_> {
     }
 }
 
-/// Rows of persons still have the unit.
-fn persons(units: BTreeSet<usize>, rows: Rows, multiplied: bool) -> Result<Shape, String> {
+/// Rows of persons still have the unit, and one person's are not too many.
+fn persons(units: BTreeSet<usize>, rows: Rows, most: usize, multiplies: bool) -> Result<Shape, String> {
     if units.is_empty() {
         return Err("it has no column with the unit any more: keep it in every step".to_owned());
     }
-    Ok(Shape::Persons { units, rows, multiplied: multiplied && rows != Rows::One })
+    check_made(most)?;
+    Ok(Shape::Persons { units, rows, most: if rows == Rows::One { 1 } else { most }, multiplies })
+}
+
+fn check_made(rows: usize) -> Result<(), String> {
+    if rows > PERSON_ROWS_MADE {
+        return Err(format!(
+            "it could make more than {PERSON_ROWS_MADE} rows of one person's, whose time and memory would tell of that \
+             person: GROUP BY the unit before the join, or join on a public column without repeated values"
+        ));
+    }
+    Ok(())
 }
 
 /// Public rows, of which there are not too many.
@@ -333,8 +358,8 @@ fn project(exprs: &[Expr], schema: &DFSchema, input: &Shape) -> Admitted {
     }
     match input {
         Shape::Public { keys, most } => Ok((Rule::Public, public(kept(exprs, schema, keys), *most)?)),
-        Shape::Persons { units, rows, multiplied } => {
-            Ok((Rule::Projection, persons(kept(exprs, schema, units), *rows, *multiplied)?))
+        Shape::Persons { units, rows, most, multiplies } => {
+            Ok((Rule::Projection, persons(kept(exprs, schema, units), *rows, *most, *multiplies)?))
         }
     }
 }
@@ -353,13 +378,13 @@ fn aggregate(node: &Aggregate, input: &Shape) -> Admitted {
             let keys = if node.group_expr.len() == 1 { [0].into() } else { BTreeSet::new() };
             Ok((Rule::Public, public(keys, (*most).max(1))?))
         }
-        Shape::Persons { units, multiplied, .. } => {
+        Shape::Persons { units, most, multiplies, .. } => {
             let grouped = kept(&node.group_expr, schema, units);
             if grouped.is_empty() {
                 return Err("it groups rows of several persons: GROUP BY the unit".to_owned());
             }
             let rows = if grouped.len() == node.group_expr.len() { Rows::One } else { Rows::Many };
-            Ok((Rule::AggregateByUnit, persons(grouped, rows, *multiplied)?))
+            Ok((Rule::AggregateByUnit, persons(grouped, rows, *most, *multiplies)?))
         }
     }
 }
@@ -370,30 +395,31 @@ fn distinct(schema: &DFSchema, input: &Shape) -> Admitted {
     }
     match input {
         Shape::Public { .. } => Ok((Rule::Public, input.clone())),
-        Shape::Persons { units, rows, multiplied } => {
+        Shape::Persons { units, rows, most, multiplies } => {
             let rows = if units.len() == schema.fields().len() { Rows::One } else { *rows };
-            Ok((Rule::DistinctByUnit, persons(units.clone(), rows, *multiplied)?))
+            Ok((Rule::DistinctByUnit, persons(units.clone(), rows, *most, *multiplies)?))
         }
     }
 }
 
 fn union(node: &Union, inputs: &[Shape]) -> Admitted {
     let mut common: BTreeSet<usize> = (0..node.schema.fields().len()).collect();
-    let (mut most, mut of_persons, mut any_multiplied) = (0_usize, 0, false);
+    let (mut most, mut of_persons, mut any_multiplies) = (0_usize, 0, false);
     for input in inputs {
         match input {
             Shape::Public { most: more, .. } => most = most.saturating_add(*more),
-            Shape::Persons { units, multiplied, .. } => {
+            Shape::Persons { units, most: more, multiplies, .. } => {
                 common = common.intersection(units).copied().collect();
                 of_persons += 1;
-                any_multiplied |= multiplied;
+                most = most.saturating_add(*more);
+                any_multiplies |= multiplies;
             }
         }
     }
     match of_persons {
         0 => Ok((Rule::Public, public(BTreeSet::new(), most)?)),
         of_persons if of_persons == inputs.len() => {
-            Ok((Rule::UnionOfPersons, persons(common, Rows::Many, any_multiplied)?))
+            Ok((Rule::UnionOfPersons, persons(common, Rows::Many, most, any_multiplies)?))
         }
         _ => Err("it mixes rows of persons with public ones".to_owned()),
     }
@@ -418,35 +444,35 @@ fn join(node: &Join, left: &Shape, right: &Shape) -> Admitted {
             Ok((Rule::Public, public(BTreeSet::new(), most)?))
         }
         (
-            Shape::Persons { units: lefts, rows: l, multiplied: left_multiplied },
-            Shape::Persons { units: rights, rows: r, multiplied: right_multiplied },
+            Shape::Persons { units: lefts, rows: l, most: left_most, multiplies: left_multiplies },
+            Shape::Persons { units: rights, rows: r, most: right_most, multiplies: right_multiplies },
         ) => {
             if !pairs.iter().any(|(a, b)| lefts.contains(a) && rights.contains(b)) {
                 return Err("it brings rows of two persons together: join ON equal units".to_owned());
             }
-            let multiplies = (*l, *r) == (Rows::Many, Rows::Many);
-            multiplies_once([*left_multiplied, *right_multiplied, multiplies])?;
+            // Pairs that a condition may be tried on, also where one side's rows are only kept or dropped.
+            let made = left_most.saturating_mul(*right_most);
+            check_made(made)?;
+            let multiplies = *left_multiplies || *right_multiplies || (*l, *r) == (Rows::Many, Rows::Many);
             let mut units = if keeps_left { lefts.clone() } else { BTreeSet::new() };
             if keeps_right {
                 units.extend(moved(rights));
             }
-            let (rows, multiplied) = match node.join_type {
-                LeftSemi | LeftAnti => (*l, *left_multiplied),
-                RightSemi | RightAnti => (*r, *right_multiplied),
-                _ if (*l, *r) == (Rows::One, Rows::One) => (Rows::One, false),
-                _ => (Rows::Many, *left_multiplied || *right_multiplied || multiplies),
+            let (rows, most) = match node.join_type {
+                LeftSemi | LeftAnti => (*l, *left_most),
+                RightSemi | RightAnti => (*r, *right_most),
+                _ if (*l, *r) == (Rows::One, Rows::One) => (Rows::One, 1),
+                _ => (Rows::Many, made),
             };
-            Ok((Rule::JoinOnUnit, persons(units, rows, multiplied)?))
+            Ok((Rule::JoinOnUnit, persons(units, rows, most, multiplies)?))
         }
-        (Shape::Persons { units, rows, multiplied }, Shape::Public { keys, most }) if keeps_left => {
+        (of_person @ Shape::Persons { units, .. }, Shape::Public { keys, most }) if keeps_left => {
             let once = pairs.iter().any(|(_, b)| keys.contains(b));
-            let (rows, multiplied) = beside_public(*rows, *multiplied, once, only_one_side, *most)?;
-            Ok((Rule::JoinWithPublic, persons(units.clone(), rows, multiplied)?))
+            beside_public(of_person, units.clone(), once, only_one_side, *most)
         }
-        (Shape::Public { keys, most }, Shape::Persons { units, rows, multiplied }) if keeps_right => {
+        (Shape::Public { keys, most }, of_person @ Shape::Persons { units, .. }) if keeps_right => {
             let once = pairs.iter().any(|(a, _)| keys.contains(a));
-            let (rows, multiplied) = beside_public(*rows, *multiplied, once, only_one_side, *most)?;
-            Ok((Rule::JoinWithPublic, persons(moved(units), rows, multiplied)?))
+            beside_public(of_person, moved(units), once, only_one_side, *most)
         }
         _ => Err("which public rows it keeps depends on rows of several persons".to_owned()),
     }
@@ -454,33 +480,28 @@ fn join(node: &Join, left: &Shape, right: &Shape) -> Admitted {
 
 /// Persons' rows beside public ones: `once`, if at most one public row fits each; else each row is tried with all.
 fn beside_public(
-    rows: Rows,
-    multiplied: bool,
+    of_person: &Shape,
+    units: BTreeSet<usize>,
     once: bool,
     only_kept: bool,
-    most: usize,
-) -> Result<(Rows, bool), String> {
-    if once {
-        return Ok((rows, multiplied));
-    }
-    if most > PUBLIC_ROWS_BESIDE {
-        return Err(format!(
-            "it can put more than {PUBLIC_ROWS_BESIDE} public rows beside one of a person: join on a column without \
-             repeated values"
-        ));
-    }
-    multiplies_once([multiplied, true])?;
-    Ok(if only_kept { (rows, multiplied) } else { (Rows::Many, true) })
-}
-
-/// Of one row of a person several may be made once, not of those several once more.
-fn multiplies_once<const N: usize>(multiplied: [bool; N]) -> Result<(), String> {
-    if multiplied.into_iter().filter(|multiplied| *multiplied).count() > 1 {
-        return Err("it multiplies rows that a join has multiplied before, so that its time and memory could tell of one \
-                    person: GROUP BY the unit before one of the joins"
-            .to_owned());
-    }
-    Ok(())
+    public_rows: usize,
+) -> Admitted {
+    let Shape::Persons { rows, most, multiplies, .. } = of_person else {
+        return Err("no rows of persons are kept".to_owned());
+    };
+    let shape = if once {
+        persons(units, *rows, *most, *multiplies)?
+    } else {
+        let made = most.saturating_mul(public_rows.max(1));
+        check_made(made)?;
+        let multiplies = *multiplies || *rows == Rows::Many;
+        if only_kept {
+            persons(units, *rows, *most, multiplies)?
+        } else {
+            persons(units, Rows::Many, made, multiplies)?
+        }
+    };
+    Ok((Rule::JoinWithPublic, shape))
 }
 
 /// Pairs of columns, left and right, that the join's condition makes equal; the rest of it is admitted as a filter.

@@ -1,14 +1,10 @@
 //! Running a proved plan: sealed files' parts as streams in, statistics out, in as many partitions as there are cores.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
 
 use arrow::{
-    array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray},
-    compute::{and, filter, is_not_null},
+    array::{ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, RecordBatch, StringArray},
+    compute::{and, filter, filter_record_batch, is_not_null},
     datatypes::{Int64Type, SchemaRef},
 };
 use cohort_protocol::{
@@ -22,7 +18,7 @@ use datafusion::{
     execution::{
         SendableRecordBatchStream, SessionStateBuilder, TaskContext,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::GreedyMemoryPool,
+        memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation},
         runtime_env::RuntimeEnvBuilder,
     },
     logical_expr::TableSource,
@@ -38,11 +34,13 @@ use tokio::runtime::Handle;
 
 use super::{
     plan::{Planned, plan},
-    tables::columns_of,
+    proof::PERSON_ROWS,
+    tables::{PSEUDONYM, columns_of},
 };
 use crate::compute::{
     ComputeError, Input,
     aggregate::{Totals, check_owners},
+    deadline,
     pseudonym::PseudonymKey,
     statistic::Statistic,
     table::{Arrays, Batch, File, LIMITS, Meter, clean, values},
@@ -50,8 +48,6 @@ use crate::compute::{
 
 /// Memory that joins and groups may take in all; more is refused. Nothing is ever written to disk.
 const MEMORY_BYTES: usize = 4 << 30;
-/// Longest run of a recipe's SQL.
-const TIME: Duration = LIMITS.time;
 
 /// An owner's file as SQL reads it: as often as it names it.
 pub(super) struct Streams {
@@ -59,6 +55,8 @@ pub(super) struct Streams {
     file: Arc<File>,
     unit: usize,
     key: Arc<PseudonymKey>,
+    /// Only the first rows of each person are read.
+    limited: bool,
 }
 
 impl Streams {
@@ -67,32 +65,19 @@ impl Streams {
     }
 }
 
-/// Exact statistics of a recipe with `prepare`.
+/// Exact statistics of a recipe with `prepare`, if they are there within its seconds.
 pub(in crate::compute) fn statistics(
     recipe: &Recipe,
     inputs: Vec<Input>,
 ) -> Result<Vec<Vec<Statistic>>, ComputeError> {
-    let start = Instant::now();
-    let slot = recipe
-        .prepare()
-        .and_then(|prepare| prepare.seconds)
-        .map(|seconds| Duration::from_secs(seconds.into()));
-    let found = within(start + slot.unwrap_or(TIME), recipe, inputs);
-    // How long it took would tell of the rows, and so would an error that came early.
-    std::thread::sleep(slot.unwrap_or_default().saturating_sub(start.elapsed()));
-    found
-}
-
-/// The statistics, if they are there by `deadline`.
-fn within(
-    deadline: Instant,
-    recipe: &Recipe,
-    inputs: Vec<Input>,
-) -> Result<Vec<Vec<Statistic>>, ComputeError> {
+    let seconds = recipe.seconds().ok_or(ComputeError::InputUnusable)?;
+    let deadline = deadline(seconds);
     check_owners(recipe, &inputs)?;
     let key = Arc::new(PseudonymKey::fresh()?);
+    // The plan is the same with and without data.
+    let limited = plan(recipe, &[])?.is_some_and(|planned| planned.proof.multiplies);
     let streams: Result<Vec<Streams>, ComputeError> =
-        inputs.into_iter().map(|input| open(recipe, input, &key)).collect();
+        inputs.into_iter().map(|input| open(recipe, input, &key, limited)).collect();
     let planned = plan(recipe, &streams?)?.ok_or(ComputeError::InputUnusable)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores())
@@ -108,13 +93,18 @@ fn within(
     Ok(totals?.finish())
 }
 
-fn open(recipe: &Recipe, (owner, bytes): Input, key: &Arc<PseudonymKey>) -> Result<Streams, ComputeError> {
+fn open(
+    recipe: &Recipe,
+    (owner, bytes): Input,
+    key: &Arc<PseudonymKey>,
+    limited: bool,
+) -> Result<Streams, ComputeError> {
     let columns = columns_of(recipe, &owner);
     let name = recipe.columns().get(recipe.privacy().unit).map(|column| &column.name);
     let unit = columns.iter().position(|column| Some(&column.name) == name);
     let unit = unit.ok_or(ComputeError::InputUnusable)?;
     let file = Arc::new(File::open(LIMITS, columns, &owner, bytes)?);
-    Ok(Streams { owner, file, unit, key: Arc::clone(key) })
+    Ok(Streams { owner, file, unit, key: Arc::clone(key), limited })
 }
 
 fn cores() -> usize {
@@ -198,10 +188,12 @@ fn stopped(error: &DataFusionError) -> ComputeError {
     }
 }
 
-/// A table over parts of files, dealt out to as many partitions as there are cores.
+/// A table over parts of files, dealt out to as many partitions as there are cores; which rows are a person's first is
+/// only known where all are read one after the other.
 pub(super) fn source(schema: SchemaRef, files: &[&Streams], names_owner: bool) -> Arc<dyn TableSource> {
-    let mut partitions: Vec<Partition> = (0..cores())
-        .map(|_| Partition { schema: Arc::clone(&schema), names_owner, files: Vec::new() })
+    let limited = files.iter().any(|streams| streams.limited);
+    let mut partitions: Vec<Partition> = (0..if limited { 1 } else { cores() })
+        .map(|_| Partition { schema: Arc::clone(&schema), names_owner, limited, files: Vec::new() })
         .collect();
     let width = partitions.len().max(1);
     for (offset, streams) in files.iter().enumerate() {
@@ -224,6 +216,7 @@ pub(super) fn source(schema: SchemaRef, files: &[&Streams], names_owner: bool) -
 struct Partition {
     schema: SchemaRef,
     names_owner: bool,
+    limited: bool,
     files: Vec<(Part, Vec<usize>)>,
 }
 
@@ -238,12 +231,52 @@ impl PartitionStream for Partition {
         &self.schema
     }
 
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (schema, names_owner) = (Arc::clone(&self.schema), self.names_owner);
+        let mut first_rows = self.limited.then(|| FirstRows::new(&schema, context.memory_pool()));
         let files = self.files.clone().into_iter();
         let batches = files.flat_map(move |(part, parts)| part.batches(&schema, names_owner, parts));
-        let batches = batches.map(|batch| batch.map_err(|error| DataFusionError::External(Box::new(error))));
+        let batches = batches.map(move |batch| {
+            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            match &mut first_rows {
+                Some(first_rows) => first_rows.of(&batch),
+                None => Ok(batch),
+            }
+        });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures_util::stream::iter(batches)))
+    }
+}
+
+/// Of each person the first rows of a table, which are all that a join may multiply.
+struct FirstRows {
+    unit: Option<usize>,
+    seen: HashMap<i128, usize>,
+    reservation: MemoryReservation,
+}
+
+impl FirstRows {
+    /// Memory that one person takes, with what the map keeps free.
+    const BYTES: usize = 64;
+
+    fn new(schema: &SchemaRef, pool: &Arc<dyn MemoryPool>) -> Self {
+        let unit = schema.fields().iter().position(|field| *field.data_type() == PSEUDONYM);
+        let reservation = MemoryConsumer::new("first rows of each person").register(pool);
+        Self { unit, seen: HashMap::new(), reservation }
+    }
+
+    fn of(&mut self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+        let unit =
+            self.unit.and_then(|unit| batch.columns().get(unit)).and_then(|unit| unit.as_primitive_opt());
+        let unit: &Decimal128Array =
+            unit.ok_or(DataFusionError::External(Box::new(ComputeError::InputUnusable)))?;
+        let mut is_among = |pseudonym: i128| {
+            let rows = self.seen.entry(pseudonym).or_default();
+            *rows += 1;
+            *rows <= PERSON_ROWS
+        };
+        let mask: BooleanArray = unit.iter().map(|pseudonym| pseudonym.map(&mut is_among)).collect();
+        self.reservation.try_resize(self.seen.capacity().saturating_mul(Self::BYTES))?;
+        Ok(filter_record_batch(batch, &mask)?)
     }
 }
 
@@ -260,7 +293,7 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ComputeError>> + Send
 
 impl Part {
     fn new(streams: &Streams) -> Self {
-        let Streams { owner, file, unit, key } = streams;
+        let Streams { owner, file, unit, key, .. } = streams;
         Self { owner: owner.clone(), file: Arc::clone(file), unit: *unit, key: Arc::clone(key) }
     }
 

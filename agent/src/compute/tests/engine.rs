@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::compute::{ComputeError, Output, compute, guard};
+use crate::compute::{ComputeError, Output, compute_at_once, guard};
 
 fn parquet(owner: &str, columns: Vec<(&str, ArrayRef)>) -> Input {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
@@ -41,7 +41,7 @@ fn two_patients(sex: ArrayRef, id: ArrayRef) -> Input {
 #[test]
 fn the_study_runs_and_spends_exactly_what_it_declares() {
     let recipe = study();
-    let output: Output = compute(&recipe, patients(), None).unwrap();
+    let output: Output = compute_at_once(&recipe, patients(), None).unwrap();
     assert_eq!(output.epsilon(), Epsilon(1_500_000_000));
     assert_eq!(output.epsilon(), recipe.epsilon_per_run());
     let guarded = guard(&recipe, output.value()).unwrap();
@@ -124,7 +124,7 @@ fn narrower_parquet_types_are_read_and_other_types_refused() {
     assert_eq!(exact(&study(), vec![two_patients(dictionary, narrow)]), expected);
 
     let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
-    let error = compute(&study(), vec![two_patients(plain, floats)], None).unwrap_err();
+    let error = compute_at_once(&study(), vec![two_patients(plain, floats)], None).unwrap_err();
     assert!(
         matches!(error, ComputeError::Schema { ref column, needed: "int64", .. } if column.as_str() == "id")
     );
@@ -144,21 +144,22 @@ fn every_measure_and_column_type_is_computed() {
     assert_eq!(vector(&recipe, data(), 3, 0), [126 - 300, 350 + 400]);
     // true: [-2,0) none, [0,2) p1 and p5; false: none inside.
     assert_eq!(vector(&recipe, data(), 8, 0), [0, 2, 0, 0]);
-    let output = compute(&recipe, data(), None).unwrap();
+    let output = compute_at_once(&recipe, data(), None).unwrap();
     guard(&recipe, output.value()).unwrap();
 }
 
 #[test]
 fn owners_must_be_named_by_the_recipe_and_come_once() {
     let recipe = study();
-    assert_eq!(compute(&recipe, vec![], None), Err(ComputeError::NoInput));
-    let stranger = compute(&recipe, vec![csv("hospital-X", |_| true)], None).unwrap_err();
+    assert_eq!(compute_at_once(&recipe, vec![], None), Err(ComputeError::NoInput));
+    let stranger = compute_at_once(&recipe, vec![csv("hospital-X", |_| true)], None).unwrap_err();
     assert_eq!(stranger.code(), "input_owner");
     let twice =
-        compute(&recipe, vec![csv("hospital-A", |_| true), csv("hospital-A", |_| true)], None).unwrap_err();
+        compute_at_once(&recipe, vec![csv("hospital-A", |_| true), csv("hospital-A", |_| true)], None)
+            .unwrap_err();
     assert!(matches!(twice, ComputeError::RepeatedOwner { .. }));
     assert!(
-        compute(&recipe, vec![csv("hospital-A", |_| true)], None).is_ok(),
+        compute_at_once(&recipe, vec![csv("hospital-A", |_| true)], None).is_ok(),
         "a run may have some of the owners"
     );
 }

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::compute::{ComputeError, GuardError, compute, guard, preflight};
+use crate::compute::{ComputeError, GuardError, compute_at_once, guard, preflight};
 
 fn output() -> Value {
-    compute(&study_with(|recipe| recipe["minimum_group_size"] = json!(1)), patients(), None)
+    compute_at_once(&study_with(|recipe| recipe["minimum_group_size"] = json!(1)), patients(), None)
         .unwrap()
         .value()
         .clone()
@@ -102,7 +102,7 @@ fn an_unusable_schema_lets_nothing_out() {
 #[test]
 fn cells_below_the_minimum_are_withheld_in_every_measure() {
     let recipe = study_with(|recipe| recipe["minimum_group_size"] = json!(1_000_000));
-    let output = compute(&recipe, patients(), None).unwrap();
+    let output = compute_at_once(&recipe, patients(), None).unwrap();
     for measure in output.value()["measures"].as_array().unwrap() {
         for cell in measure["cells"].as_array().unwrap() {
             assert_eq!((&cell["value"], &cell["suppressed"]), (&json!(null), &json!(true)));
@@ -117,7 +117,7 @@ fn a_file_that_cannot_be_read_is_one_code_without_detail() {
     broken.extend(b"Jane Doe, 1234567".repeat(20));
     broken.extend(b"PAR1");
     let input = |bytes: Vec<u8>| vec![("hospital-A".parse().unwrap(), Zeroizing::new(bytes))];
-    let error = compute(&study(), input(broken), None).unwrap_err();
+    let error = compute_at_once(&study(), input(broken), None).unwrap_err();
     assert_eq!(error, ComputeError::InputUnusable);
     assert_eq!((error.code(), error.to_string().as_str()), ("input_unusable", "a dataset cannot be read"));
 }
@@ -131,7 +131,7 @@ fn errors_carry_no_values_of_rows() {
         format!("PAR1{secret}PAR1"),
         format!("id,id,age,sex,trestbps,chol,num\n{secret}\n"),
     ] {
-        let error = compute(&study(), vec![input("hospital-A", &text)], None).unwrap_err();
+        let error = compute_at_once(&study(), vec![input("hospital-A", &text)], None).unwrap_err();
         let shown = format!("{error} {error:?} {}", error.code());
         assert!(!shown.contains(secret), "{shown}");
     }
@@ -150,7 +150,7 @@ proptest! {
         let mut bytes = b"id,age,sex,trestbps,chol,num\n".to_vec();
         bytes.extend(body);
         let recipe = study();
-        let output = compute(&recipe, vec![("hospital-A".parse().unwrap(), Zeroizing::new(bytes))], None).unwrap();
+        let output = compute_at_once(&recipe, vec![("hospital-A".parse().unwrap(), Zeroizing::new(bytes))], None).unwrap();
         prop_assert!(guard(&recipe, output.value()).is_ok());
     }
 
@@ -161,7 +161,7 @@ proptest! {
             let at = index.index(bytes.len() - 8) + 4;
             bytes[at] = byte;
         }
-        let result = compute(&study(), vec![("hospital-A".parse().unwrap(), Zeroizing::new(bytes))], None);
+        let result = compute_at_once(&study(), vec![("hospital-A".parse().unwrap(), Zeroizing::new(bytes))], None);
         let refused = |error: &ComputeError| matches!(error.code(), "input_unusable" | "input_schema");
         prop_assert!(result.as_ref().err().is_none_or(refused));
     }

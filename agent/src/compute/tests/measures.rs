@@ -1,7 +1,7 @@
 //! Measures beyond counts, against values computed another way; and which cells are withheld.
 
 use super::*;
-use crate::compute::{compute, guard};
+use crate::compute::{compute_at_once, guard};
 
 /// The study's columns with one measure and the count that it needs, at a share that leaves next to no noise.
 fn one(measure: Value) -> Recipe {
@@ -21,7 +21,7 @@ fn one(measure: Value) -> Recipe {
 }
 
 fn values(recipe: &Recipe) -> Vec<f64> {
-    let output = compute(recipe, patients(), None).unwrap();
+    let output = compute_at_once(recipe, patients(), None).unwrap();
     guard(recipe, output.value()).unwrap();
     let cells = output.value()["measures"][1]["cells"].as_array().unwrap().clone();
     cells.iter().map(|cell| cell["value"].as_f64().unwrap()).collect()
@@ -142,7 +142,7 @@ fn a_total_does_not_give_a_small_cell_away() {
         .flat_map(|(age, count)| (0..*count).map(move |i| format!("{},{age},Male,120,200,1", age * 1000 + i)))
         .collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let output = compute(&recipe, vec![rows(&lines)], None).unwrap();
+    let output = compute_at_once(&recipe, vec![rows(&lines)], None).unwrap();
     let shown = |measure: usize| -> Vec<bool> {
         let cells = output.value()["measures"][measure]["cells"].as_array().unwrap();
         cells.iter().map(|cell| cell["suppressed"] == json!(false)).collect()

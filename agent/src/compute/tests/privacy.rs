@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compute::{
-    compute,
+    compute_at_once,
     noise::{Accountant, gaussian, laplace},
     statistic::{Mechanism, Term, terms},
 };
@@ -165,7 +165,8 @@ fn gaussian_noise_costs_what_the_recipe_declares() {
     assert!(account.total <= 9.0 && account.total > 8.99, "{account:?}");
     // Together they cost less than the sum of each alone: that is what the other accounting is for.
     assert!(account.measures.iter().sum::<f64>() > 1.5 * account.total, "{account:?}");
-    let output = compute(&recipe, vec![input("a", "id,group,amount,flag\np,x,1,true\n")], None).unwrap();
+    let output =
+        compute_at_once(&recipe, vec![input("a", "id,group,amount,flag\np,x,1,true\n")], None).unwrap();
     crate::compute::guard(&recipe, output.value()).unwrap();
 }
 
@@ -238,7 +239,7 @@ fn membership_shows_no_more_than_epsilon_allows() {
 fn two_runs_on_the_same_data_differ() {
     let recipe = study();
     let outputs: Vec<_> =
-        (0..2).map(|_| compute(&recipe, patients(), None).unwrap().value().clone()).collect();
+        (0..2).map(|_| compute_at_once(&recipe, patients(), None).unwrap().value().clone()).collect();
     assert_ne!(outputs[0], outputs[1]);
 }
 

@@ -70,6 +70,17 @@ fn explain_proof(recipe: &Recipe, language: Language) -> Outcome {
             }
         }
     );
+    if proof.multiplies {
+        let most = compute::prepare::PERSON_ROWS;
+        match language {
+            Language::English => println!(
+                "A join can make several of one row: of each table only the first {most} rows of a person take part."
+            ),
+            Language::Turkish => println!(
+                "Bir birleştirme bir satırdan birkaç satır üretebilir: her tablodan bir kişinin yalnızca ilk {most} satırı katılır."
+            ),
+        }
+    }
     for step in proof.steps {
         let rule = serde_json::to_value(step.rule).unwrap_or_default();
         println!("  {:<18} {}", rule.as_str().unwrap_or_default(), step.node);

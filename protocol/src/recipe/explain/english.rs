@@ -70,15 +70,7 @@ fn prepare_words(recipe: &Recipe, prepare: &Prepare, out: &mut String) -> fmt::R
     }
     let columns: Vec<String> = recipe.columns.iter().map(column_words).collect();
     writeln!(out, "  giving {}", columns.join("; "))?;
-    match prepare.seconds {
-        Some(seconds) => {
-            writeln!(out, "Its result is used exactly {seconds} s after the start, whatever the rows.")
-        }
-        None => writeln!(
-            out,
-            "How long it takes can be seen and depends on the rows: prepare.seconds would fix it."
-        ),
-    }
+    writeln!(out, "Its result is used exactly {} s after the start, whatever the rows.", prepare.seconds)
 }
 
 fn engine(recipe: &Recipe, out: &mut String) -> fmt::Result {

@@ -79,14 +79,11 @@ fn prepare_words(recipe: &Recipe, prepare: &Prepare, out: &mut String) -> fmt::R
     }
     let columns: Vec<String> = recipe.columns.iter().map(column_words).collect();
     writeln!(out, "  sonuç sütunları: {}", columns.join("; "))?;
-    match prepare.seconds {
-        Some(seconds) => {
-            writeln!(out, "Sonucu, satırlar ne olursa olsun, başlangıçtan tam {seconds} s sonra kullanılır.")
-        }
-        None => {
-            writeln!(out, "Ne kadar sürdüğü görülür ve satırlara bağlıdır: prepare.seconds bunu sabitler.")
-        }
-    }
+    writeln!(
+        out,
+        "Sonucu, satırlar ne olursa olsun, başlangıçtan tam {} s sonra kullanılır.",
+        prepare.seconds
+    )
 }
 
 fn engine(recipe: &Recipe, out: &mut String) -> fmt::Result {
