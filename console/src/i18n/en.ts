@@ -103,6 +103,7 @@ export const en = {
   "topology.idle": "no run is open",
   "topology.machine": "{cpus} CPUs, {gpus} GPUs, {memory}",
   "topology.load": "CPU {cpu} %, memory {used} % in use",
+  "topology.load_untold": "load told between runs",
   "topology.owner": "multi-sig owner",
   "topology.output": "signed output",
   "topology.no_output": "nothing has left",

@@ -105,6 +105,7 @@ export const tr: Dictionary = {
   "topology.idle": "açık çalıştırma yok",
   "topology.machine": "{cpus} CPU, {gpus} GPU, {memory}",
   "topology.load": "CPU %{cpu}, bellek %{used} dolu",
+  "topology.load_untold": "yük, çalıştırma aralarında gösterilir",
   "topology.owner": "çoklu imza sahibi",
   "topology.output": "imzalı çıktı",
   "topology.no_output": "hiçbir şey çıkmadı",

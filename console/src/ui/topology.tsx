@@ -59,7 +59,9 @@ function facts(study: Study, proposal: Proposal | null, machine: Machine | null)
       open ? t("topology.open_run", { block: open.opened.block.number }) : t("topology.idle"),
       ...(machine ? [
         t("topology.machine", { cpus: machine.cpus, gpus: machine.gpus, memory: machine.memory_bytes === null ? "" : bytes(machine.memory_bytes) }),
-        t("topology.load", { cpu: machine.cpu_percent ?? "\u2013", used: machine.memory_percent ?? "\u2013" }),
+        machine.cpu_percent === null && machine.memory_percent === null
+          ? t("topology.load_untold")
+          : t("topology.load", { cpu: machine.cpu_percent ?? "\u2013", used: machine.memory_percent ?? "\u2013" }),
       ] : []),
     ],
     owner: {
