@@ -25,36 +25,50 @@ create table orphan (
   kept_hash bytea
 ) /*sqlite: without rowid */;
 
+-- Contracts whose events are here, each by a small number: an address would make every index entry longer.
+create table contract (
+  contract_id bigint primary key,
+  address bytea not null unique constraint contract_address_length check (length(address) = 20)
+) /*sqlite: without rowid */;
+
+-- Names of events, snake_case, for the same reason.
+create table event_kind (
+  kind_id bigint primary key,
+  kind text not null unique
+) /*sqlite: without rowid */;
+
 -- Every fact, append only. Anything that is asked "as of block N" is a fold over rows with block_number <= N, and a
 -- reorganisation only deletes rows; no other table could be left behind by it.
 create table event (
   block_number bigint not null,
   log_index bigint not null,
+  contract_id bigint not null,       -- the registry or an app
+  kind_id bigint not null,
   transaction_hash bytea not null,
-  address bytea not null, -- the registry or an app
-  kind text not null,     -- name of the event, snake_case
-  topics bytea not null,  -- its signature and indexed arguments, 32 bytes each
-  data bytea not null,    -- its other arguments, ABI-encoded
-  -- Identifiers among the arguments, for the indexes below; null where the event has none of that sort.
-  app bytea,              -- the app that a registry's event names
-  proposal_id bytea,
-  compose_hash bytea,
-  run_id bytea,
-  dataset_id bytea,
-  superseded_id bytea,    -- the proposal or dataset that this event replaces
-  constraint event_pk primary key (block_number, log_index),
-  constraint event_block_fk foreign key (block_number) references block (number)
+  log bytea not null,                -- topics and data, packed: src/store/pack.rs
+  app bytea,                         -- the app that a registry's event names
+  -- The last 8 bytes, as a big-endian signed integer, of each identifier that the event is looked up by; null where it
+  -- has none of that sort. Identifiers are random, and indexes of them whole would be most of what is written. Who
+  -- reads compares the whole identifier, in the log.
+  proposal_key bigint,
+  compose_key bigint,
+  run_key bigint,
+  dataset_key bigint,
+  superseded_key bigint,             -- of the proposal or dataset that this event replaces
+  constraint event_pk primary key (block_number, log_index)
+  -- No foreign keys: PostgreSQL asks for the other row in a query of its own and locks it. Ranges are written with all
+  -- their blocks, which is checked before they are (`Store::apply`), and blocks go only after their events.
 ) /*sqlite: without rowid */;
 
--- Configuration of an app, its runs, its receipts, registered apps.
-create index event_by_kind on event (address, kind, block_number, log_index);
--- Is this app registered?
-create index event_by_app on event (address, app, kind, block_number, log_index) where app is not null;
--- One proposal, one run, one dataset: what release decisions read.
-create index event_by_proposal on event (address, proposal_id, kind, block_number, log_index) where proposal_id is not null;
-create index event_by_compose on event (address, compose_hash, kind, block_number, log_index) where compose_hash is not null;
-create index event_by_run on event (address, run_id, kind, block_number, log_index) where run_id is not null;
-create index event_by_dataset on event (address, dataset_id, kind, block_number, log_index) where dataset_id is not null;
-create index event_by_superseded on event (address, superseded_id, kind, block_number, log_index) where superseded_id is not null;
 -- The timeline of an app.
-create index event_by_position on event (address, block_number, log_index);
+create index event_by_position on event (contract_id, block_number, log_index);
+-- Configuration of an app, its runs, its receipts, registered apps.
+create index event_by_kind on event (contract_id, kind_id, block_number, log_index);
+-- Is this app registered?
+create index event_by_app on event (contract_id, app, kind_id, block_number, log_index) where app is not null;
+-- One proposal, one run, one dataset: what release decisions read.
+create index event_by_proposal on event (contract_id, proposal_key, kind_id, block_number, log_index) where proposal_key is not null;
+create index event_by_compose on event (contract_id, compose_key, kind_id, block_number, log_index) where compose_key is not null;
+create index event_by_run on event (contract_id, run_key, block_number, log_index) where run_key is not null;
+create index event_by_dataset on event (contract_id, dataset_key, kind_id, block_number, log_index) where dataset_key is not null;
+create index event_by_superseded on event (contract_id, superseded_key, kind_id, block_number, log_index) where superseded_key is not null;

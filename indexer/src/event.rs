@@ -344,10 +344,12 @@ impl AppEvent {
                 superseded_id: info.supersedes.map(B256::from),
                 ..none
             },
-            Self::RunOpened { run_id, proposal_id, .. } | Self::ReceiptPosted { run_id, proposal_id, .. } => {
+            Self::RunOpened { run_id, proposal_id, .. } => {
                 Keys { proposal_id: Some(proposal_id.0), run_id: Some(run_id.0), ..none }
             }
-            Self::ReceiptEquivocation { run_id, .. } => Keys { run_id: Some(run_id.0), ..none },
+            Self::ReceiptPosted { run_id, .. } | Self::ReceiptEquivocation { run_id, .. } => {
+                Keys { run_id: Some(run_id.0), ..none }
+            }
             Self::ComposeHashAdded { compose_hash } | Self::ComposeHashRemoved { compose_hash } => {
                 Keys { compose_hash: Some(compose_hash.0), ..none }
             }

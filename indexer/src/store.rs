@@ -4,6 +4,7 @@
 //! no gap; each write is one transaction, so a crash leaves the state of some applied range.
 
 mod feed;
+mod pack;
 mod place;
 mod read;
 mod sql;
@@ -11,7 +12,7 @@ mod write;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection, SqlSafeStr as _,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
@@ -246,10 +247,7 @@ impl Store {
 }
 
 fn migrator<DB: sqlx::Database>() -> Migrator {
-    let migrations = [
-        (1, "mirror", include_str!("../migrations/1_mirror.sql")),
-        (2, "cheaper inserts", include_str!("../migrations/2_cheaper_inserts.sql")),
-    ];
+    let migrations = [(1, "mirror", include_str!("../migrations/1_mirror.sql"))];
     let migration = |(version, name, text)| {
         let text = sqlx::AssertSqlSafe(sql::dialect::<DB>(text)).into_sql_str();
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, text, false)
@@ -259,6 +257,12 @@ fn migrator<DB: sqlx::Database>() -> Migrator {
 
 fn integer(field: &'static str, value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::OutOfRange { field, value })
+}
+
+/// What indexes hold of an identifier.
+fn key(id: &B256) -> i64 {
+    let [.., a, b, c, d, e, f, g, h] = id.0;
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn header(row: &Row) -> Result<Header, StoreError> {

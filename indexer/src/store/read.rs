@@ -8,11 +8,12 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{
-    Source, StoreError, header, integer,
+    Source, StoreError, header, integer, key,
+    pack::unpack,
     sql::{Row, Sql, Tx, Value, statements},
 };
 use crate::{
-    event::{AppEvent, ChainEvent, RegistryEvent},
+    event::{AppEvent, ChainEvent, Keys, RegistryEvent},
     rpc::Header,
     schema as s,
 };
@@ -90,19 +91,29 @@ impl Serialize for Bookmark {
 
 /// An event that rows can hold.
 pub trait Stored: Sized {
-    /// Decodes a row's `topics` and `data`; `Err`: what is wrong with them.
+    /// Decodes a row's topics and data; `Err`: what is wrong with them.
     fn read(topics: &[B256], data: &[u8]) -> Result<Self, String>;
+    /// What it is looked up by.
+    fn keys(&self) -> Keys;
 }
 
 impl Stored for AppEvent {
     fn read(topics: &[B256], data: &[u8]) -> Result<Self, String> {
         Self::decode(topics, data).ok_or_else(|| "no event of this version".to_owned())
     }
+
+    fn keys(&self) -> Keys {
+        Self::keys(self)
+    }
 }
 
 impl Stored for RegistryEvent {
     fn read(topics: &[B256], data: &[u8]) -> Result<Self, String> {
         Self::decode(topics, data).map_err(|unknown| unknown.to_string())
+    }
+
+    fn keys(&self) -> Keys {
+        Self::keys(self)
     }
 }
 
@@ -148,6 +159,21 @@ pub enum By {
     Dataset(B256),
     /// The proposal or dataset that it replaces.
     Superseded(B256),
+}
+
+impl By {
+    /// Whether an event with these identifiers is one that is asked for.
+    fn is_of(self, keys: &Keys) -> bool {
+        match self {
+            Self::Contract => true,
+            Self::App(app) => keys.app == Some(app),
+            Self::Proposal(id) => keys.proposal_id == Some(id),
+            Self::Compose(id) => keys.compose_hash == Some(id),
+            Self::Run(id) => keys.run_id == Some(id),
+            Self::Dataset(id) => keys.dataset_id == Some(id),
+            Self::Superseded(id) => keys.superseded_id == Some(id),
+        }
+    }
 }
 
 /// Which kinds of events.
@@ -203,29 +229,33 @@ impl<'a> Select<'a> {
             (By::Contract, Kinds::All) => ("event_by_position", "", None),
             (By::Contract, _) => ("event_by_kind", "", None),
             (By::App(app), _) => ("event_by_app", " and e.app = ", Some(Value::from(app))),
-            (By::Proposal(id), _) => ("event_by_proposal", " and e.proposal_id = ", Some(id.into())),
-            (By::Compose(id), _) => ("event_by_compose", " and e.compose_hash = ", Some(id.into())),
-            (By::Run(id), _) => ("event_by_run", " and e.run_id = ", Some(id.into())),
-            (By::Dataset(id), _) => ("event_by_dataset", " and e.dataset_id = ", Some(id.into())),
-            (By::Superseded(id), _) => ("event_by_superseded", " and e.superseded_id = ", Some(id.into())),
+            (By::Proposal(id), _) => ("event_by_proposal", " and e.proposal_key = ", Some(key(&id).into())),
+            (By::Compose(id), _) => ("event_by_compose", " and e.compose_key = ", Some(key(&id).into())),
+            (By::Run(id), _) => ("event_by_run", " and e.run_key = ", Some(key(&id).into())),
+            (By::Dataset(id), _) => ("event_by_dataset", " and e.dataset_key = ", Some(key(&id).into())),
+            (By::Superseded(id), _) => {
+                ("event_by_superseded", " and e.superseded_key = ", Some(key(&id).into()))
+            }
         };
         let mut sql = Sql::begin(text::open::EVENTS, sqlite);
         if sqlite {
             sql.push(" indexed by ").push(index);
         }
-        sql.push(" join block b on b.number = e.block_number where e.address = ").value(self.address);
+        sql.push(" join block b on b.number = e.block_number where e.contract_id = ");
+        sql.push("(select contract_id from contract where address = ").value(self.address).push(")");
         if let Some(value) = value {
             sql.push(column).value(value);
         }
+        let kind = "(select kind_id from event_kind where kind = ";
         match self.kinds {
             Kinds::All => {}
-            Kinds::One(kind) => {
-                sql.push(" and e.kind = ").value(kind);
+            Kinds::One(one) => {
+                sql.push(" and e.kind_id = ").push(kind).value(one).push(")");
             }
             Kinds::Any(kinds) => {
-                sql.push(" and e.kind in (");
-                for (place, kind) in kinds.iter().enumerate() {
-                    sql.push(if place == 0 { "" } else { ", " }).value(*kind);
+                sql.push(" and e.kind_id in (");
+                for (place, any) in kinds.iter().enumerate() {
+                    sql.push(if place == 0 { "" } else { ", " }).push(kind).value(*any).push(")");
                 }
                 sql.push(")");
             }
@@ -257,12 +287,13 @@ pub(super) mod text {
         BLOCK_FROM_HEAD =
             "select number, hash, parent_hash, timestamp from block order by number desc limit 1 offset $1";
         REGISTRATIONS = "select app, block_number, log_index from event
-             where address = $1 and app is not null and app <> address and kind = 'app_registered' and block_number <= $2
+             where contract_id = (select contract_id from contract where address = $1)
+             and app is not null and app <> $1 and block_number <= $2
              order by block_number, log_index";
         TAKEN_BACK = "select kept_number, kept_hash from orphan where hash = $1";
         ALL_EVENTS =
-            "select e.address, e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, b.timestamp
-             from event e join block b on b.number = e.block_number
+            "select c.address, e.block_number, e.log_index, e.transaction_hash, e.log, b.hash, b.timestamp
+             from event e join block b on b.number = e.block_number join contract c on c.contract_id = e.contract_id
              where (e.block_number, e.log_index) > ($1, $2) and e.block_number <= $3
              order by e.block_number, e.log_index limit $4";
     }
@@ -271,7 +302,7 @@ pub(super) mod text {
     pub(crate) mod open {
         crate::store::sql::statements! {
             /// Goes on with what [`super::super::Select`] asks for.
-            EVENTS = "select e.block_number, e.log_index, e.transaction_hash, e.topics, e.data, b.hash, b.timestamp
+            EVENTS = "select e.block_number, e.log_index, e.transaction_hash, e.log, b.hash, b.timestamp
                  from event e";
         }
     }
@@ -323,7 +354,15 @@ impl Snapshot {
     /// Events that answer a question.
     pub async fn events<E: Stored>(&mut self, select: Select<'_>) -> Result<Vec<Recorded<E>>, StoreError> {
         let sql = select.sql(self.tx.is_sqlite())?;
-        self.tx.rows(sql).await?.iter().map(recorded).collect()
+        let mut rows: Vec<Recorded<E>> =
+            self.tx.rows(sql).await?.iter().map(recorded).collect::<Result<_, _>>()?;
+        let found = rows.len();
+        rows.retain(|row| select.by.is_of(&row.event.keys()));
+        let Some(limit) = select.limit.filter(|_| rows.len() < found) else { return Ok(rows) };
+        // Another identifier ends alike, and its events took the place of others.
+        rows = Box::pin(self.events(Select { limit: None, ..select })).await?;
+        rows.truncate(limit as usize);
+        Ok(rows)
     }
 
     /// The apps registered as of a block, in the order of their registration.
@@ -415,12 +454,9 @@ fn cursor(row: &Row) -> Result<Cursor, StoreError> {
 
 fn recorded<E: Stored>(row: &Row) -> Result<Recorded<E>, StoreError> {
     let cursor = cursor(row)?;
-    let topics: Vec<B256> =
-        row.bytes("topics")?.chunks_exact(B256::len_bytes()).map(B256::from_slice).collect();
-    let event = E::read(&topics, row.bytes("data")?).map_err(|reason| StoreError::Unreadable {
-        block_number: cursor.block_number,
-        log_index: cursor.log_index,
-        reason,
+    let log = unpack(row.bytes("log")?);
+    let event = log.and_then(|(topics, data)| E::read(&topics, &data)).map_err(|reason| {
+        StoreError::Unreadable { block_number: cursor.block_number, log_index: cursor.log_index, reason }
     })?;
     let block = Position {
         number: cursor.block_number,

@@ -12,13 +12,19 @@ use super::StoreError;
 /// A value for a placeholder.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    Integer(i64),
+    Integer(Option<i64>),
     Bytes(Option<Vec<u8>>),
     Text(String),
 }
 
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
+        Self::Integer(Some(value))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Self {
         Self::Integer(value)
     }
 }
@@ -32,12 +38,6 @@ impl From<Address> for Value {
 impl From<B256> for Value {
     fn from(word: B256) -> Self {
         Self::Bytes(Some(word.to_vec()))
-    }
-}
-
-impl From<Option<B256>> for Value {
-    fn from(word: Option<B256>) -> Self {
-        Self::Bytes(word.map(|word| word.to_vec()))
     }
 }
 
@@ -93,10 +93,10 @@ pub(super) mod postgres {
         LOCK_WRITERS = "lock table source in share row exclusive mode";
         TRY_TO_LEAD = "select pg_try_advisory_lock($1)";
         /// Whole columns at once: a placeholder for each value costs the server as much as the row does.
-        INSERT_EVENTS = "insert into event (block_number, log_index, transaction_hash, address, kind, topics, data,
-             app, proposal_id, compose_hash, run_id, dataset_id, superseded_id)
-             select * from unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::bytea[],
-             $7::bytea[], $8::bytea[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[])";
+        INSERT_EVENTS = "insert into event (block_number, log_index, contract_id, kind_id, transaction_hash, log,
+             app, proposal_key, compose_key, run_key, dataset_key, superseded_key)
+             select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bytea[],
+             $7::bytea[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])";
     }
 }
 
@@ -282,6 +282,11 @@ impl Row {
         u64::try_from(value).map_err(|e| undecodable(column, e))
     }
 
+    /// An integer of the database's own.
+    pub(super) fn id(&self, column: &'static str) -> Result<i64, StoreError> {
+        self.get(column)
+    }
+
     pub(super) fn word(&self, column: &'static str) -> Result<B256, StoreError> {
         let bytes: &[u8] = self.get(column)?;
         B256::try_from(bytes).map_err(|e| undecodable(column, e))
@@ -297,11 +302,10 @@ fn undecodable(column: &str, source: impl std::error::Error + Send + Sync + 'sta
     StoreError::Sql(sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(source) })
 }
 
-/// A migration's text for one database: what is marked `/*sqlite: ... */` is a comment to PostgreSQL, and a line that is
-/// marked `--postgres:` is one to SQLite.
+/// A migration's text for one database: what is marked `/*sqlite: ... */` is a comment to PostgreSQL.
 pub(super) fn dialect<DB: Database>(text: &str) -> String {
     match DB::NAME {
         "SQLite" => text.replace("/*sqlite:", "").replace("*/", ""),
-        _ => text.replace("--postgres:", ""),
+        _ => text.to_owned(),
     }
 }

@@ -5,11 +5,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    sol_types::SolEvent as _,
+};
+use cohort_protocol::abi::IDstackApp::RunOpened;
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::{sql::Statement, *};
-use crate::event::Keys;
+use crate::event::{AppEvent, Keys};
 
 fn some_event(block_number: u64) -> NewEvent {
     NewEvent {
@@ -37,7 +41,8 @@ fn statements(sqlite: bool) -> Vec<String> {
     for rows in [1, write::ROWS_PER_INSERT] {
         texts.push(write::block_rows(&vec![&header; rows], sqlite).unwrap().into_text());
         if sqlite {
-            texts.push(write::event_rows(&vec![event.clone(); rows]).unwrap().into_text());
+            let events = vec![event.clone(); rows];
+            texts.push(write::event_rows(&events, &write::Numbers::default()).unwrap().into_text());
         }
     }
     for by in [
@@ -72,6 +77,48 @@ async fn events_come_with_their_blocks() {
     let refused = store.apply(&Batch { after: None, headers, events: vec![some_event(1)] }).await;
     assert!(matches!(refused, Err(StoreError::NoBlock { number: 1 })), "{refused:?}");
     assert_eq!(store.head().await.unwrap(), None);
+}
+
+/// Indexes hold the ends of identifiers only.
+#[tokio::test]
+async fn identifiers_that_end_alike_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    let [one, other] = [1, 2].map(|first| B256::right_padding_from(&[first]));
+    let opened = |(number, id): (u64, B256)| {
+        let event = RunOpened {
+            runId: id,
+            proposalId: id,
+            analyst: Address::ZERO,
+            participants: 1,
+            epsilon: 1,
+            delta: 0,
+            epsilonSpent: number,
+            deltaSpent: 0,
+        };
+        let (topics, data) = event.encode_log_data().split();
+        let decoded = AppEvent::decode(&topics, &data).unwrap();
+        let (kind, keys) = (decoded.kind(), decoded.keys());
+        NewEvent { topics, data, kind, keys, ..some_event(number) }
+    };
+    let header = |number| Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 };
+    let events: Vec<_> = [(1, one), (2, one), (3, other), (4, other)].map(opened).into();
+    let batch = Batch { after: None, headers: (1..=4).map(header).collect(), events };
+    store.apply(&batch).await.unwrap();
+
+    let mut snapshot = store.snapshot().await.unwrap();
+    for (id, expected) in [(one, [1, 2]), (other, [3, 4]), (B256::ZERO, [0, 0])] {
+        let expected: Vec<u64> = expected.into_iter().filter(|number| *number > 0).collect();
+        let newest: Vec<u64> = expected.last().copied().into_iter().collect();
+        for by in [By::Run(id), By::Proposal(id)] {
+            let all = Select::new(Address::ZERO, by, Kinds::One("run_opened"), 9);
+            for (select, expected) in [(all, &expected), (all.newest(), &newest)] {
+                let found: Vec<Recorded<AppEvent>> = snapshot.events(select).await.unwrap();
+                let found: Vec<_> = found.iter().map(|row| row.stamp.cursor.block_number).collect();
+                assert_eq!(found, *expected, "{by:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,18 +1,19 @@
 //! Applying a range of blocks, and taking blocks back after a reorganisation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use alloy::primitives::{Address, B256, Bytes};
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 
 use super::{
-    Store, StoreError, header, integer,
+    Store, StoreError, header, integer, key,
+    pack::pack,
     read::text as read,
-    sql::{Sql, Tx, postgres, statements},
+    sql::{Sql, Statement, Tx, Value, postgres, statements},
 };
 use crate::{config::HEADER_WINDOW, event::Keys, rpc::Header};
 
-/// Rows of one insert statement; 13 columns each stay far below the 32,766 parameters of SQLite and the 65,535 of PostgreSQL.
+/// Rows of one insert statement; 12 columns each stay far below the 32,766 parameters of SQLite and the 65,535 of PostgreSQL.
 pub(super) const ROWS_PER_INSERT: usize = 500;
 
 /// Rows of one insert of whole columns.
@@ -56,6 +57,11 @@ pub(super) mod text {
         CLAIM =
             "insert into source (source_id, chain_id, registry) values (1, $1, $2) on conflict do nothing";
         HASHES = "select number, hash from block where number >= $1 and number <= $2";
+        CONTRACT = "select contract_id as id from contract where address = $1";
+        NEW_CONTRACT = "insert into contract (contract_id, address)
+             select coalesce(max(contract_id), 0) + 1, $1 from contract";
+        KIND = "select kind_id as id from event_kind where kind = $1";
+        NEW_KIND = "insert into event_kind (kind_id, kind) select coalesce(max(kind_id), 0) + 1, $1 from event_kind";
         ORPHANS = "select number from orphan limit 1";
         NOT_ORPHAN = "delete from orphan where hash = $1";
         /// Streams resume by the hash of a block: of one that is gone, they must learn what was kept.
@@ -64,8 +70,9 @@ pub(super) mod text {
              from block gone left join block kept on kept.number = $1 where gone.number > $1
              on conflict (hash) do update set kept_number = excluded.kept_number, kept_hash = excluded.kept_hash";
         DROP_EVENTS = "delete from event where block_number > $1";
-        DROP_UNREGISTERED = "delete from event where address <> $1 and address not in
-             (select app from event where address = $1 and kind = 'app_registered' and app is not null)";
+        DROP_UNREGISTERED = "delete from event where contract_id not in
+             (select contract_id from contract where address = $1 or address in
+             (select app from event where app is not null and contract_id = (select contract_id from contract where address = $1)))";
         DROP_BLOCKS = "delete from block where number > $1";
         PRUNE = "delete from block where number <= $1 and number > $2 and number % $3 <> 0
              and not exists (select 1 from event where event.block_number = block.number)";
@@ -77,8 +84,8 @@ pub(super) mod text {
             /// Goes on with rows.
             INSERT_BLOCKS = "insert into block (number, hash, parent_hash, timestamp) values ";
             /// Goes on with rows.
-            INSERT_EVENTS = "insert into event (block_number, log_index, transaction_hash, address, kind, topics, data, \
-                 app, proposal_id, compose_hash, run_id, dataset_id, superseded_id) values ";
+            INSERT_EVENTS = "insert into event (block_number, log_index, contract_id, kind_id, transaction_hash, log, \
+                 app, proposal_key, compose_key, run_key, dataset_key, superseded_key) values ";
         }
     }
 }
@@ -171,35 +178,78 @@ async fn reinstate(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreError> {
 }
 
 async fn insert_events(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreError> {
+    let mut numbers = Numbers::default();
+    for event in events {
+        if !numbers.contracts.contains_key(&event.address) {
+            let id = number(tx, text::CONTRACT, text::NEW_CONTRACT, event.address).await?;
+            numbers.contracts.insert(event.address, id);
+        }
+        if !numbers.kinds.contains_key(event.kind) {
+            let id = number(tx, text::KIND, text::NEW_KIND, event.kind).await?;
+            numbers.kinds.insert(event.kind, id);
+        }
+    }
     match tx {
         Tx::Sqlite(_) => {
             for chunk in events.chunks(ROWS_PER_INSERT) {
-                tx.execute(event_rows(chunk)?).await?;
+                tx.execute(event_rows(chunk, &numbers)?).await?;
             }
         }
         Tx::Postgres(tx) => {
             for chunk in events.chunks(COLUMN_ROWS) {
-                event_columns(chunk)?.execute(&mut **tx).await?;
+                event_columns(chunk, &numbers)?.execute(&mut **tx).await?;
             }
         }
     }
     Ok(())
 }
 
+/// The numbers of contracts and kinds of events in this database.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    pub(super) contracts: HashMap<Address, i64>,
+    pub(super) kinds: HashMap<&'static str, i64>,
+}
+
+/// The number of a contract or kind; a new one for one that has none.
+async fn number(
+    tx: &mut Tx,
+    known: Statement,
+    new: Statement,
+    value: impl Into<Value> + Copy,
+) -> Result<i64, StoreError> {
+    if let Some(row) = tx.row(Sql::new(known).with(value)).await? {
+        return row.id("id");
+    }
+    tx.execute(Sql::new(new).with(value)).await?;
+    let row = tx.row(Sql::new(known).with(value)).await?;
+    row.ok_or(StoreError::Sql(sqlx::Error::RowNotFound))?.id("id")
+}
+
+impl Numbers {
+    fn contract(&self, event: &NewEvent) -> i64 {
+        self.contracts.get(&event.address).copied().unwrap_or_default()
+    }
+
+    fn kind(&self, event: &NewEvent) -> i64 {
+        self.kinds.get(event.kind).copied().unwrap_or_default()
+    }
+}
+
 /// For SQLite.
-pub(super) fn event_rows(events: &[NewEvent]) -> Result<Sql, StoreError> {
+pub(super) fn event_rows(events: &[NewEvent], numbers: &Numbers) -> Result<Sql, StoreError> {
     let mut sql = Sql::begin(text::open::INSERT_EVENTS, true);
     for (place, event) in events.iter().enumerate() {
         let keys = event.keys;
         sql.push(if place == 0 { "(" } else { ", (" });
         sql.value(integer("block number", event.block_number)?);
         sql.push(", ").value(integer("log index", event.log_index)?);
-        sql.push(", ").value(event.transaction_hash).push(", ").value(event.address);
-        sql.push(", ").value(event.kind);
-        sql.push(", ").value(event.topics.concat()).push(", ").value(event.data.to_vec());
+        sql.push(", ").value(numbers.contract(event)).push(", ").value(numbers.kind(event));
+        sql.push(", ").value(event.transaction_hash);
+        sql.push(", ").value(pack(&event.topics, &event.data));
         sql.push(", ").value(keys.app);
         for id in [keys.proposal_id, keys.compose_hash, keys.run_id, keys.dataset_id, keys.superseded_id] {
-            sql.push(", ").value(id);
+            sql.push(", ").value(id.as_ref().map(key));
         }
         sql.push(")");
     }
@@ -207,30 +257,30 @@ pub(super) fn event_rows(events: &[NewEvent]) -> Result<Sql, StoreError> {
 }
 
 /// For PostgreSQL.
-fn event_columns(events: &[NewEvent]) -> Result<Query<'_, Postgres, PgArguments>, StoreError> {
+fn event_columns<'a>(
+    events: &'a [NewEvent],
+    numbers: &Numbers,
+) -> Result<Query<'a, Postgres, PgArguments>, StoreError> {
     fn column<'a, T>(events: &'a [NewEvent], value: impl Fn(&'a NewEvent) -> T) -> Vec<T> {
         events.iter().map(value).collect()
     }
-    fn ids(events: &[NewEvent], id: impl Fn(&Keys) -> &Option<B256>) -> Vec<Option<&[u8]>> {
-        column(events, |event| id(&event.keys).as_ref().map(|word| word.as_slice()))
-    }
-    let numbers = |field, value: fn(&NewEvent) -> u64| -> Result<Vec<i64>, StoreError> {
+    let ids = |id: fn(&Keys) -> &Option<B256>| column(events, |event| id(&event.keys).as_ref().map(key));
+    let numbered = |field, value: fn(&NewEvent) -> u64| -> Result<Vec<i64>, StoreError> {
         events.iter().map(|event| integer(field, value(event))).collect()
     };
     Ok(sqlx::query(postgres::INSERT_EVENTS.text())
-        .bind(numbers("block number", |event| event.block_number)?)
-        .bind(numbers("log index", |event| event.log_index)?)
+        .bind(numbered("block number", |event| event.block_number)?)
+        .bind(numbered("log index", |event| event.log_index)?)
+        .bind(column(events, |event| numbers.contract(event)))
+        .bind(column(events, |event| numbers.kind(event)))
         .bind(column(events, |event| event.transaction_hash.as_slice()))
-        .bind(column(events, |event| event.address.as_slice()))
-        .bind(column(events, |event| event.kind))
-        .bind(column(events, |event| event.topics.concat()))
-        .bind(column(events, |event| &event.data[..]))
+        .bind(column(events, |event| pack(&event.topics, &event.data)))
         .bind(column(events, |event| event.keys.app.as_ref().map(|app| app.as_slice())))
-        .bind(ids(events, |keys| &keys.proposal_id))
-        .bind(ids(events, |keys| &keys.compose_hash))
-        .bind(ids(events, |keys| &keys.run_id))
-        .bind(ids(events, |keys| &keys.dataset_id))
-        .bind(ids(events, |keys| &keys.superseded_id)))
+        .bind(ids(|keys| &keys.proposal_id))
+        .bind(ids(|keys| &keys.compose_hash))
+        .bind(ids(|keys| &keys.run_id))
+        .bind(ids(|keys| &keys.dataset_id))
+        .bind(ids(|keys| &keys.superseded_id)))
 }
 
 /// Forgets headers that fell out of the window and carry no event, except one in every window as an anchor for deep

@@ -135,13 +135,13 @@ async fn a_full_disk_stops_it_with_a_reason() {
     node.chain().mine_empty(3);
     // Units of 512 bytes; without the trap, the signal would end it.
     let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$0\" \"$@\""]);
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 1500; exec \"$0\" \"$@\""]);
     limited.arg(env!("CARGO_BIN_EXE_cohort-indexer")).env("COHORT_INDEXER_MAX_LAG", "1");
     let (mut child, url) = start(limited, &node, database);
     reaches_tip(&url, &node).await;
     assert_eq!(answer(&url, &question()).await["head"]["decision"], "allow");
 
-    let runs: Vec<_> = (0..4_000u64).map(|run| run_opened(B256::from(U256::from(run)), 3, run)).collect();
+    let runs: Vec<_> = (0..6_000u64).map(|run| run_opened(B256::from(U256::from(run)), 3, run)).collect();
     node.chain().mine(vec![revoked(0, 2)]);
     for logs in runs.chunks(100) {
         node.chain().mine(logs.to_vec());
