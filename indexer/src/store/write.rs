@@ -1,6 +1,6 @@
 //! Applying a range of blocks, and taking blocks back after a reorganisation.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use alloy::primitives::{Address, B256, Bytes};
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
@@ -180,13 +180,11 @@ async fn reinstate(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreError> {
 async fn insert_events(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreError> {
     let mut numbers = Numbers::default();
     for event in events {
-        if !numbers.contracts.contains_key(&event.address) {
-            let id = number(tx, text::CONTRACT, text::NEW_CONTRACT, event.address).await?;
-            numbers.contracts.insert(event.address, id);
+        if let Entry::Vacant(contract) = numbers.contracts.entry(event.address) {
+            contract.insert(number(tx, text::CONTRACT, text::NEW_CONTRACT, event.address).await?);
         }
-        if !numbers.kinds.contains_key(event.kind) {
-            let id = number(tx, text::KIND, text::NEW_KIND, event.kind).await?;
-            numbers.kinds.insert(event.kind, id);
+        if let Entry::Vacant(kind) = numbers.kinds.entry(event.kind) {
+            kind.insert(number(tx, text::KIND, text::NEW_KIND, event.kind).await?);
         }
     }
     match tx {
