@@ -41,8 +41,8 @@ fn statements(sqlite: bool) -> Vec<String> {
     for rows in [1, write::ROWS_PER_INSERT] {
         texts.push(write::block_rows(&vec![&header; rows], sqlite).unwrap().into_text());
         if sqlite {
-            let events = vec![event.clone(); rows];
-            texts.push(write::event_rows(&events, &write::Numbers::default()).unwrap().into_text());
+            let numbered = write::Numbered { contract_id: 1, kind_id: 1, event: &event };
+            texts.push(write::event_rows(&vec![numbered; rows]).unwrap().into_text());
         }
     }
     for by in [

@@ -59,9 +59,10 @@ pub(super) mod text {
         HASHES = "select number, hash from block where number >= $1 and number <= $2";
         CONTRACT = "select contract_id as id from contract where address = $1";
         NEW_CONTRACT = "insert into contract (contract_id, address)
-             select coalesce(max(contract_id), 0) + 1, $1 from contract";
+             select coalesce(max(contract_id), 0) + 1, $1 from contract returning contract_id as id";
         KIND = "select kind_id as id from event_kind where kind = $1";
-        NEW_KIND = "insert into event_kind (kind_id, kind) select coalesce(max(kind_id), 0) + 1, $1 from event_kind";
+        NEW_KIND = "insert into event_kind (kind_id, kind)
+             select coalesce(max(kind_id), 0) + 1, $1 from event_kind returning kind_id as id";
         ORPHANS = "select number from orphan limit 1";
         NOT_ORPHAN = "delete from orphan where hash = $1";
         /// Streams resume by the hash of a block: of one that is gone, they must learn what was kept.
@@ -178,35 +179,47 @@ async fn reinstate(tx: &mut Tx, headers: &[Header]) -> Result<(), StoreError> {
 }
 
 async fn insert_events(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreError> {
-    let mut numbers = Numbers::default();
-    for event in events {
-        if let Entry::Vacant(contract) = numbers.contracts.entry(event.address) {
-            contract.insert(number(tx, text::CONTRACT, text::NEW_CONTRACT, event.address).await?);
-        }
-        if let Entry::Vacant(kind) = numbers.kinds.entry(event.kind) {
-            kind.insert(number(tx, text::KIND, text::NEW_KIND, event.kind).await?);
-        }
-    }
+    let events = numbered(tx, events).await?;
     match tx {
         Tx::Sqlite(_) => {
             for chunk in events.chunks(ROWS_PER_INSERT) {
-                tx.execute(event_rows(chunk, &numbers)?).await?;
+                tx.execute(event_rows(chunk)?).await?;
             }
         }
         Tx::Postgres(tx) => {
             for chunk in events.chunks(COLUMN_ROWS) {
-                event_columns(chunk, &numbers)?.execute(&mut **tx).await?;
+                event_columns(chunk)?.execute(&mut **tx).await?;
             }
         }
     }
     Ok(())
 }
 
-/// The numbers of contracts and kinds of events in this database.
-#[derive(Debug, Default)]
-pub(super) struct Numbers {
-    pub(super) contracts: HashMap<Address, i64>,
-    pub(super) kinds: HashMap<&'static str, i64>,
+/// An event with this database's numbers of its contract and its kind.
+#[derive(Debug, Clone)]
+pub(super) struct Numbered<'a> {
+    pub(super) contract_id: i64,
+    pub(super) kind_id: i64,
+    pub(super) event: &'a NewEvent,
+}
+
+async fn numbered<'a>(tx: &mut Tx, events: &'a [NewEvent]) -> Result<Vec<Numbered<'a>>, StoreError> {
+    let (mut contracts, mut kinds) = (HashMap::new(), HashMap::new());
+    let mut numbered = Vec::with_capacity(events.len());
+    for event in events {
+        let contract_id = match contracts.entry(event.address) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                *new.insert(number(tx, text::CONTRACT, text::NEW_CONTRACT, event.address).await?)
+            }
+        };
+        let kind_id = match kinds.entry(event.kind) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => *new.insert(number(tx, text::KIND, text::NEW_KIND, event.kind).await?),
+        };
+        numbered.push(Numbered { contract_id, kind_id, event });
+    }
+    Ok(numbered)
 }
 
 /// The number of a contract or kind; a new one for one that has none.
@@ -216,33 +229,22 @@ async fn number(
     new: Statement,
     value: impl Into<Value> + Copy,
 ) -> Result<i64, StoreError> {
-    if let Some(row) = tx.row(Sql::new(known).with(value)).await? {
-        return row.id("id");
-    }
-    tx.execute(Sql::new(new).with(value)).await?;
-    let row = tx.row(Sql::new(known).with(value)).await?;
-    row.ok_or(StoreError::Sql(sqlx::Error::RowNotFound))?.id("id")
-}
-
-impl Numbers {
-    fn contract(&self, event: &NewEvent) -> i64 {
-        self.contracts.get(&event.address).copied().unwrap_or_default()
-    }
-
-    fn kind(&self, event: &NewEvent) -> i64 {
-        self.kinds.get(event.kind).copied().unwrap_or_default()
-    }
+    let row = match tx.row(Sql::new(known).with(value)).await? {
+        Some(row) => row,
+        None => tx.row(Sql::new(new).with(value)).await?.ok_or(sqlx::Error::RowNotFound)?,
+    };
+    row.id("id")
 }
 
 /// For SQLite.
-pub(super) fn event_rows(events: &[NewEvent], numbers: &Numbers) -> Result<Sql, StoreError> {
+pub(super) fn event_rows(events: &[Numbered<'_>]) -> Result<Sql, StoreError> {
     let mut sql = Sql::begin(text::open::INSERT_EVENTS, true);
-    for (place, event) in events.iter().enumerate() {
+    for (place, Numbered { contract_id, kind_id, event }) in events.iter().enumerate() {
         let keys = event.keys;
         sql.push(if place == 0 { "(" } else { ", (" });
         sql.value(integer("block number", event.block_number)?);
         sql.push(", ").value(integer("log index", event.log_index)?);
-        sql.push(", ").value(numbers.contract(event)).push(", ").value(numbers.kind(event));
+        sql.push(", ").value(*contract_id).push(", ").value(*kind_id);
         sql.push(", ").value(event.transaction_hash);
         sql.push(", ").value(pack(&event.topics, &event.data));
         sql.push(", ").value(keys.app);
@@ -255,22 +257,19 @@ pub(super) fn event_rows(events: &[NewEvent], numbers: &Numbers) -> Result<Sql, 
 }
 
 /// For PostgreSQL.
-fn event_columns<'a>(
-    events: &'a [NewEvent],
-    numbers: &Numbers,
-) -> Result<Query<'a, Postgres, PgArguments>, StoreError> {
-    fn column<'a, T>(events: &'a [NewEvent], value: impl Fn(&'a NewEvent) -> T) -> Vec<T> {
-        events.iter().map(value).collect()
+fn event_columns<'a>(events: &[Numbered<'a>]) -> Result<Query<'a, Postgres, PgArguments>, StoreError> {
+    fn column<'a, T>(events: &[Numbered<'a>], value: impl Fn(&'a NewEvent) -> T) -> Vec<T> {
+        events.iter().map(|numbered| value(numbered.event)).collect()
     }
     let ids = |id: fn(&Keys) -> &Option<B256>| column(events, |event| id(&event.keys).as_ref().map(key));
-    let numbered = |field, value: fn(&NewEvent) -> u64| -> Result<Vec<i64>, StoreError> {
-        events.iter().map(|event| integer(field, value(event))).collect()
+    let integers = |field, value: fn(&NewEvent) -> u64| -> Result<Vec<i64>, StoreError> {
+        events.iter().map(|numbered| integer(field, value(numbered.event))).collect()
     };
     Ok(sqlx::query(postgres::INSERT_EVENTS.text())
-        .bind(numbered("block number", |event| event.block_number)?)
-        .bind(numbered("log index", |event| event.log_index)?)
-        .bind(column(events, |event| numbers.contract(event)))
-        .bind(column(events, |event| numbers.kind(event)))
+        .bind(integers("block number", |event| event.block_number)?)
+        .bind(integers("log index", |event| event.log_index)?)
+        .bind(events.iter().map(|numbered| numbered.contract_id).collect::<Vec<_>>())
+        .bind(events.iter().map(|numbered| numbered.kind_id).collect::<Vec<_>>())
         .bind(column(events, |event| event.transaction_hash.as_slice()))
         .bind(column(events, |event| pack(&event.topics, &event.data)))
         .bind(column(events, |event| event.keys.app.as_ref().map(|app| app.as_slice())))
