@@ -32,19 +32,29 @@ pub struct Question {
 
 /// The events that a question depends on, up to some block.
 #[derive(Debug, Clone)]
-pub struct ReleaseRows {
-    configuration: Vec<Recorded<AppEvent>>,
+pub struct ReleaseRows<'a> {
+    configuration: &'a [Recorded<AppEvent>],
     proposal: Vec<Recorded<AppEvent>>,
     activations: Vec<Recorded<AppEvent>>,
     dataset: Vec<Recorded<AppEvent>>,
     run: Vec<Recorded<AppEvent>>,
 }
 
-impl ReleaseRows {
-    /// Reads the events up to a block.
+/// The app's configuration up to a block, which all questions about it depend on.
+pub async fn configuration(
+    snapshot: &mut Snapshot,
+    app: Address,
+    at: u64,
+) -> Result<Vec<Recorded<AppEvent>>, StoreError> {
+    snapshot.events(Select::new(app, By::Contract, Kinds::Any(DECISION_KINDS), at)).await
+}
+
+impl<'a> ReleaseRows<'a> {
+    /// Reads the events up to a block, beside those of [`configuration`].
     pub async fn load(
         snapshot: &mut Snapshot,
         app: Address,
+        configuration: &'a [Recorded<AppEvent>],
         question: &Question,
         at: u64,
     ) -> Result<Self, StoreError> {
@@ -54,9 +64,7 @@ impl ReleaseRows {
         proposal.extend(proposal::superseding(snapshot, app, question.proposal.0, at).await?);
         let activated = Kinds::One("proposal_activated");
         Ok(Self {
-            configuration: snapshot
-                .events(Select::new(app, By::Contract, Kinds::Any(DECISION_KINDS), at))
-                .await?,
+            configuration,
             proposal,
             activations: snapshot
                 .events(Select::new(app, By::Compose(question.compose.0), activated, at))
@@ -66,14 +74,9 @@ impl ReleaseRows {
         })
     }
 
-    /// The configuration as of a block that is not above the one read up to.
-    pub fn app(&self, at: u64) -> AppState {
-        AppState::fold(&self.configuration, at)
-    }
-
     /// The facts as of a block that is not above the one read up to.
     pub fn facts(&self, question: &Question, at: &Position) -> ReleaseFacts {
-        let app = self.app(at.number);
+        let app = AppState::fold(self.configuration, at.number);
         let activated = |row: &&Recorded<AppEvent>| row.stamp.cursor.block_number <= at.number;
         let current_proposal = match self.activations.iter().rfind(activated).map(|row| &row.event) {
             Some(AppEvent::ProposalActivated { proposal_id, .. }) => Some(*proposal_id),

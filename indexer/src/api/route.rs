@@ -25,11 +25,11 @@ use super::{
     stream,
 };
 use crate::{
-    decision::{Question, ReleaseRows},
+    decision::{self, Question, ReleaseRows},
     event::AppEvent,
     metrics, schema as s,
     store::Kinds,
-    view::{DatasetState, RegistryState, RunState},
+    view::{AppState, DatasetState, RegistryState, RunState},
 };
 
 /// Most questions of one call of `release-decisions`.
@@ -415,12 +415,13 @@ async fn decided(api: &Api, app: &str, questions: &[Question]) -> Result<Vec<Rel
     }
     let (mut view, app, _) = api.view_of(app).await?;
     let at = view.at();
+    let configuration = decision::configuration(&mut view.snapshot, app, at).await?;
+    if !AppState::fold(&configuration, at).supported() {
+        return Err(ApiError::AppUnsupported(app));
+    }
     let mut decisions = Vec::with_capacity(questions.len());
     for question in questions {
-        let rows = ReleaseRows::load(&mut view.snapshot, app, question, at).await?;
-        if !rows.app(at).supported() {
-            return Err(ApiError::AppUnsupported(app));
-        }
+        let rows = ReleaseRows::load(&mut view.snapshot, app, &configuration, question, at).await?;
         decisions.push(rows.decisions(question, &view.positions));
     }
     metrics::Counters::add(&api.counters.decisions, decisions.len() as u64);
