@@ -13,11 +13,8 @@ use crate::{
 };
 
 pub(crate) async fn study() -> (Node, Running, tempfile::TempDir) {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     node.chain().mine(vec![receipt(RUN)]);
     let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
     running.reaches_tip(&node).await;
@@ -253,11 +250,8 @@ async fn refusals_have_codes_and_statuses() {
 /// A mirror that has lost its chain says so and decides nothing.
 #[tokio::test]
 async fn a_mirror_that_lags_is_not_ready() {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     let mut config = config(&[&node], dir.path().join("mirror.sqlite"));
     config.max_lag = Duration::from_millis(300);
     let running = Running::start(&config).await;

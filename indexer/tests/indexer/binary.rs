@@ -67,11 +67,8 @@ async fn reaches_tip(url: &str, node: &Node) {
 
 /// Killed again and again while it backfills and rewinds, it ends with the same bytes as one that never was.
 async fn survives_kills(database: &str) {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let mut random = Random(11);
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     node.chain().max_range = Some(20);
     let runs = |node: &Node, from: u64, blocks: u64| {
         for run in from..from + blocks {
@@ -125,13 +122,10 @@ async fn killed_at_any_moment_it_resumes_on_postgresql() {
 /// nothing any more, and recovers when there is room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_stops_it_with_a_reason() {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("mirror.sqlite");
     let database = file.to_str().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     node.chain().mine_empty(3);
     // Units of 512 bytes; without the trap, the signal would end it.
     let mut limited = Command::new("sh");

@@ -11,7 +11,6 @@ use cohort_protocol::{
 };
 
 use crate::{
-    chain::Node,
     running::{Running, config, dumped},
     study::*,
 };
@@ -60,11 +59,8 @@ async fn every_reason_follows_from_its_events() {
         (Decision::OwnerNotInRun, vec![], question_of(OWNERS[2], dataset_id(2), COMPOSE, RUN, 0)),
     ];
 
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     node.chain().mine_empty(3);
     let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
     running.reaches_tip(&node).await;
@@ -87,11 +83,8 @@ async fn every_reason_follows_from_its_events() {
 /// Several questions in one call: each gets the answer that it gets alone, in their order.
 #[tokio::test]
 async fn several_are_answered_as_each_alone() {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
     running.reaches_tip(&node).await;
     let owners = [3, 0, 2, 0];
@@ -125,11 +118,8 @@ async fn several_are_answered_as_each_alone() {
 /// The block's own time decides, at each position.
 #[tokio::test]
 async fn a_proposal_expires_by_block_time() {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     node.chain().mine_empty(5_001 - 7);
     let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
     running.reaches_tip(&node).await;
@@ -143,11 +133,8 @@ async fn a_proposal_expires_by_block_time() {
 /// Approvals must age, revocations count at once (R9).
 #[tokio::test]
 async fn positions_differ_while_events_are_young() {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
     running.reaches_tip(&node).await;
     let young = decided(&running, &question()).await;
@@ -170,11 +157,8 @@ async fn positions_differ_while_events_are_young() {
 /// Whatever anybody registers, it opens nothing and stops nothing.
 #[tokio::test]
 async fn contracts_that_are_not_ours_are_marked_and_open_nothing() {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     let stranger = Address::repeat_byte(0x66);
     let mut torn = by_app(ThresholdSet { threshold: 1 });
     torn.1 = alloy::primitives::LogData::new_unchecked(torn.1.topics().to_vec(), vec![1, 2, 3].into());
@@ -206,11 +190,8 @@ async fn contracts_that_are_not_ours_are_marked_and_open_nothing() {
 /// Owners may say what JSON is bad at; it is told whole and stops nothing.
 #[tokio::test]
 async fn odd_words_and_numbers_are_told_whole() {
-    let node = Node::start().await;
+    let node = node_with_open_run().await;
     let dir = tempfile::tempdir().unwrap();
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
     let reason = "no UTF-8: ?, a quote \", \u{0}";
     let mut rejected =
         by_app(ProposalRejected { proposalId: proposal_id(0), ownerIndex: 3, reason: reason.to_owned() });

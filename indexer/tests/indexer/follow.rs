@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    chain::{Chain, Node},
+    chain::Node,
     running::{Running, config, dumped, rebuilt},
     study::*,
 };
@@ -18,12 +18,6 @@ async fn head_decision(running: &Running) -> String {
     let (status, body) = running.get(&question()).await;
     assert_eq!(status, 200, "{body}");
     body["head"]["decision"].as_str().unwrap().to_owned()
-}
-
-fn with_open_run(chain: &mut Chain) {
-    for logs in until_open_run() {
-        chain.mine(logs);
-    }
 }
 
 #[tokio::test]

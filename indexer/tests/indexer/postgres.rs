@@ -8,7 +8,6 @@ use std::{
 use cohort_indexer::store::Database;
 
 use crate::{
-    chain::Node,
     running::{Running, config, dumped, rebuilt},
     study::*,
 };
@@ -20,10 +19,7 @@ include!("server.inc.rs");
 async fn replicas_share_a_database() {
     let Some(server) = Server::start() else { return };
     let database: Database = server.url().parse().unwrap();
-    let node = Node::start().await;
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
+    let node = node_with_open_run().await;
     let config = config(&[&node], database.clone());
     let first = Running::start(&config).await;
     first.reaches_tip(&node).await;

@@ -15,10 +15,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    chain::{Node, Random},
+    chain::Random,
     contracts::Consortium,
     running::{config, rebuilt, rebuilt_from},
-    study::until_open_run,
+    study::node_with_open_run,
 };
 
 /// What is wrong with the endpoint. Lies are told now and then: an endpoint that only ever lies is never believed.
@@ -281,10 +281,7 @@ async fn allowed(State(allowance): State<Arc<Allowance>>, Json(request): Json<Va
 /// An allowance is found out and kept to: it slows the mirror down, and few requests are refused for it.
 #[tokio::test]
 async fn an_allowance_is_kept_to() {
-    let node = Node::start().await;
-    for logs in until_open_run() {
-        node.chain().mine(logs);
-    }
+    let node = node_with_open_run().await;
     node.chain().mine_empty(900);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();

@@ -18,7 +18,7 @@ use cohort_protocol::{
     terms::Terms,
 };
 
-use crate::chain::GENESIS_TIME;
+use crate::chain::{Chain, GENESIS_TIME, Node};
 
 pub(crate) const REGISTRY: Address = address!("0x0000000000000000000000000000000000000aaa");
 pub(crate) const APP: Address = address!("0x0000000000000000000000000000000000000bbb");
@@ -226,6 +226,20 @@ pub(crate) fn every_kind() -> Logs {
         dataset(0, B256::repeat_byte(0xda), dataset_id(0)),
         revoked(1, 3),
     ]
+}
+
+/// Mines [`until_open_run`].
+pub(crate) fn with_open_run(chain: &mut Chain) {
+    for logs in until_open_run() {
+        chain.mine(logs);
+    }
+}
+
+/// A node whose chain begins so.
+pub(crate) async fn node_with_open_run() -> Node {
+    let node = Node::start().await;
+    with_open_run(&mut node.chain());
+    node
 }
 
 /// Blocks from the foundation to an open run of hospitals A and B under an approved proposal: the key of hospital A
