@@ -65,6 +65,10 @@ impl IntoResponse for Denial {
         };
         let mut response = (status, Json(self.refusal())).into_response();
         response.extensions_mut().insert(Code(self.code().to_owned()));
+        if self == Self::TooLarge {
+            // What of the body still comes is no further request.
+            response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = self.retry_after_seconds() {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
@@ -198,7 +202,7 @@ impl Gate {
     /// The whole body, and the room that it takes.
     async fn body(&self, peer: Peer, mut body: Body) -> Result<(Vec<u8>, Place), Denial> {
         if body.size_hint().lower() > self.body_max as u64 {
-            return Err(Denial::TooLarge);
+            return Err(self.too_large(body));
         }
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or_default();
         let mut bytes = Vec::with_capacity(announced.min(ROOM_AT_ONCE));
@@ -208,12 +212,26 @@ impl Gate {
                 frame.map_err(|_| Denial::Malformed { what: "the body did not arrive whole".to_owned() })?;
             let Some(data) = frame.data_ref() else { continue };
             if bytes.len() + data.len() > self.body_max {
-                return Err(Denial::TooLarge);
+                return Err(self.too_large(body));
             }
             room.more(data.len())?;
             bytes.extend_from_slice(data);
         }
         Ok((bytes, room))
+    }
+
+    /// Refuses at once, and throws away what still arrives, up to twice what may: a client that reads no answer before it
+    /// has sent all would be told of a broken connection instead.
+    fn too_large(&self, mut body: Body) -> Denial {
+        let mut left = Some(2 * self.body_max);
+        tokio::spawn(tokio::time::timeout(Duration::from_secs(BODY_SECONDS), async move {
+            while let Some(some) = left
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                left = some.checked_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
+        }));
+        Denial::TooLarge
     }
 }
 

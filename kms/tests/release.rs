@@ -225,7 +225,7 @@ async fn other_requests_get_stable_answers() {
         assert_eq!(world.http.get(url(path)).send().await.unwrap().status(), 200, "{path}");
     }
     let post = |body: Vec<u8>| world.http.post(url("v1/release")).body(body).send();
-    for (body, status) in [(b"{".to_vec(), 400), (b"{}".to_vec(), 400), (vec![b' '; (2 << 20) + 1], 413)] {
+    for (body, status) in [(b"{".to_vec(), 400), (b"{}".to_vec(), 400), (vec![b' '; 3 << 20], 413)] {
         let response = post(body).await.unwrap();
         assert_eq!(response.status(), status);
         let refusal: cohort_protocol::release::Refusal = response.json().await.unwrap();
