@@ -85,7 +85,7 @@ pub(super) mod text {
             /// Goes on with rows.
             INSERT_BLOCKS = "insert into block (number, hash, parent_hash, timestamp) values ";
             /// Goes on with rows.
-            INSERT_EVENTS = "insert into event (block_number, log_index, contract_id, kind_id, transaction_hash, log, \
+            INSERT_EVENTS = "insert or fail into event (block_number, log_index, contract_id, kind_id, transaction_hash, log, \
                  app, proposal_key, compose_key, run_key, dataset_key, superseded_key) values ";
         }
     }
