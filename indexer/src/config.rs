@@ -44,4 +44,6 @@ pub struct Config {
     pub poll: Duration,
     /// How long the mirror may be behind the chain and still be ready.
     pub max_lag: Duration,
+    /// Believe what endpoints tell of blocks and logs, for chains that do not encode them as Ethereum does.
+    pub insecure_unproved: bool,
 }

@@ -1,8 +1,8 @@
 //! Following the chain: ranges of logs while behind, block by block at the head, and back where it reorganises.
 //!
-//! Nothing an endpoint says is taken alone: logs must carry the hash of a header, headers must follow each other and
-//! the mirrored head, and a range is applied only if its last header is still there after its logs were read. A
-//! contradiction discards the range; the next attempt asks the next endpoint.
+//! Nothing an endpoint says is taken alone: headers must hash to their blocks' hashes, follow each other and the mirrored
+//! head, and logs must be in the receipts that a header commits to. A contradiction discards the range; the next attempt
+//! asks the next endpoint.
 
 mod check;
 mod heads;
@@ -156,7 +156,10 @@ impl Follower {
         let (health, receiver) = watch::channel(Health::default());
         let endpoints: Vec<_> = (1..)
             .zip(&config.rpc_urls)
-            .map(|(place, url)| Endpoint::new(place, url.clone()))
+            .map(|(place, url)| {
+                let endpoint = Endpoint::new(place, url.clone())?;
+                Ok(endpoint.insecure_unproved(config.insecure_unproved))
+            })
             .collect::<Result<_, _>>()?;
         let follower = Self {
             store,
@@ -421,7 +424,7 @@ impl Follower {
             _ => Ok(fetched),
         });
         match fetched {
-            Ok(Fetched { headers, events, newcomers, reread, .. }) => {
+            Ok(Fetched { headers, events, newcomers, reread, unproved, .. }) => {
                 if !newcomers.is_empty() {
                     self.forget();
                 }
@@ -430,6 +433,7 @@ impl Follower {
                 Counters::add(&self.counters.events_applied, count);
                 Counters::add(&self.counters.blocks_applied, (last - next).saturating_add(1));
                 Counters::add(&self.counters.blocks_reread, reread);
+                Counters::add(&self.counters.blocks_unproved, unproved);
                 tracing::debug!(target: "indexer::follow", from = next, to = last, "applied");
                 if last < tip.number {
                     return Ok(Progress::Moved);

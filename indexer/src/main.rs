@@ -74,6 +74,10 @@ struct FollowArgs {
     /// Seconds that the mirror may be behind the chain and still answer release decisions
     #[arg(long, value_name = "SECONDS", env = "COHORT_INDEXER_MAX_LAG", default_value_t = DEFAULT_MAX_LAG.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3_600))]
     max_lag: u64,
+    /// Believe what endpoints tell of blocks and logs without proof: for chains that do not encode headers and receipts
+    /// as Ethereum does
+    #[arg(long, env = "COHORT_INDEXER_INSECURE_UNPROVED")]
+    insecure_unproved: bool,
     /// End when stdin is closed, so that nothing outlives the program that started this one
     #[arg(long, env = "COHORT_EXIT_WITH_STDIN")]
     exit_with_stdin: bool,
@@ -94,6 +98,7 @@ impl FollowArgs {
             from_block: self.from_block,
             poll: Duration::from_millis(self.poll_ms),
             max_lag: Duration::from_secs(self.max_lag),
+            insecure_unproved: self.insecure_unproved,
         })
     }
 }

@@ -34,6 +34,8 @@ counters! {
     rpc_failures = "cohort_indexer_rpc_failures_total";
     /// Blocks whose logs bloom promised logs that a range did not have, read again by hash.
     blocks_reread = "cohort_indexer_blocks_reread_total";
+    /// Blocks of which an endpoint told, without proof, what they have of ours.
+    blocks_unproved = "cohort_indexer_blocks_unproved_total";
     /// Ranges discarded because their parts contradict each other.
     contradictions = "cohort_indexer_contradictions_total";
     /// HTTP requests answered.

@@ -1,7 +1,9 @@
-//! The four JSON-RPC calls that the mirror needs, over HTTP, with every answer checked for shape and size.
+//! The JSON-RPC calls that the mirror needs, over HTTP, with every answer checked for shape and size, and every header
+//! against its hash.
 //!
 //! An endpoint's URL may hold an access key: it never appears in an error or a log, only its place in the list.
 
+mod block;
 mod pace;
 
 use std::{
@@ -13,19 +15,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy::primitives::{Address, B256, Bloom, Bytes, U64};
+use alloy::primitives::{Address, B256, Bytes, U64};
 use reqwest::{StatusCode, header::RETRY_AFTER};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
+pub use self::block::{Header, LogsHeader, Receipt, ReceiptLog, receipts_root};
 use self::pace::Pace;
 
 /// An answer is waited for this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The method that gives headers.
 const HEADER: &str = "eth_getBlockByNumber";
-/// Requests of the first batches.
-const FIRST_BATCH: usize = 100;
+/// The method that gives a block's receipts.
+const RECEIPTS: &str = "eth_getBlockReceipts";
+/// Requests for headers of the first batches.
+const HEADERS_AT_ONCE: usize = 100;
+/// Requests for receipts of the first batches: those of a full block may be megabytes.
+const RECEIPTS_AT_ONCE: usize = 16;
 /// How often a request that was one too many is sent again before the endpoint is left for another.
 const RETRIES: u32 = 3;
 /// An endpoint that wants to be left alone for longer is left for another at once.
@@ -102,12 +109,24 @@ pub enum RpcError {
         /// What is wrong.
         reason: String,
     },
+    /// A header's fields do not hash to its block's hash.
+    #[error(
+        "RPC endpoint {endpoint}: {method} answered a header that does not hash to its block's hash: it lies, or this \
+         chain's headers are not encoded as Ethereum's (then, to believe it without proof: --insecure-unproved)"
+    )]
+    Unproved {
+        /// Place in the configured list, from 1.
+        endpoint: usize,
+        /// Called method.
+        method: &'static str,
+    },
 }
 
 impl RpcError {
     /// Whether a smaller range of logs may succeed: refusals and oversized or late answers.
     pub fn may_be_too_much(&self) -> bool {
-        !matches!(self, Self::Malformed { .. } | Self::Unreachable { .. }) && !self.is_one_too_many()
+        let never = matches!(self, Self::Malformed { .. } | Self::Unproved { .. } | Self::Unreachable { .. });
+        !never && !self.is_one_too_many()
     }
 
     /// Whether it was one request too many, of whatever kind.
@@ -125,33 +144,11 @@ impl RpcError {
     /// Whether a smaller batch of requests may succeed, or none at all: the endpoint is there and does not like it.
     fn may_be_the_batch(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Unreachable { .. } => false,
+            Self::Transport { .. } | Self::Unreachable { .. } | Self::Unproved { .. } => false,
             Self::Status { status, .. } => status.is_client_error(),
             Self::Refused { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => true,
         }
     }
-}
-
-/// The part of a block header that the mirror keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    /// Block number.
-    pub number: u64,
-    /// Block hash.
-    pub hash: B256,
-    /// Hash of the block before it.
-    pub parent_hash: B256,
-    /// Unix seconds.
-    pub timestamp: u64,
-}
-
-/// A header with what it says about the block's logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BloomedHeader {
-    /// The part that the mirror keeps.
-    pub header: Header,
-    /// Bloom filter over addresses and topics of all logs of the block (Yellow Paper, section 4.3.1).
-    pub bloom: Bloom,
 }
 
 /// A log as an endpoint tells it. What a log in a block must have may be missing.
@@ -175,28 +172,6 @@ pub struct Log {
     /// A reorganisation took it back.
     #[serde(default)]
     pub removed: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawHeader {
-    logs_bloom: Bloom,
-    number: U64,
-    hash: B256,
-    parent_hash: B256,
-    timestamp: U64,
-}
-
-impl From<RawHeader> for BloomedHeader {
-    fn from(raw: RawHeader) -> Self {
-        let header = Header {
-            number: raw.number.to(),
-            hash: raw.hash,
-            parent_hash: raw.parent_hash,
-            timestamp: raw.timestamp.to(),
-        };
-        Self { header, bloom: raw.logs_bloom }
-    }
 }
 
 #[derive(Deserialize)]
@@ -231,8 +206,10 @@ pub struct Endpoint {
     url: reqwest::Url,
     client: reqwest::Client,
     /// Most requests of one batch; halved for good when the endpoint refuses one. 1: no batches.
-    batch: Arc<AtomicUsize>,
+    headers_at_once: Arc<AtomicUsize>,
+    receipts_at_once: Arc<AtomicUsize>,
     pace: Arc<Pace>,
+    insecure_unproved: bool,
 }
 
 impl Endpoint {
@@ -246,8 +223,16 @@ impl Endpoint {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| RpcError::Transport { endpoint: place, method: "connect", reason: plain(e) })?;
-        let (batch, pace) = (Arc::new(AtomicUsize::new(FIRST_BATCH)), Arc::new(Pace::new(Instant::now())));
-        Ok(Self { place, url, client, batch, pace })
+        let at_once = |requests| Arc::new(AtomicUsize::new(requests));
+        let (headers_at_once, receipts_at_once) = (at_once(HEADERS_AT_ONCE), at_once(RECEIPTS_AT_ONCE));
+        let pace = Arc::new(Pace::new(Instant::now()));
+        Ok(Self { place, url, client, headers_at_once, receipts_at_once, pace, insecure_unproved: false })
+    }
+
+    /// Whether headers are believed as they are told; nothing can be proved by them then.
+    pub fn insecure_unproved(mut self, believe: bool) -> Self {
+        self.insecure_unproved = believe;
+        self
     }
 
     /// Place in the configured list, from 1.
@@ -262,104 +247,115 @@ impl Endpoint {
 
     /// `eth_chainId`.
     pub async fn chain_id(&self) -> Result<u64, RpcError> {
-        let id: U64 = self.call("eth_chainId", json!([])).await?;
+        let id: U64 = self.call("eth_chainId", &json!([])).await?;
         Ok(id.to())
     }
 
     /// The newest header (`eth_getBlockByNumber`).
     pub async fn newest(&self) -> Result<Header, RpcError> {
         let newest = self.header_of(json!("latest")).await?;
-        newest.map(|found| found.header).ok_or_else(|| self.malformed(HEADER, "no newest block"))
+        newest.ok_or_else(|| self.malformed(HEADER, "no newest block"))
     }
 
     /// The newest finalized header, `None` where the chain has none (`eth_getBlockByNumber`).
     pub async fn finalized(&self) -> Result<Option<Header>, RpcError> {
-        Ok(self.header_of(json!("finalized")).await?.map(|found| found.header))
+        self.header_of(json!("finalized")).await
     }
 
     /// The header at a height, `None` where the chain is shorter (`eth_getBlockByNumber`).
     pub async fn header(&self, number: u64) -> Result<Option<Header>, RpcError> {
-        Ok(self.bloomed(number).await?.map(|found| found.header))
+        let raw = self.call(HEADER, &block_param(json!(U64::from(number)))).await?;
+        Ok(self.header_at(raw, number)?.map(|found| found.header))
     }
 
-    async fn bloomed(&self, number: u64) -> Result<Option<BloomedHeader>, RpcError> {
-        let found = self.header_of(json!(U64::from(number))).await?;
-        if found.as_ref().is_some_and(|found| found.header.number != number) {
-            return Err(self.malformed(HEADER, "a block of another height"));
-        }
-        Ok(found)
+    /// Headers at several heights, in the order asked for, `None` where the chain is shorter (`eth_getBlockByNumber`).
+    pub async fn headers(&self, numbers: &[u64]) -> Result<Vec<Option<LogsHeader>>, RpcError> {
+        let params: Vec<_> = numbers.iter().map(|number| block_param(json!(U64::from(*number)))).collect();
+        let found: Vec<Option<Box<RawValue>>> = self.calls(HEADER, &params, &self.headers_at_once).await?;
+        let at = |(raw, number): (Option<Box<RawValue>>, &u64)| self.header_at(raw, *number);
+        found.into_iter().zip(numbers).map(at).collect()
     }
 
-    /// Headers at several heights, in the order asked for: in batches (JSON-RPC 2.0, section 6) as large as the
-    /// endpoint takes, which may be none.
-    pub async fn headers(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
-        let mut headers = Vec::with_capacity(numbers.len());
-        while let Some(rest) = numbers.get(headers.len()..).filter(|rest| !rest.is_empty()) {
-            let size = self.batch.load(Relaxed);
+    /// Receipts of several blocks, in the order asked for, `None` where the endpoint has no such block
+    /// (`eth_getBlockReceipts`): not yet checked against headers.
+    pub async fn receipts(&self, blocks: &[B256]) -> Result<Vec<Option<Vec<Receipt>>>, RpcError> {
+        let params: Vec<_> = blocks.iter().map(|hash| json!([hash])).collect();
+        self.calls(RECEIPTS, &params, &self.receipts_at_once).await
+    }
+
+    /// Calls one method several times, and gives the answers in that order: in batches (JSON-RPC 2.0, section 6) as large
+    /// as the endpoint takes, which may be none.
+    async fn calls<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &[Value],
+        at_once: &AtomicUsize,
+    ) -> Result<Vec<T>, RpcError> {
+        let mut answers = Vec::with_capacity(params.len());
+        while let Some(rest) = params.get(answers.len()..).filter(|rest| !rest.is_empty()) {
+            let size = at_once.load(Relaxed);
             let asked = match rest {
-                [first, ..] if size == 1 => self.bloomed(*first).await.map(|header| vec![header]),
-                rest => self.header_batch(rest.get(..size).unwrap_or(rest)).await,
+                [first, others @ ..] if size == 1 || others.is_empty() => {
+                    self.call(method, first).await.map(|answer| vec![answer])
+                }
+                rest => self.batch(method, rest.get(..size).unwrap_or(rest)).await,
             };
             match asked {
-                Ok(found) => headers.extend(found),
-                Err(error) if size > 1 && error.may_be_the_batch() => {
+                Ok(found) => answers.extend(found),
+                Err(error) if rest.len() > 1 && size > 1 && error.may_be_the_batch() => {
                     tracing::debug!(target: "indexer::follow", %error, size = size / 2, "smaller batches");
                     // Another batch may have found the same out meanwhile.
-                    self.batch.fetch_min(size / 2, Relaxed);
+                    at_once.fetch_min(size / 2, Relaxed);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(headers)
+        Ok(answers)
     }
 
-    async fn header_batch(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
+    async fn batch<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &[Value],
+    ) -> Result<Vec<T>, RpcError> {
         let mut tries = 0;
         loop {
-            let sent = self.turn(numbers.len()).await;
-            let answer = self.one_header_batch(numbers).await;
-            if self.is_final(answer.as_ref().err(), numbers.len(), sent, &mut tries) {
+            let sent = self.turn(params.len()).await;
+            let answer = self.one_batch(method, params).await;
+            if self.is_final(answer.as_ref().err(), params.len(), sent, &mut tries) {
                 return answer;
             }
         }
     }
 
-    async fn one_header_batch(&self, numbers: &[u64]) -> Result<Vec<Option<BloomedHeader>>, RpcError> {
-        let requests = numbers.iter().enumerate().map(|(id, number)| {
-            json!({ "jsonrpc": "2.0", "id": id, "method": HEADER, "params": [U64::from(*number), false] })
-        });
-        let (status, answer) = self.post(HEADER, &Value::Array(requests.collect())).await?;
+    async fn one_batch<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &[Value],
+    ) -> Result<Vec<T>, RpcError> {
+        let requests = (0..).zip(params).map(|(id, params)| request(id, method, params));
+        let (status, answer) = self.post(method, &Value::Array(requests.collect())).await?;
         let answers: Vec<RawAnswer> = match serde_json::from_slice(&answer) {
             Ok(answers) => answers,
             // A refusal of the whole batch, or no JSON at all.
             Err(_) => {
-                return Err(self
-                    .read::<Value>(HEADER, status, &answer)
-                    .err()
-                    .unwrap_or_else(|| self.malformed(HEADER, "no batch")));
+                let refused = self.read::<Value>(method, status, &answer).err();
+                return Err(refused.unwrap_or_else(|| self.malformed(method, "no batch")));
             }
         };
-        let mut headers = vec![None; numbers.len()];
-        let mut answered = 0;
+        let mut found: Vec<Option<T>> = params.iter().map(|_| None).collect();
         for answer in answers {
-            let Some(place) = answer.id else {
-                return Err(self.malformed(HEADER, "an answer without an id"));
+            let Some(id) = answer.id else {
+                return Err(self.malformed(method, "an answer without an id"));
             };
-            let raw: Option<RawHeader> = self.result(HEADER, answer)?;
-            let (Some(slot), Some(number)) = (headers.get_mut(place), numbers.get(place)) else {
-                return Err(self.malformed(HEADER, "an answer to another question"));
+            let slot = found.get_mut(id).filter(|slot| slot.is_none());
+            let Some(slot) = slot else {
+                return Err(self.malformed(method, "an answer to another question"));
             };
-            let found = raw.map(BloomedHeader::from);
-            if found.as_ref().is_some_and(|found| found.header.number != *number) {
-                return Err(self.malformed(HEADER, "a block of another height"));
-            }
-            *slot = found;
-            answered += 1;
+            *slot = Some(self.result(method, answer)?);
         }
-        if answered != numbers.len() {
-            return Err(self.malformed(HEADER, "not as many answers as questions"));
-        }
-        Ok(headers)
+        let whole: Option<Vec<T>> = found.into_iter().collect();
+        whole.ok_or_else(|| self.malformed(method, "not as many answers as questions"))
     }
 
     /// Logs of the given addresses (`eth_getLogs`), as the endpoint gives them: not yet checked against headers.
@@ -370,16 +366,35 @@ impl Endpoint {
             }),
             LogFilter::Block(hash) => json!({ "blockHash": hash, "address": addresses }),
         };
-        self.call("eth_getLogs", json!([filter])).await
+        self.call("eth_getLogs", &json!([filter])).await
     }
 
-    async fn header_of(&self, block: Value) -> Result<Option<BloomedHeader>, RpcError> {
-        let raw: Option<RawHeader> = self.call(HEADER, json!([block, false])).await?;
-        Ok(raw.map(BloomedHeader::from))
+    async fn header_of(&self, block: Value) -> Result<Option<Header>, RpcError> {
+        let raw: Option<Box<RawValue>> = self.call(HEADER, &block_param(block)).await?;
+        Ok(raw.map(|raw| self.checked(&raw)).transpose()?.map(|found| found.header))
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, RpcError> {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    fn header_at(&self, raw: Option<Box<RawValue>>, number: u64) -> Result<Option<LogsHeader>, RpcError> {
+        let found = raw.map(|raw| self.checked(&raw)).transpose()?;
+        if found.as_ref().is_some_and(|found| found.header.number != number) {
+            return Err(self.malformed(HEADER, "a block of another height"));
+        }
+        Ok(found)
+    }
+
+    /// A header whose fields are those of its hash.
+    fn checked(&self, raw: &RawValue) -> Result<LogsHeader, RpcError> {
+        let header = match self.insecure_unproved {
+            true => LogsHeader::told(raw.get()).map(Some),
+            false => LogsHeader::proved(raw.get()),
+        };
+        header
+            .map_err(|error| self.malformed(HEADER, error))?
+            .ok_or(RpcError::Unproved { endpoint: self.place, method: HEADER })
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: &'static str, params: &Value) -> Result<T, RpcError> {
+        let body = request(1, method, params);
         let mut tries = 0;
         loop {
             let sent = self.turn(1).await;
@@ -475,6 +490,15 @@ impl Endpoint {
     fn malformed(&self, method: &'static str, reason: impl ToString) -> RpcError {
         RpcError::Malformed { endpoint: self.place, method, reason: reason.to_string() }
     }
+}
+
+fn request(id: usize, method: &'static str, params: &Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
+}
+
+/// Parameters of a block without its transactions.
+fn block_param(block: Value) -> Value {
+    json!([block, false])
 }
 
 /// The error's chain of causes without the URL.

@@ -8,7 +8,13 @@ use std::{
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput, Bytes, keccak256};
 
-use crate::rpc::{Header, Log};
+use crate::rpc::{Header, Log, LogsHeader, Receipt, receipts_root};
+
+/// Filters that promise, by chance alone, one of our addresses in more than one of so many blocks promise nothing.
+const CHANCES: f64 = 4.0;
+/// Bits of a filter, and how many of them each value sets.
+const BLOOM_BITS: f64 = 2048.0;
+const BITS_OF_A_VALUE: i32 = 3;
 
 /// Answers that cannot all be true of one chain. The range is discarded and asked for again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +59,12 @@ pub enum Contradiction {
         block_number: u64,
         /// Its place in the block.
         log_index: u64,
+    },
+    /// Receipts that are not those of the block.
+    #[error("the receipts of block {number} are not those that its header commits to")]
+    Receipts {
+        /// Its height.
+        number: u64,
     },
     /// Two different logs in one place.
     #[error("two different logs at {block_number}:{log_index}")]
@@ -136,13 +148,57 @@ fn place(log: Log) -> Result<PlacedLog, Contradiction> {
     }
 }
 
+/// The blocks whose filter promises logs of one of our addresses: no other block has any.
+pub(super) fn promising<'a>(
+    blocks: impl IntoIterator<Item = &'a LogsHeader>,
+    addresses: &[Address],
+) -> Vec<&'a LogsHeader> {
+    let ours: Vec<Bloom> =
+        addresses.iter().map(|address| Bloom::from(BloomInput::Raw(address.as_slice()))).collect();
+    let promises = |block: &&LogsHeader| ours.iter().any(|own| block.bloom.contains(own));
+    blocks.into_iter().filter(promises).collect()
+}
+
+/// Whether a filter is so full that it promises nearly any address.
+pub(super) fn crowded(bloom: &Bloom, addresses: &[Address]) -> bool {
+    let bits: u32 = bloom.iter().map(|byte| byte.count_ones()).sum();
+    (f64::from(bits) / BLOOM_BITS).powi(BITS_OF_A_VALUE) * addresses.len() as f64 * CHANCES > 1.0
+}
+
+/// The logs of our addresses in a block, proved by all its receipts.
+pub(super) fn proved(
+    block: &LogsHeader,
+    receipts: Vec<Receipt>,
+    addresses: &[Address],
+) -> Result<Vec<PlacedLog>, Contradiction> {
+    let Header { number, hash, .. } = block.header;
+    if block.receipts_root != Some(receipts_root(&receipts)) {
+        return Err(Contradiction::Receipts { number });
+    }
+    let logs = receipts
+        .into_iter()
+        .flat_map(|receipt| receipt.logs.into_iter().map(move |log| (receipt.transaction_hash, log)));
+    let placed = (0..).zip(logs).filter(|(_, (_, log))| addresses.contains(&log.address)).map(
+        |(log_index, (transaction_hash, log))| PlacedLog {
+            block_number: number,
+            block_hash: hash,
+            log_index,
+            transaction_hash,
+            address: log.address,
+            topics: log.topics,
+            data: log.data,
+        },
+    );
+    Ok(placed.collect())
+}
+
 /// Every log must carry the hash of its block's header.
 pub(super) fn of_these_blocks(
     logs: &[PlacedLog],
-    headers: &BTreeMap<u64, Header>,
+    blocks: &BTreeMap<u64, LogsHeader>,
 ) -> Result<(), Contradiction> {
     for log in logs {
-        if headers.get(&log.block_number).is_none_or(|header| header.hash != log.block_hash) {
+        if blocks.get(&log.block_number).is_none_or(|block| block.header.hash != log.block_hash) {
             return Err(Contradiction::OtherBlock {
                 block_number: log.block_number,
                 log_index: log.log_index,
@@ -157,7 +213,7 @@ pub(super) fn of_these_blocks(
 /// their filter has bits that the given logs do not explain, and one of our addresses among them.
 pub(super) fn bloomed(
     logs: &[PlacedLog],
-    blooms: &BTreeMap<u64, Bloom>,
+    blocks: &BTreeMap<u64, &LogsHeader>,
     addresses: &[Address],
 ) -> Result<Vec<u64>, Contradiction> {
     let mut explained: BTreeMap<u64, Bloom> = BTreeMap::new();
@@ -169,18 +225,17 @@ pub(super) fn bloomed(
             let hash = *hashes.entry(word).or_insert_with(|| keccak256(word));
             own.accrue(BloomInput::Hash(hash));
         }
-        if blooms.get(&log.block_number).is_none_or(|bloom| !bloom.contains(&own)) {
+        if blocks.get(&log.block_number).is_none_or(|block| !block.bloom.contains(&own)) {
             let (block_number, log_index) = log.place();
             return Err(Contradiction::NotInBloom { block_number, log_index });
         }
         explained.entry(log.block_number).or_default().accrue_bloom(&own);
     }
-    let inputs: Vec<_> = addresses.iter().map(|address| BloomInput::Raw(address.as_slice())).collect();
-    let incomplete = blooms.iter().filter(|(number, bloom)| {
-        explained.get(number).copied().unwrap_or_default() != **bloom
-            && inputs.iter().any(|input| bloom.contains_input(*input))
-    });
-    Ok(incomplete.map(|(number, _)| *number).collect())
+    let promising = promising(blocks.values().copied(), addresses);
+    let numbers = promising.into_iter().map(|block| (block.header.number, block.bloom));
+    let incomplete =
+        numbers.filter(|(number, bloom)| explained.get(number).copied().unwrap_or_default() != *bloom);
+    Ok(incomplete.map(|(number, _)| number).collect())
 }
 
 #[cfg(test)]
@@ -246,21 +301,67 @@ mod tests {
             topics: topics(byte),
             ..place(log(block, 0, 0)).unwrap()
         };
-        let blooms = BTreeMap::from([
-            (1, bloom(&[(ours, 1)])),
-            (2, bloom(&[(ours, 1), (ours, 2)])),
-            (3, bloom(&[(Address::repeat_byte(9), 1)])),
-            (4, bloom(&[])),
-            (5, bloom(&[(ours, 3)])),
-        ]);
-        assert_eq!(bloomed(&[given(1, 1), given(2, 1)], &blooms, &[ours]), Ok(vec![2, 5]));
+        let blooms = [
+            bloom(&[(ours, 1)]),
+            bloom(&[(ours, 1), (ours, 2)]),
+            bloom(&[(Address::repeat_byte(9), 1)]),
+            bloom(&[]),
+            bloom(&[(ours, 3)]),
+        ];
+        let blocks: Vec<_> = (1u8..).zip(blooms).map(|(number, bloom)| block(number, bloom)).collect();
+        let by_number = blocks.iter().map(|block| (block.header.number, block)).collect();
+        assert_eq!(bloomed(&[given(1, 1), given(2, 1)], &by_number, &[ours]), Ok(vec![2, 5]));
         let made_up = Err(Contradiction::NotInBloom { block_number: 4, log_index: 0 });
-        assert_eq!(bloomed(&[given(4, 1)], &blooms, &[ours]), made_up);
+        assert_eq!(bloomed(&[given(4, 1)], &by_number, &[ours]), made_up);
+        let numbers =
+            |of: &[Address]| promising(&blocks, of).iter().map(|b| b.header.number).collect::<Vec<_>>();
+        assert_eq!(numbers(&[ours]), [1, 2, 5]);
+        assert_eq!(numbers(&[ours, Address::repeat_byte(9)]), [1, 2, 3, 5]);
+    }
+
+    fn block(number: u8, bloom: Bloom) -> LogsHeader {
+        LogsHeader { header: header(number.into(), number, number - 1), bloom, receipts_root: None }
+    }
+
+    #[test]
+    fn a_filter_is_crowded_by_its_bits_and_by_our_addresses() {
+        let half = Bloom::repeat_byte(0x0f);
+        let ours = |count| vec![Address::ZERO; count];
+        assert!(!crowded(&half, &ours(2)));
+        assert!(crowded(&half, &ours(3)), "one in eight for each of three");
+        assert!(!crowded(&Bloom::ZERO, &ours(10_000)));
+        assert!(crowded(&Bloom::repeat_byte(0xff), &ours(1)));
+    }
+
+    #[test]
+    fn only_all_receipts_of_a_block_prove_its_logs() {
+        let json = |data: &str| {
+            let log = |address: u8| serde_json::json!({ "address": Address::repeat_byte(address), "topics": [], "data": data });
+            let receipt = |hash: u8, logs: Vec<serde_json::Value>| {
+                serde_json::json!({ "type": "0x2", "status": "0x1", "cumulativeGasUsed": "0x5208", "logs": logs,
+                    "logsBloom": Bloom::ZERO, "transactionHash": B256::repeat_byte(hash) })
+            };
+            serde_json::json!([receipt(1, vec![log(1), log(2)]), receipt(2, vec![log(1), log(9)])])
+        };
+        let read = |json| -> Vec<Receipt> { serde_json::from_value(json).unwrap() };
+        let whole = || read(json("0x07"));
+        let block = LogsHeader { receipts_root: Some(receipts_root(&whole())), ..block(5, Bloom::ZERO) };
+        let ours = [Address::repeat_byte(1)];
+        let logs = proved(&block, whole(), &ours).unwrap();
+        let places = |log: &PlacedLog| (log.place(), log.transaction_hash.0[0]);
+        assert_eq!(logs.iter().map(places).collect::<Vec<_>>(), [((5, 0), 1), ((5, 2), 2)]);
+        let refused = Err(Contradiction::Receipts { number: 5 });
+        assert_eq!(proved(&block, read(json("0x08")), &ours), refused);
+        assert_eq!(proved(&block, whole().split_off(1), &ours), refused);
+        assert_eq!(proved(&block, whole().into_iter().rev().collect(), &ours), refused);
+        assert_eq!(proved(&block, Vec::new(), &ours), refused);
+        let unproved = LogsHeader { receipts_root: None, ..block };
+        assert_eq!(proved(&unproved, whole(), &ours), refused);
     }
 
     #[test]
     fn logs_of_another_block_hash_are_refused() {
-        let headers = BTreeMap::from([(5, header(5, 5, 4))]);
+        let headers = BTreeMap::from([(5, block(5, Bloom::ZERO))]);
         let logs = |hash| placed(vec![log(5, 0, hash)], &(5..=5), &[Address::ZERO]).unwrap();
         assert_eq!(of_these_blocks(&logs(5), &headers), Ok(()));
         assert!(of_these_blocks(&logs(6), &headers).is_err());

@@ -1,4 +1,7 @@
-//! Fetching one range of blocks: headers, logs, and the older logs of apps that the range registers.
+//! Fetching one range of blocks: headers, the logs that they promise, and the older logs of apps that the range registers.
+//!
+//! A header's hash commits to its block's filter and receipts, so receipts are read where a filter promises logs of ours,
+//! and prove them. Where filters are so full that they promise everything, `eth_getLogs` tells which blocks to prove.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,8 +9,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use alloy::primitives::{Address, B256, Bloom};
-use tokio::task::{JoinHandle, JoinSet};
+use alloy::primitives::{Address, B256};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::task::JoinHandle;
 
 use super::{
     check::{self, Contradiction, PlacedLog},
@@ -15,21 +19,22 @@ use super::{
 };
 use crate::{
     event::{AppEvent, ChainEvent, RegistryEvent, UnknownRegistryEvent},
-    rpc::{BloomedHeader, Endpoint, Header, Log, LogFilter, RpcError},
+    rpc::{Endpoint, Header, Log, LogFilter, LogsHeader, RpcError},
     store::NewEvent,
 };
 
 /// Most addresses of one `eth_getLogs`.
 const MAX_ADDRESSES: usize = 500;
-/// Headers of one request.
+/// Headers, and blocks' receipts, that are asked for together.
 const HEADERS_OF_A_REQUEST: usize = 100;
-/// Requests for headers at the same time.
+const RECEIPTS_OF_A_REQUEST: usize = 16;
+/// Such requests at the same time.
 const CONCURRENT_REQUESTS: usize = 4;
 /// Headers that are held at the same time while older logs are read.
 const HEADERS_AT_ONCE: u64 = 10_000;
-/// Up to so many blocks, logs are asked for block by block, by hash: the node answers for that very block or not at
-/// all, while a range is answered silently short by a node that has not seen its end.
-const BY_HASH_BLOCKS: u64 = 4;
+/// Logs of up to so many blocks are asked for block by block, by hash: the node answers for that very block or not at all,
+/// while a range is answered silently short by a node that has not seen its end.
+const BY_HASH_BLOCKS: usize = 4;
 
 /// What to fetch.
 #[derive(Debug)]
@@ -81,6 +86,8 @@ pub(super) struct Fetched {
     pub(super) newcomers: Vec<Address>,
     /// Blocks that were read again by hash.
     pub(super) reread: u64,
+    /// Blocks of which it was told, not proved, what they have of ours.
+    pub(super) unproved: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -93,49 +100,126 @@ pub(super) enum FetchError {
     UnknownEvent { block_number: u64, log_index: u64, source: UnknownRegistryEvent },
 }
 
-/// Headers by height, with their bloom filters while they are needed.
-#[derive(Debug, Default)]
-struct Blocks {
-    headers: BTreeMap<u64, Header>,
-    blooms: BTreeMap<u64, Bloom>,
-}
+/// Headers by height.
+type Blocks = BTreeMap<u64, LogsHeader>;
 
 /// Fetches and checks a range.
 async fn fetch(endpoint: &Endpoint, reader: &LogReader, plan: &Plan) -> Result<Fetched, FetchError> {
     let last = *plan.range.end();
     let mut addresses = vec![plan.registry];
     addresses.extend_from_slice(&plan.apps);
-    let few = plan.range.end().saturating_sub(*plan.range.start()) < BY_HASH_BLOCKS;
-    let mut blocks = Blocks::default();
-    let logs = if plan.recent && few {
-        add_headers(endpoint, &mut blocks, plan.range.clone()).await?;
-        check::linked(None, blocks.headers.values())?;
-        reader.of_blocks(endpoint, blocks.headers.values().copied(), &addresses).await?
-    } else {
-        let headers = add_headers(endpoint, &mut blocks, plan.range.clone());
-        let logs = async { Ok(reader.of_range(endpoint, &plan.range, &addresses).await?) };
-        let ((), logs) = tokio::try_join!(headers, logs)?;
-        check::linked(None, blocks.headers.values())?;
-        logs
-    };
-    let mut logs = check::placed(logs, &plan.range, &addresses)?;
-    check::of_these_blocks(&logs, &blocks.headers)?;
-    let reread = complete(endpoint, reader, &blocks, &addresses, &mut logs).await?;
+    let mut blocks = headers(endpoint, plan.range.clone()).await?;
+    let mut found = logs_of(endpoint, reader, &blocks, &addresses).await?;
 
-    // Only logs whose blocks are proved may decide what else is read.
-    let newcomers = newcomers(plan, &logs)?;
+    // Only logs whose blocks are known may decide what else is read.
+    let newcomers = newcomers(plan, &found.logs)?;
     if !newcomers.is_empty() {
-        logs.extend(before_registration(endpoint, reader, plan, &newcomers, &mut blocks).await?);
+        before_registration(endpoint, reader, plan, &newcomers, &mut blocks, &mut found).await?;
     }
-    still_there(endpoint, blocks.headers.get(&last), last).await?;
 
-    let parent = blocks.headers.get(plan.range.start()).map(|first| first.parent_hash);
+    let parent = blocks.get(plan.range.start()).map(|first| first.header.parent_hash);
+    let Found { logs, reread, unproved } = found;
     let events = decode(plan.registry, logs)?;
     if !plan.recent {
         let with_events: BTreeSet<u64> = events.iter().map(|event| event.block_number).collect();
-        blocks.headers.retain(|number, _| *number == last || with_events.contains(number));
+        blocks.retain(|number, _| *number == last || with_events.contains(number));
     }
-    Ok(Fetched { parent, headers: blocks.headers.into_values().collect(), events, newcomers, reread })
+    let headers = blocks.into_values().map(|block| block.header).collect();
+    Ok(Fetched { parent, headers, events, newcomers, reread, unproved })
+}
+
+/// Logs of ours in a piece of chain.
+#[derive(Debug, Default)]
+struct Found {
+    logs: Vec<PlacedLog>,
+    reread: u64,
+    unproved: u64,
+}
+
+/// The logs of these addresses in these blocks.
+async fn logs_of(
+    endpoint: &Endpoint,
+    reader: &LogReader,
+    blocks: &Blocks,
+    addresses: &[Address],
+) -> Result<Found, FetchError> {
+    let promising = check::promising(blocks.values(), addresses);
+    let telling =
+        |block: &&LogsHeader| block.receipts_root.is_some() && !check::crowded(&block.bloom, addresses);
+    let (telling, others): (Vec<_>, Vec<_>) = promising.into_iter().partition(telling);
+    let mut found = Found { logs: proved(endpoint, &telling, addresses).await?, ..Found::default() };
+    if others.is_empty() {
+        reader.learn(|size| size.answered(blocks.len() as u64, found.logs.len()));
+        return Ok(found);
+    }
+    let mut told = told(endpoint, reader, blocks, &others, addresses, &mut found.reread).await?;
+    let with_logs: BTreeSet<u64> = told.iter().map(|log| log.block_number).collect();
+    let provable =
+        |block: &&LogsHeader| block.receipts_root.is_some() && with_logs.contains(&block.header.number);
+    let (provable, unproved): (Vec<_>, Vec<_>) = others.into_iter().partition(provable);
+    let unproved: BTreeSet<u64> = unproved.into_iter().map(|block| block.header.number).collect();
+    told.retain(|log| unproved.contains(&log.block_number));
+    found.unproved = unproved.len() as u64;
+    found.logs.extend(told);
+    found.logs.extend(proved(endpoint, &provable, addresses).await?);
+    found.logs.sort_by_key(PlacedLog::place);
+    Ok(found)
+}
+
+/// The logs of blocks as their receipts prove them.
+async fn proved(
+    endpoint: &Endpoint,
+    blocks: &[&LogsHeader],
+    addresses: &[Address],
+) -> Result<Vec<PlacedLog>, FetchError> {
+    let asked: Vec<_> =
+        blocks.chunks(RECEIPTS_OF_A_REQUEST).map(|some| some_proved(endpoint, some, addresses)).collect();
+    stream::iter(asked).buffered(CONCURRENT_REQUESTS).try_concat().await
+}
+
+async fn some_proved(
+    endpoint: &Endpoint,
+    blocks: &[&LogsHeader],
+    addresses: &[Address],
+) -> Result<Vec<PlacedLog>, FetchError> {
+    let hashes: Vec<B256> = blocks.iter().map(|block| block.header.hash).collect();
+    let mut logs = Vec::new();
+    for (block, receipts) in blocks.iter().zip(endpoint.receipts(&hashes).await?) {
+        let receipts = receipts.ok_or(Contradiction::Changed { number: block.header.number })?;
+        logs.extend(check::proved(block, receipts, addresses)?);
+    }
+    Ok(logs)
+}
+
+/// The logs of blocks as `eth_getLogs` tells them, checked as far as hashes and filters go.
+async fn told(
+    endpoint: &Endpoint,
+    reader: &LogReader,
+    blocks: &Blocks,
+    wanted: &[&LogsHeader],
+    addresses: &[Address],
+    reread: &mut u64,
+) -> Result<Vec<PlacedLog>, FetchError> {
+    let wanted: BTreeMap<u64, &LogsHeader> =
+        wanted.iter().map(|block| (block.header.number, *block)).collect();
+    let (Some(first), Some(last)) = (wanted.keys().next(), wanted.keys().next_back()) else {
+        return Ok(Vec::new());
+    };
+    let range = *first..=*last;
+    let logs = if wanted.len() <= BY_HASH_BLOCKS {
+        reader.of_blocks(endpoint, wanted.values().map(|block| block.header), addresses).await?
+    } else {
+        reader.of_range(endpoint, &range, addresses).await?
+    };
+    let mut logs = check::placed(logs, &range, addresses)?;
+    check::of_these_blocks(&logs, blocks)?;
+    // What else promises logs is proved.
+    let promising = check::promising(blocks.range(range).map(|(_, block)| block), addresses);
+    let proved: BTreeSet<u64> = promising.into_iter().map(|block| block.header.number).collect();
+    logs.retain(|log| wanted.contains_key(&log.block_number) || !proved.contains(&log.block_number));
+    *reread += complete(endpoint, reader, blocks, &wanted, addresses, &mut logs).await?;
+    still_there(endpoint, wanted.values().next_back()).await?;
+    Ok(logs)
 }
 
 /// Reads the logs of those blocks again, by hash, whose bloom filter promises more than the range gave: nodes cut long
@@ -144,17 +228,18 @@ async fn complete(
     endpoint: &Endpoint,
     reader: &LogReader,
     blocks: &Blocks,
+    wanted: &BTreeMap<u64, &LogsHeader>,
     addresses: &[Address],
     logs: &mut Vec<PlacedLog>,
 ) -> Result<u64, FetchError> {
-    let doubtful = check::bloomed(logs, &blocks.blooms, addresses)?;
+    let doubtful = check::bloomed(logs, wanted, addresses)?;
     let reread = doubtful.len() as u64;
     for number in doubtful {
-        let Some(header) = blocks.headers.get(&number) else { continue };
-        let again = reader.of_blocks(endpoint, std::iter::once(*header), addresses).await?;
+        let Some(block) = wanted.get(&number) else { continue };
+        let again = reader.of_blocks(endpoint, std::iter::once(block.header), addresses).await?;
         let again = check::placed(again, &(number..=number), addresses)?;
-        check::of_these_blocks(&again, &blocks.headers)?;
-        check::bloomed(&again, &BTreeMap::from([(number, bloom_of(blocks, number))]), addresses)?;
+        check::of_these_blocks(&again, blocks)?;
+        check::bloomed(&again, &BTreeMap::from([(number, *block)]), addresses)?;
         let before = logs.len();
         logs.retain(|log| log.block_number != number);
         let had = before - logs.len();
@@ -170,79 +255,64 @@ async fn complete(
     Ok(reread)
 }
 
-fn bloom_of(blocks: &Blocks, number: u64) -> Bloom {
-    blocks.blooms.get(&number).copied().unwrap_or_default()
-}
-
-/// What apps did before they were registered, checked like everything else.
+/// Adds what apps did before they were registered, checked like everything else, and the headers of its blocks.
 async fn before_registration(
     endpoint: &Endpoint,
     reader: &LogReader,
     plan: &Plan,
     newcomers: &[Address],
     blocks: &mut Blocks,
-) -> Result<Vec<PlacedLog>, FetchError> {
+    found: &mut Found,
+) -> Result<(), FetchError> {
     let last = *plan.range.end();
-    let mut found = Vec::new();
     let mut next = plan.start;
+    let mut before = None;
     while next <= last {
         let range = next..=last.min(next.saturating_add(HEADERS_AT_ONCE - 1));
-        let older = reader.of_range(endpoint, &range, newcomers).await?;
-        let mut older = check::placed(older, &range, newcomers)?;
-        let mut piece = Blocks::default();
-        add_headers(endpoint, &mut piece, range.clone()).await?;
-        check::linked(None, piece.headers.values())?;
-        check::of_these_blocks(&older, &piece.headers)?;
-        complete(endpoint, reader, &piece, newcomers, &mut older).await?;
-        for log in &older {
-            if let Some(header) = piece.headers.get(&log.block_number) {
-                blocks.headers.insert(log.block_number, *header);
-            }
-        }
-        found.extend(older);
         next = range.end().saturating_add(1);
+        let piece = headers(endpoint, range).await?;
+        check::linked(before.as_ref(), piece.values().map(|block| &block.header))?;
+        before = piece.values().next_back().map(|block| block.header);
+        let older = logs_of(endpoint, reader, &piece, newcomers).await?;
+        let with_logs: BTreeSet<u64> = older.logs.iter().map(|log| log.block_number).collect();
+        blocks.extend(piece.into_iter().filter(|(number, _)| with_logs.contains(number)));
+        found.logs.extend(older.logs);
+        found.reread += older.reread;
+        found.unproved += older.unproved;
     }
-    Ok(found)
+    // What is older must lead to the range.
+    match (before, blocks.get(&last)) {
+        (Some(before), Some(block)) if before == block.header => Ok(()),
+        _ => Err(Contradiction::Changed { number: last }.into()),
+    }
 }
 
-/// The range's end must be what it was before its logs were read: then they are of the chain that ends there.
-async fn still_there(endpoint: &Endpoint, before: Option<&Header>, number: u64) -> Result<(), FetchError> {
-    let now = endpoint.header(number).await?;
-    if before.is_none() || now.as_ref() != before {
-        return Err(Contradiction::Changed { number }.into());
+/// The last block must be what it was before its logs were read: then they are of the chain that ends there.
+async fn still_there(endpoint: &Endpoint, before: Option<&&LogsHeader>) -> Result<(), FetchError> {
+    let Some(before) = before.map(|block| block.header) else { return Ok(()) };
+    if endpoint.header(before.number).await? != Some(before) {
+        return Err(Contradiction::Changed { number: before.number }.into());
     }
     Ok(())
 }
 
-async fn add_headers(
-    endpoint: &Endpoint,
-    blocks: &mut Blocks,
-    range: RangeInclusive<u64>,
-) -> Result<(), FetchError> {
+/// The headers of a range, each of which follows the one before.
+async fn headers(endpoint: &Endpoint, range: RangeInclusive<u64>) -> Result<Blocks, FetchError> {
     let wanted: Vec<u64> = range.collect();
-    let mut pieces = wanted.chunks(HEADERS_OF_A_REQUEST);
-    let mut asked = JoinSet::new();
-    loop {
-        while asked.len() < CONCURRENT_REQUESTS
-            && let Some(numbers) = pieces.next()
-        {
-            let (endpoint, numbers) = (endpoint.clone(), numbers.to_vec());
-            asked.spawn(async move {
-                let headers = endpoint.headers(&numbers).await;
-                (numbers, headers)
-            });
-        }
-        let Some(answer) = asked.join_next().await else { break };
-        // A task is lost only if the runtime is shutting down.
-        let (numbers, headers) = answer.map_err(|lost| endpoint.lost(lost))?;
-        let headers = headers?;
-        for (number, found) in numbers.iter().zip(headers) {
-            let BloomedHeader { header, bloom } = found.ok_or(Contradiction::Changed { number: *number })?;
-            blocks.headers.insert(*number, header);
-            blocks.blooms.insert(*number, bloom);
-        }
-    }
-    Ok(())
+    let asked: Vec<_> =
+        wanted.chunks(HEADERS_OF_A_REQUEST).map(|numbers| some_headers(endpoint, numbers)).collect();
+    let blocks: Vec<_> = stream::iter(asked).buffered(CONCURRENT_REQUESTS).try_concat().await?;
+    let blocks = Blocks::from_iter(blocks);
+    check::linked(None, blocks.values().map(|block| &block.header))?;
+    Ok(blocks)
+}
+
+async fn some_headers(endpoint: &Endpoint, numbers: &[u64]) -> Result<Vec<(u64, LogsHeader)>, FetchError> {
+    let found = numbers.iter().zip(endpoint.headers(numbers).await?);
+    let whole = |(number, found): (&u64, Option<LogsHeader>)| {
+        found.map(|block| (*number, block)).ok_or(Contradiction::Changed { number: *number })
+    };
+    Ok(found.map(whole).collect::<Result<_, _>>()?)
 }
 
 /// Apps that the registry's logs register and that are not followed yet. The registry itself is no app.

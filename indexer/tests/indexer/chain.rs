@@ -1,8 +1,11 @@
-//! A made-up chain behind JSON-RPC over HTTP, which can reorganise and lie.
+//! A made-up chain behind JSON-RPC over HTTP, which can reorganise and lie. Its headers and receipts are true ones.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use alloy::primitives::{Address, B256, Bloom, LogData, U64, keccak256};
+use alloy::{
+    consensus::{Header, Receipt, ReceiptEnvelope, TxReceipt as _, proofs::calculate_receipt_root},
+    primitives::{Address, B256, Bloom, Log, LogData, U64, keccak256},
+};
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use serde_json::{Value, json};
 
@@ -23,8 +26,14 @@ impl Random {
 #[derive(Clone)]
 pub(crate) struct Block {
     pub(crate) hash: B256,
-    pub(crate) parent: B256,
+    header: Header,
     pub(crate) logs: Vec<(Address, LogData)>,
+}
+
+/// The receipt of a block's only transaction, which emits all its logs.
+fn receipt_of(logs: &[(Address, LogData)]) -> ReceiptEnvelope {
+    let logs = logs.iter().map(|(address, data)| Log { address: *address, data: data.clone() }).collect();
+    ReceiptEnvelope::Eip1559(Receipt { status: true.into(), cumulative_gas_used: 21_000, logs }.into())
 }
 
 #[derive(Default)]
@@ -32,6 +41,10 @@ pub(crate) struct Chain {
     pub(crate) blocks: Vec<Block>,
     /// Makes the hashes of a new branch differ.
     branch: u64,
+    /// New blocks have filters that promise everything, as those of busy chains do.
+    pub(crate) crowded: bool,
+    /// Receipts have other data than the block's.
+    pub(crate) forged_receipts: bool,
     /// Logs carry the hash of a block that does not exist.
     pub(crate) foreign_logs: bool,
     /// Answers repeat and reorder logs.
@@ -48,18 +61,25 @@ pub(crate) struct Chain {
     pub(crate) down: bool,
     /// Requests so far.
     pub(crate) requests: u64,
-    /// First blocks of all ranges that were asked for.
-    pub(crate) asked_from: Vec<u64>,
+    /// Heights of all headers that were asked for.
+    pub(crate) asked: Vec<u64>,
 }
 
 impl Chain {
     pub(crate) fn mine(&mut self, logs: Vec<(Address, LogData)>) -> u64 {
         let number = self.blocks.len() as u64;
-        let parent = self.blocks.last().map_or(B256::ZERO, |block| block.hash);
-        let mut seed = parent.to_vec();
-        seed.extend_from_slice(&number.to_be_bytes());
-        seed.extend_from_slice(&self.branch.to_be_bytes());
-        self.blocks.push(Block { hash: keccak256(&seed), parent, logs });
+        let receipts = [receipt_of(&logs)];
+        let bloom = if self.crowded { Bloom::repeat_byte(0xff) } else { receipts[0].bloom() };
+        let header = Header {
+            parent_hash: self.blocks.last().map_or(B256::ZERO, |block| block.hash),
+            number,
+            timestamp: GENESIS_TIME + number,
+            logs_bloom: bloom,
+            receipts_root: calculate_receipt_root(&receipts),
+            mix_hash: B256::left_padding_from(&self.branch.to_be_bytes()),
+            ..Header::default()
+        };
+        self.blocks.push(Block { hash: header.hash_slow(), header, logs });
         number
     }
 
@@ -80,14 +100,23 @@ impl Chain {
     }
 
     fn header(&self, number: u64) -> Value {
-        self.blocks.get(number as usize).map_or(Value::Null, |block| {
-            let mut bloom = Bloom::default();
-            block.logs.iter().for_each(|(address, log)| bloom.accrue_raw_log(*address, log.topics()));
-            json!({
-                "logsBloom": bloom, "number": U64::from(number), "hash": block.hash, "parentHash": block.parent,
-                "timestamp": U64::from(GENESIS_TIME + number), "transactions": [],
-            })
-        })
+        self.blocks.get(number as usize).map_or(Value::Null, |block| block_json(&block.header))
+    }
+
+    fn receipts(&self, hash: &Value) -> Value {
+        let Some(block) = self.blocks.iter().find(|block| json!(block.hash) == *hash) else {
+            return Value::Null;
+        };
+        let receipt = receipt_of(&block.logs);
+        let mut logs = json!(receipt.logs());
+        if self.forged_receipts && !block.logs.is_empty() {
+            logs[0]["data"] = json!("0x01");
+        }
+        json!([{
+            "type": "0x2", "status": "0x1", "cumulativeGasUsed": "0x5208", "logs": logs, "logsBloom": receipt.bloom(),
+            "transactionHash": keccak256(block.hash), "transactionIndex": "0x0", "blockHash": block.hash,
+            "blockNumber": U64::from(block.header.number), "contractAddress": null,
+        }])
     }
 
     fn logs(&self, number: u64, addresses: &[Address]) -> Vec<Value> {
@@ -113,7 +142,6 @@ impl Chain {
         } else {
             let end = |name: &str| serde_json::from_value::<U64>(filter[name].clone()).unwrap().to::<u64>();
             let (from, to) = (end("fromBlock"), end("toBlock"));
-            self.asked_from.push(from);
             if self.max_range.is_some_and(|max| to - from >= max) {
                 return Err("query exceeds max block range");
             }
@@ -135,18 +163,28 @@ impl Chain {
             "eth_chainId" => Ok(json!(U64::from(CHAIN_ID))),
             "eth_getBlockByNumber" => Ok(match params[0].as_str() {
                 Some("latest") => {
-                    let mut newest = self.header(self.tip().0);
-                    self.boasts.into_iter().for_each(|height| newest["number"] = json!(U64::from(height)));
-                    newest
+                    let newest = self.blocks.last().unwrap().header.clone();
+                    block_json(&Header { number: self.boasts.unwrap_or(newest.number), ..newest })
                 }
                 Some("finalized") => self.header(self.tip().0.saturating_sub(4)),
-                Some(hex) => self.header(u64::from_str_radix(&hex[2..], 16).unwrap()),
+                Some(hex) => {
+                    let number = u64::from_str_radix(&hex[2..], 16).unwrap();
+                    self.asked.push(number);
+                    self.header(number)
+                }
                 None => Value::Null,
             }),
+            "eth_getBlockReceipts" => Ok(self.receipts(&params[0])),
             "eth_getLogs" => self.get_logs(&params[0]),
             _ => Err("method not found"),
         }
     }
+}
+
+fn block_json(header: &Header) -> Value {
+    let mut block = json!(header);
+    (block["hash"], block["transactions"]) = (json!(header.hash_slow()), json!([]));
+    block
 }
 
 /// A running endpoint of a made-up chain.

@@ -1,16 +1,19 @@
 //! Following: reorganisations, restarts, rebuilding, and endpoints that fail or lie.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use alloy::primitives::{Address, B256, LogData};
-use cohort_indexer::{RunError, follow::StopReason};
+use cohort_indexer::{Config, RunError, follow::StopReason};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     chain::Node,
-    running::{Running, config, dumped, rebuilt},
+    running::{Running, config, dumped, rebuilt, rebuilt_from},
     study::*,
 };
 
@@ -129,14 +132,14 @@ async fn a_restart_resumes_where_it_was() {
     running.reaches_tip(&node).await;
     running.stop().await.unwrap();
 
-    node.chain().asked_from.clear();
+    node.chain().asked.clear();
     node.chain().mine(vec![receipt(RUN)]);
     node.chain().mine_empty(50);
     let running = Running::start(&config).await;
     running.reaches_tip(&node).await;
     assert_eq!(head_decision(&running).await, "run_closed");
     running.stop().await.unwrap();
-    assert!(node.chain().asked_from.iter().all(|from| *from > 600), "{:?}", node.chain().asked_from);
+    assert!(node.chain().asked.iter().all(|number| *number > 600), "{:?}", node.chain().asked);
     assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
 }
 
@@ -229,76 +232,98 @@ async fn an_unknown_event_of_the_registry_stops_it_with_a_reason() {
     assert!(reason.to_string().contains("block 1, log 0"), "{reason}");
 }
 
-/// Logs that carry another block's hash are never applied; an honest second endpoint is asked instead.
+/// What is not in a block, as its hash commits to it, is never applied; an honest second endpoint is asked instead.
 #[tokio::test]
-async fn logs_of_another_block_are_refused() {
-    let node = Node::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    node.chain().mine_empty(3);
-    let running = Running::start(&config(&[&node], dir.path().join("alone.sqlite"))).await;
-    running.reaches_tip(&node).await;
-    node.chain().foreign_logs = true;
-    with_open_run(&mut node.chain());
-    let (status, body) = loop {
-        let (status, body) = running.get("/readyz").await;
-        if body["last_error"].is_string() {
-            break (status, body);
+async fn forged_logs_are_refused() {
+    for (crowded, reason) in
+        [(false, "are not those that its header commits to"), (true, "is of another block")]
+    {
+        let node = Node::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        node.chain().mine_empty(3);
+        let running = Running::start(&config(&[&node], dir.path().join("alone.sqlite"))).await;
+        running.reaches_tip(&node).await;
+        {
+            let mut chain = node.chain();
+            (chain.crowded, chain.forged_receipts, chain.foreign_logs) = (crowded, !crowded, crowded);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
-    assert!(body["last_error"].as_str().unwrap().contains("is of another block"), "{status} {body}");
-    let status = running.ok("/v1/status").await;
-    assert_eq!((&status["head"]["number"], &status["apps"]), (&serde_json::json!(2), &serde_json::json!(0)));
-    running.stop().await.unwrap();
+        with_open_run(&mut node.chain());
+        let (status, body) = loop {
+            let (status, body) = running.get("/readyz").await;
+            if body["last_error"].is_string() {
+                break (status, body);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        };
+        assert!(body["last_error"].as_str().unwrap().contains(reason), "{status} {body}");
+        let status = running.ok("/v1/status").await;
+        assert_eq!(
+            (&status["head"]["number"], &status["apps"]),
+            (&serde_json::json!(2), &serde_json::json!(0))
+        );
+        running.stop().await.unwrap();
 
-    let honest = node.twin().await;
-    let running = Running::start(&config(&[&node, &honest], dir.path().join("both.sqlite"))).await;
-    running.reaches_tip(&honest).await;
-    assert_eq!(head_decision(&running).await, "allow");
-    running.stop().await.unwrap();
+        let honest = node.twin().await;
+        let running = Running::start(&config(&[&node, &honest], dir.path().join("both.sqlite"))).await;
+        running.reaches_tip(&honest).await;
+        assert_eq!(head_decision(&running).await, "allow");
+        running.stop().await.unwrap();
+    }
 }
+
+/// Logs of blocks whose filters promise everything, and of a chain that is believed: `eth_getLogs` is what they come by.
+const BY_LOGS: [(bool, bool); 2] = [(true, false), (false, true)];
 
 /// Small ranges, repeated and reordered logs, and endpoints that go away cost time only.
 #[tokio::test]
 async fn provider_limits_and_failures_are_lived_with() {
-    let node = Node::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(&[&node, &node.twin().await], dir.path().join("mirror.sqlite"));
-    node.chain().max_range = Some(7);
-    node.chain().shuffled_logs = true;
-    with_open_run(&mut node.chain());
-    node.chain().mine_empty(600);
-    let dead = Node::start().await;
-    dead.chain().down = true;
-    let config = cohort_indexer::Config { rpc_urls: vec![dead.url.clone(), node.url.clone()], ..config };
-    let running = Running::start(&config).await;
-    running.reaches_tip(&node).await;
-    assert_eq!(head_decision(&running).await, "allow");
-    running.stop().await.unwrap();
-    node.chain().max_range = None;
-    node.chain().shuffled_logs = false;
-    assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+    for (crowded, insecure_unproved) in BY_LOGS {
+        let node = Node::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let mut chain = node.chain();
+            (chain.crowded, chain.max_range, chain.shuffled_logs) = (crowded, Some(7), true);
+        }
+        with_open_run(&mut node.chain());
+        node.chain().mine_empty(600);
+        let dead = Node::start().await;
+        dead.chain().down = true;
+        let config =
+            Config { insecure_unproved, ..config(&[&dead, &node], dir.path().join("mirror.sqlite")) };
+        let running = Running::start(&config).await;
+        running.reaches_tip(&node).await;
+        assert_eq!(head_decision(&running).await, "allow");
+        running.stop().await.unwrap();
+        node.chain().max_range = None;
+        node.chain().shuffled_logs = false;
+        assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+    }
 }
 
 /// Answers that are silently short never become state: the headers' bloom filters tell.
 #[tokio::test]
 async fn ranges_without_some_logs_are_noticed() {
-    let node = Node::start().await;
-    with_open_run(&mut node.chain());
-    for run in 0..120u64 {
-        let id = B256::from(alloy::primitives::U256::from(run + 1));
-        node.chain().mine(vec![run_opened(id, 3, run), run_opened(!id, 3, run)]);
-    }
-    node.chain().mine_empty(300);
-    node.chain().mine(vec![revoked(0, 1)]);
-    node.chain().mine_empty(20);
-    let honest = rebuilt(&node).await;
-    for (max_logs, unindexed) in [(Some(50), 0), (Some(0), 0), (None, 40), (Some(3), 400)] {
-        {
-            let mut chain = node.chain();
-            (chain.max_logs, chain.unindexed) = (max_logs, unindexed);
+    for (crowded, insecure_unproved) in BY_LOGS {
+        let node = Node::start().await;
+        node.chain().crowded = crowded;
+        with_open_run(&mut node.chain());
+        for run in 0..120u64 {
+            let id = B256::from(alloy::primitives::U256::from(run + 1));
+            node.chain().mine(vec![run_opened(id, 3, run), run_opened(!id, 3, run)]);
         }
-        assert_eq!(rebuilt(&node).await, honest, "{max_logs:?} {unindexed}");
+        node.chain().mine_empty(300);
+        node.chain().mine(vec![revoked(0, 1)]);
+        node.chain().mine_empty(20);
+        let honest = rebuilt(&node).await;
+        let config = Config { insecure_unproved, ..config(&[&node], PathBuf::new()) };
+        for (max_logs, unindexed) in [(Some(50), 0), (Some(0), 0), (None, 40), (Some(3), 400)] {
+            {
+                let mut chain = node.chain();
+                (chain.max_logs, chain.unindexed) = (max_logs, unindexed);
+            }
+            let tip = node.chain().tip();
+            assert_eq!(rebuilt_from(&config, tip).await, honest, "{max_logs:?} {unindexed}");
+        }
     }
 }
 

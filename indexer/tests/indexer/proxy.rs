@@ -12,12 +12,13 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
+use cohort_indexer::Config;
 use serde_json::{Value, json};
 
 use crate::{
     chain::Random,
     contracts::Consortium,
-    running::{config, rebuilt, rebuilt_from},
+    running::{Running, config, rebuilt, rebuilt_from},
     study::node_with_open_run,
 };
 
@@ -49,25 +50,51 @@ enum Fault {
     Removed,
     /// Makes a log up.
     Invents,
+    /// Changes the last byte of a log's data.
+    OtherData,
+    /// Changes an indexed argument.
+    OtherTopic,
+    /// Leaves a log out of a block's receipts.
+    Withholds,
+    /// Says that a block has no transactions.
+    NoReceipts,
+    /// Does not know a block that it has told of.
+    ForgetsReceipts,
     /// Gives headers that follow no block.
     OtherParent,
     /// Gives headers under another hash.
     OtherHash,
+    /// Gives blocks another time.
+    OtherTime,
+    /// Gives headers that promise no logs.
+    NoBloom,
 }
+
+/// Lies that only a chain's own commitments give away.
+const LIES: [Fault; 7] = [
+    Fault::OtherData,
+    Fault::OtherTopic,
+    Fault::Withholds,
+    Fault::NoReceipts,
+    Fault::OtherTime,
+    Fault::NoBloom,
+    Fault::OtherHash,
+];
 
 struct Proxy {
     fault: Fault,
+    always: bool,
     node: reqwest::Url,
     client: reqwest::Client,
     random: Mutex<Random>,
 }
 
 impl Proxy {
-    async fn start(fault: Fault, node: reqwest::Url) -> reqwest::Url {
+    async fn start(fault: Fault, always: bool, node: reqwest::Url) -> reqwest::Url {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let (client, random) = (reqwest::Client::new(), Mutex::new(Random(1)));
-        let state = Arc::new(Self { fault, node, client, random });
+        let state = Arc::new(Self { fault, always, node, client, random });
         let app = Router::new().route("/", post(forward)).with_state(state);
         tokio::spawn(async move { axum::serve(listener, app).await });
         url
@@ -75,12 +102,12 @@ impl Proxy {
 
     /// Now and then.
     fn sometimes(&self) -> bool {
-        self.random.lock().unwrap().below(5) == 0
+        self.once_in(5)
     }
 
-    /// Some hundreds of headers are read before anything is believed.
-    fn seldom(&self) -> bool {
-        self.random.lock().unwrap().below(400) == 0
+    /// Some hundreds of headers, and some tens of blocks' receipts, are read before anything is believed.
+    fn once_in(&self, times: u64) -> bool {
+        self.always || self.random.lock().unwrap().below(times) == 0
     }
 
     async fn ask(&self, body: &Value) -> Value {
@@ -126,9 +153,12 @@ impl Proxy {
             return json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
         }
         let mut answer = self.ask(&request).await;
-        match &mut answer["result"] {
-            Value::Array(logs) => self.spoil_logs(logs, filter["fromBlock"].is_string()),
-            header @ Value::Object(_) if self.seldom() => self.spoil_header(header),
+        match (request["method"].as_str(), &mut answer["result"]) {
+            (Some("eth_getLogs"), Value::Array(logs)) => {
+                self.spoil_logs(logs, filter["fromBlock"].is_string())
+            }
+            (Some("eth_getBlockReceipts"), receipts) if self.once_in(40) => self.spoil_receipts(receipts),
+            (_, header @ Value::Object(_)) if self.once_in(400) => self.spoil_header(header),
             _ => {}
         }
         answer
@@ -154,13 +184,50 @@ impl Proxy {
         }
     }
 
+    fn spoil_receipts(&self, receipts: &mut Value) {
+        match self.fault {
+            Fault::NoReceipts => *receipts = json!([]),
+            Fault::ForgetsReceipts => *receipts = Value::Null,
+            _ => {}
+        }
+        let logs = receipts
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .find_map(|receipt| receipt["logs"].as_array_mut().filter(|logs| !logs.is_empty()));
+        let Some(logs) = logs else { return };
+        let last = logs.len() - 1;
+        match self.fault {
+            Fault::OtherData => logs[last]["data"] = json!(other_end(&logs[last]["data"])),
+            Fault::OtherTopic => {
+                let topics = logs[last]["topics"].as_array_mut().unwrap();
+                let last = topics.last_mut().unwrap();
+                *last = json!(other_end(last));
+            }
+            Fault::Withholds => drop(logs.pop()),
+            _ => {}
+        }
+    }
+
     fn spoil_header(&self, header: &mut Value) {
         let other = json!(format!("0x{}", "ee".repeat(32)));
         match self.fault {
             Fault::OtherParent => header["parentHash"] = other,
             Fault::OtherHash => header["hash"] = other,
+            Fault::OtherTime => header["timestamp"] = json!(other_end(&header["timestamp"])),
+            Fault::NoBloom => header["logsBloom"] = json!(format!("0x{}", "00".repeat(256))),
             _ => {}
         }
+    }
+}
+
+/// The same hex with another last digit; `0x` gets a byte.
+fn other_end(hex: &Value) -> String {
+    let hex = hex.as_str().unwrap();
+    match hex.strip_suffix('1') {
+        Some(start) => format!("{start}2"),
+        None if hex == "0x" => "0x01".to_owned(),
+        None => format!("{}1", &hex[..hex.len() - 1]),
     }
 }
 
@@ -213,14 +280,8 @@ async fn a_faulty_endpoint_costs_time_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&[], dir.path().join("unused.sqlite"));
     config.registry = study.registry;
-    let mut dumps = Vec::new();
-    for fault in [
-        Fault::None,
-        Fault::RefusesBatches,
-        Fault::ForbidsBatches,
-        Fault::KnowsNoBatches,
-        Fault::SmallBatches(7),
-        Fault::TooMany,
+    // What endpoints do to `eth_getLogs` matters where nothing is proved; the rest everywhere but there.
+    let told = [
         Fault::SmallRanges(9),
         Fault::Truncates(3),
         Fault::Truncates(0),
@@ -230,15 +291,58 @@ async fn a_faulty_endpoint_costs_time_and_changes_nothing() {
         Fault::Removed,
         Fault::Invents,
         Fault::OtherParent,
-        Fault::OtherHash,
-    ] {
-        config.rpc_urls = vec![Proxy::start(fault, study.anvil.url.clone()).await];
-        dumps.push((fault, rebuilt_from(&config, tip).await));
+    ];
+    let proved = [
+        Fault::None,
+        Fault::RefusesBatches,
+        Fault::ForbidsBatches,
+        Fault::KnowsNoBatches,
+        Fault::SmallBatches(7),
+        Fault::TooMany,
+        Fault::Lags(3),
+        Fault::ForgetsReceipts,
+        Fault::OtherParent,
+    ];
+    let proved = proved.into_iter().chain(LIES).map(|fault| (fault, false));
+    let mut dumps = Vec::new();
+    for (fault, insecure_unproved) in proved.chain(told.map(|fault| (fault, true))) {
+        let rpc_urls = vec![Proxy::start(fault, false, study.anvil.url.clone()).await];
+        let config = Config { rpc_urls, insecure_unproved, ..config.clone() };
+        dumps.push((fault, insecure_unproved, rebuilt_from(&config, tip).await));
     }
-    let (_, honest) = &dumps[0];
+    let (.., honest) = &dumps[0];
     assert!(honest.lines().count() > 40, "{honest}");
-    for (fault, dump) in &dumps {
-        assert!(dump == honest, "{fault:?}");
+    for (fault, insecure_unproved, dump) in &dumps {
+        assert!(dump == honest, "{fault:?}, unproved: {insecure_unproved}");
+    }
+}
+
+/// Nothing of a lie is ever shown, not even where nobody contradicts it.
+#[tokio::test]
+async fn an_endpoint_that_only_lies_is_never_believed() {
+    let node = node_with_open_run().await;
+    node.chain().mine_empty(300);
+    for fault in LIES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&[&node], dir.path().join("mirror.sqlite"));
+        config.rpc_urls = vec![Proxy::start(fault, true, node.url.clone()).await];
+        let running = Running::start(&config).await;
+        let ready = loop {
+            let (status, ready) = running.get("/readyz").await;
+            assert_eq!(status, 503, "{fault:?}: {ready}");
+            if ready["last_error"].is_string() {
+                break ready;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let error = ready["last_error"].as_str().unwrap();
+        assert!(error.contains("does not hash to") || error.contains("commits to"), "{fault:?}: {error}");
+        assert_eq!((&ready["head"], running.get("/v1/apps").await.0), (&Value::Null, 503), "{fault:?}");
+        running.stop().await.unwrap();
+
+        config.rpc_urls.push(node.url.clone());
+        let tip = node.chain().tip();
+        assert_eq!(rebuilt_from(&config, tip).await, rebuilt(&node).await, "{fault:?}");
     }
 }
 

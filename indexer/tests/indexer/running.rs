@@ -33,6 +33,7 @@ pub(crate) fn config(nodes: &[&Node], database: impl Into<Database>) -> Config {
         from_block: 0,
         poll: Duration::from_millis(5),
         max_lag: Duration::from_secs(600),
+        insecure_unproved: false,
     }
 }
 
