@@ -86,7 +86,7 @@ pub struct Health {
     pub finalized: Option<Header>,
     /// New blocks are noticed over WebSocket, not by polling.
     pub websocket: bool,
-    /// The last failure since the mirror was last caught up.
+    /// The last failure since the mirror was last caught up, or why it is not current although it is.
     pub last_error: Option<String>,
 }
 
@@ -120,9 +120,12 @@ pub struct Follower {
     registry: Address,
     endpoints: Vec<Endpoint>,
     current: usize,
-    /// How far each endpoint was when all were last looked at, and when it last failed.
-    heights: watch::Receiver<look::Heights>,
+    /// What each endpoint showed when all were last looked at, and when it last failed.
+    looks: watch::Receiver<look::Looks>,
     failed: Vec<Option<Instant>>,
+    /// The confirmed block, for those looks.
+    confirmed: watch::Sender<Option<Header>>,
+    confirmations: u64,
     /// The current endpoint's chain id was checked since its last failure.
     verified: bool,
     chain_id: Option<u64>,
@@ -164,8 +167,10 @@ impl Follower {
         let follower = Self {
             store,
             registry: config.registry,
-            heights: watch::channel(look::Heights::new()).1,
+            looks: watch::channel(look::Looks::new()).1,
             failed: vec![None; endpoints.len()],
+            confirmed: watch::Sender::default(),
+            confirmations: config.confirmations,
             endpoints,
             current: 0,
             verified: false,
@@ -190,9 +195,9 @@ impl Follower {
     /// Follows until it must stop. Dropping the future at any point leaves the mirror whole.
     pub async fn run(mut self) -> StopReason {
         let heads = heads::listen(std::mem::take(&mut self.ws_urls), self.wake.clone(), self.health.clone());
-        let (heights, receiver) = watch::channel(look::Heights::new());
-        self.heights = receiver;
-        let looks = look::around(self.endpoints.clone(), heights);
+        let (looks, receiver) = watch::channel(look::Looks::new());
+        self.looks = receiver;
+        let looks = look::around(self.endpoints.clone(), self.confirmed.subscribe(), looks);
         tokio::select! {
             reason = self.follow() => reason,
             never = heads => match never {},
@@ -271,9 +276,9 @@ impl Follower {
     /// An endpoint that was seen to have a block above this one, while the current one has none.
     fn farther(&self, tip: Header) -> Option<usize> {
         let recently = |failed: &Option<Instant>| failed.is_some_and(|at| at.elapsed() < DISTRUST);
-        let heights = self.heights.borrow();
-        let farther = heights.iter().zip(&self.failed).position(|(height, failed)| {
-            height.is_some_and(|height| height > tip.number) && !recently(failed)
+        let looks = self.looks.borrow();
+        let farther = looks.iter().zip(&self.failed).position(|(look, failed)| {
+            look.is_some_and(|look| look.height > tip.number) && !recently(failed)
         });
         farther.filter(|place| *place != self.current)
     }
@@ -313,7 +318,7 @@ impl Follower {
                     self.forget();
                     return Ok(Progress::Moved);
                 }
-                self.caught_up();
+                self.caught_up(head).await?;
                 Ok(Progress::Unchanged)
             }
             _ => self.wait_for_rollback(&endpoint, head).await,
@@ -336,8 +341,8 @@ impl Follower {
             }
             head => head.is_some_and(|head| head.hash == tip.hash),
         };
-        if current {
-            self.caught_up();
+        if let Some(head) = head.filter(|_| current) {
+            self.caught_up(head).await?;
         }
         Ok(Progress::Waiting)
     }
@@ -360,12 +365,29 @@ impl Follower {
         });
     }
 
-    /// The mirror holds what was the newest block when this step began.
-    fn caught_up(&self) {
+    /// The mirror holds what was the newest block when this step began. It is current unless another endpoint has another
+    /// block in the place of one that is confirmed: which of them tells the truth is not for the mirror to say.
+    async fn caught_up(&mut self, head: Header) -> Result<(), StepError> {
+        let mut snapshot = self.store.snapshot().await?;
+        let confirmed = snapshot.block(head.number.saturating_sub(self.confirmations)).await?;
+        self.confirmed.send_if_modified(|shown| std::mem::replace(shown, confirmed) != confirmed);
+        let looks = self.looks.borrow().clone();
+        let disputes = (1..).zip(looks).filter_map(|(place, look)| Some((place, look?.disputes?)));
+        let mut disputed = None;
+        for (place, ours) in disputes {
+            if snapshot.block(ours.number).await? == Some(ours) {
+                disputed =
+                    Some(format!("RPC endpoint {place} has another block {} than the mirror", ours.number));
+            }
+        }
         self.health.send_modify(|health| {
-            health.caught_up = Some(Instant::now());
-            health.last_error = None;
+            if disputed.is_some() && health.last_error != disputed {
+                tracing::warn!(target: "indexer::follow", reason = disputed, "not current");
+            }
+            health.caught_up = disputed.is_none().then(Instant::now);
+            health.last_error = disputed;
         });
+        Ok(())
     }
 
     /// The chain is shorter than the mirror but does not contradict it. Usually the endpoint lags; if it stays so,
@@ -428,17 +450,17 @@ impl Follower {
                 if !newcomers.is_empty() {
                     self.forget();
                 }
-                let count = events.len() as u64;
-                self.store.apply(&Batch { after: head, headers, events }).await?;
+                let (count, before, head) = (events.len() as u64, head, headers.last().copied());
+                self.store.apply(&Batch { after: before, headers, events }).await?;
                 Counters::add(&self.counters.events_applied, count);
                 Counters::add(&self.counters.blocks_applied, (last - next).saturating_add(1));
                 Counters::add(&self.counters.blocks_reread, reread);
                 Counters::add(&self.counters.blocks_unproved, unproved);
                 tracing::debug!(target: "indexer::follow", from = next, to = last, "applied");
-                if last < tip.number {
-                    return Ok(Progress::Moved);
+                match head {
+                    Some(head) if last >= tip.number => self.caught_up(head).await?,
+                    _ => return Ok(Progress::Moved),
                 }
-                self.caught_up();
                 Ok(Progress::CaughtUp)
             }
             // A gap among the new headers themselves says nothing about the mirrored head.

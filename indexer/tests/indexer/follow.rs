@@ -405,3 +405,47 @@ async fn crier() -> reqwest::Url {
     });
     url
 }
+
+/// A story in which everything fits can be told from the chain by another endpoint only: as long as one has another block
+/// in the place of a confirmed one, nothing is said to be current.
+#[tokio::test]
+async fn endpoints_that_show_different_chains_are_not_believed() {
+    let node = Node::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    with_open_run(&mut node.chain());
+    let other = node.twin().await;
+    other.chain().drop_blocks(1); // the run was never opened there
+    other.chain().mine_empty(1);
+    [&node, &other].iter().for_each(|node| node.chain().mine_empty(4));
+    let running = Running::start(&config(&[&node, &other], dir.path().join("mirror.sqlite"))).await;
+    let ready = loop {
+        let (status, ready) = running.get("/readyz").await;
+        if ready["last_error"].is_string() {
+            assert_eq!(status, 503);
+            break ready;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let (number, _) = node.chain().tip();
+    let reason = format!("RPC endpoint 2 has another block {} than the mirror", number - 2);
+    assert_eq!(ready["last_error"], reason);
+    let (status, refused) = running.get(&question()).await;
+    assert_eq!((status, &refused["code"]), (503, &json!("not_synced")));
+    // It stays so, whatever is mined on both.
+    [&node, &other].iter().for_each(|node| node.chain().mine_empty(3));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(running.get("/readyz").await.0, 503);
+
+    // A fork that is not confirmed is nothing unusual.
+    let blocks = node.chain().blocks.clone();
+    other.chain().blocks = blocks;
+    other.chain().drop_blocks(1);
+    other.chain().mine_empty(1);
+    let begun = Instant::now();
+    while running.get("/readyz").await.0 != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(head_decision(&running).await, "allow");
+    running.stop().await.unwrap();
+}
