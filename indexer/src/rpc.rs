@@ -10,7 +10,7 @@ use std::{
     ops::RangeInclusive,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -27,8 +27,12 @@ use self::pace::Pace;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The method that gives headers.
 const HEADER: &str = "eth_getBlockByNumber";
-/// The method that gives a block's receipts.
+/// The method that gives a block's receipts, and those that give them one by one where it is missing.
 const RECEIPTS: &str = "eth_getBlockReceipts";
+const BLOCK: &str = "eth_getBlockByHash";
+const RECEIPT: &str = "eth_getTransactionReceipt";
+/// JSON-RPC 2.0: the method does not exist.
+const METHOD_NOT_FOUND: i64 = -32601;
 /// Requests for headers of the first batches.
 const HEADERS_AT_ONCE: usize = 100;
 /// Requests for receipts of the first batches: those of a full block may be megabytes.
@@ -141,9 +145,15 @@ impl RpcError {
         }
     }
 
+    /// Whether the endpoint does not have the method.
+    fn is_unknown_method(&self) -> bool {
+        matches!(self, Self::Refused { code: METHOD_NOT_FOUND, .. })
+    }
+
     /// Whether a smaller batch of requests may succeed, or none at all: the endpoint is there and does not like it.
     fn may_be_the_batch(&self) -> bool {
         match self {
+            _ if self.is_unknown_method() => false,
             Self::Transport { .. } | Self::Unreachable { .. } | Self::Unproved { .. } => false,
             Self::Status { status, .. } => status.is_client_error(),
             Self::Refused { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => true,
@@ -190,6 +200,11 @@ struct RawError {
     message: String,
 }
 
+#[derive(Deserialize)]
+struct BlockTransactions {
+    transactions: Vec<B256>,
+}
+
 /// Which logs are asked for.
 #[derive(Debug, Clone)]
 pub enum LogFilter {
@@ -208,6 +223,8 @@ pub struct Endpoint {
     /// Most requests of one batch; halved for good when the endpoint refuses one. 1: no batches.
     headers_at_once: Arc<AtomicUsize>,
     receipts_at_once: Arc<AtomicUsize>,
+    /// It has no method for all receipts of a block.
+    receipts_singly: Arc<AtomicBool>,
     pace: Arc<Pace>,
     insecure_unproved: bool,
 }
@@ -226,7 +243,18 @@ impl Endpoint {
         let at_once = |requests| Arc::new(AtomicUsize::new(requests));
         let (headers_at_once, receipts_at_once) = (at_once(HEADERS_AT_ONCE), at_once(RECEIPTS_AT_ONCE));
         let pace = Arc::new(Pace::new(Instant::now()));
-        Ok(Self { place, url, client, headers_at_once, receipts_at_once, pace, insecure_unproved: false })
+        let receipts_singly = Arc::default();
+        let insecure_unproved = false;
+        Ok(Self {
+            place,
+            url,
+            client,
+            headers_at_once,
+            receipts_at_once,
+            receipts_singly,
+            pace,
+            insecure_unproved,
+        })
     }
 
     /// Whether headers are believed as they are told; nothing can be proved by them then.
@@ -277,10 +305,33 @@ impl Endpoint {
     }
 
     /// Receipts of several blocks, in the order asked for, `None` where the endpoint has no such block
-    /// (`eth_getBlockReceipts`): not yet checked against headers.
+    /// (`eth_getBlockReceipts`, or `eth_getTransactionReceipt` one by one): not yet checked against headers.
     pub async fn receipts(&self, blocks: &[B256]) -> Result<Vec<Option<Vec<Receipt>>>, RpcError> {
-        let params: Vec<_> = blocks.iter().map(|hash| json!([hash])).collect();
-        self.calls(RECEIPTS, &params, &self.receipts_at_once).await
+        if !self.receipts_singly.load(Relaxed) {
+            let params: Vec<_> = blocks.iter().map(|hash| json!([hash])).collect();
+            match self.calls(RECEIPTS, &params, &self.receipts_at_once).await {
+                Err(error) if error.is_unknown_method() => {
+                    tracing::info!(target: "indexer::follow", %error, "receipts are read one by one");
+                    self.receipts_singly.store(true, Relaxed);
+                }
+                answer => return answer,
+            }
+        }
+        let mut found = Vec::with_capacity(blocks.len());
+        for hash in blocks {
+            found.push(self.receipts_of(*hash).await?);
+        }
+        Ok(found)
+    }
+
+    async fn receipts_of(&self, block: B256) -> Result<Option<Vec<Receipt>>, RpcError> {
+        let Some(BlockTransactions { transactions }) = self.call(BLOCK, &block_param(json!(block))).await?
+        else {
+            return Ok(None);
+        };
+        let params: Vec<_> = transactions.iter().map(|hash| json!([hash])).collect();
+        let receipts: Vec<Option<Receipt>> = self.calls(RECEIPT, &params, &self.receipts_at_once).await?;
+        Ok(receipts.into_iter().collect())
     }
 
     /// Calls one method several times, and gives the answers in that order: in batches (JSON-RPC 2.0, section 6) as large

@@ -58,6 +58,8 @@ enum Fault {
     Withholds,
     /// Says that a block has no transactions.
     NoReceipts,
+    /// Has no method for a block's receipts.
+    NoBlockReceipts,
     /// Does not know a block that it has told of.
     ForgetsReceipts,
     /// Gives headers that follow no block.
@@ -150,6 +152,10 @@ impl Proxy {
             && number(&filter["toBlock"]) - number(&filter["fromBlock"]) >= most
         {
             let error = json!({ "code": -32005, "message": "block range is too wide" });
+            return json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
+        }
+        if matches!(self.fault, Fault::NoBlockReceipts) && request["method"] == "eth_getBlockReceipts" {
+            let error = json!({ "code": -32601, "message": "Method not found" });
             return json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
         }
         let mut answer = self.ask(&request).await;
@@ -300,6 +306,7 @@ async fn a_faulty_endpoint_costs_time_and_changes_nothing() {
         Fault::SmallBatches(7),
         Fault::TooMany,
         Fault::Lags(3),
+        Fault::NoBlockReceipts,
         Fault::ForgetsReceipts,
         Fault::OtherParent,
     ];
