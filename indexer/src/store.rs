@@ -118,12 +118,12 @@ struct Leadership {
 
 /// Any number, the same in all replicas: "cohort" in ASCII.
 const ADVISORY_LOCK: i64 = 0x636f_686f_7274;
-/// Bytes of a page of a new file. Each page that is written costs some calls of the kernel, so they are four times as large
+/// Bytes of a page of a new file. Each page that is written costs some calls of the kernel, so they are eight times as large
 /// as SQLite would make them.
-const PAGE_BYTES: u32 = 16 << 10;
+const PAGE_BYTES: u32 = 32 << 10;
 /// Pages that a writer may leave in the write-ahead log, 128 MiB, before they go into the file. A backfill changes the same
 /// pages again and again: each goes into the file once for all that came together here.
-const CHECKPOINT_PAGES: &str = "8192";
+const CHECKPOINT_PAGES: &str = "4096";
 /// KiB of pages that the writer keeps in memory, and each reader; SQLite wants them negative.
 const WRITER_CACHE: &str = "-65536";
 const READER_CACHE: &str = "-8192";

@@ -79,6 +79,21 @@ async fn events_come_with_their_blocks() {
     assert_eq!(store.head().await.unwrap(), None);
 }
 
+/// Statements stop where they fail and leave what they did; the transaction does not.
+#[tokio::test]
+async fn a_range_that_fails_half_way_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    let header = |number| Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 };
+    let headers = vec![header(0), header(1)];
+    let batch = |events| Batch { after: None, headers: headers.clone(), events };
+    let refused = store.apply(&batch([0, 1, 1].map(some_event).into())).await;
+    assert!(matches!(refused, Err(StoreError::Sql(_))), "{refused:?}");
+    assert_eq!(store.head().await.unwrap(), None);
+    store.apply(&batch([0, 1].map(some_event).into())).await.unwrap();
+    assert_eq!(store.head().await.unwrap(), Some(header(1)));
+}
+
 /// Indexes hold the ends of identifiers only.
 #[tokio::test]
 async fn identifiers_that_end_alike_are_told_apart() {
