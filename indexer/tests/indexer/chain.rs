@@ -57,6 +57,8 @@ pub(crate) struct Chain {
     pub(crate) unindexed: u64,
     /// Height that the newest block is said to have.
     pub(crate) boasts: Option<u64>,
+    /// What a header is when it is asked for once more: those of another node behind the same address, on another fork.
+    pub(crate) second_opinion: Vec<Block>,
     /// Every request fails.
     pub(crate) down: bool,
     /// Requests so far.
@@ -104,9 +106,8 @@ impl Chain {
     }
 
     fn receipts(&self, hash: &Value) -> Value {
-        let Some(block) = self.blocks.iter().find(|block| json!(block.hash) == *hash) else {
-            return Value::Null;
-        };
+        let mut blocks = self.blocks.iter().chain(&self.second_opinion);
+        let Some(block) = blocks.find(|block| json!(block.hash) == *hash) else { return Value::Null };
         let receipt = receipt_of(&block.logs);
         let mut logs = json!(receipt.logs());
         if self.forged_receipts && !block.logs.is_empty() {
@@ -169,8 +170,12 @@ impl Chain {
                 Some("finalized") => self.header(self.tip().0.saturating_sub(4)),
                 Some(hex) => {
                     let number = u64::from_str_radix(&hex[2..], 16).unwrap();
+                    let again = self.asked.contains(&number);
                     self.asked.push(number);
-                    self.header(number)
+                    match self.second_opinion.get(number as usize).filter(|_| again) {
+                        Some(other) => block_json(&other.header),
+                        None => self.header(number),
+                    }
                 }
                 None => Value::Null,
             }),

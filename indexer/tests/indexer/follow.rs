@@ -40,6 +40,33 @@ async fn events_before_registration_are_mirrored() {
     running.stop().await.unwrap();
 }
 
+/// What an app did before its registration is read after the registration: it must have led there.
+#[tokio::test]
+async fn older_events_are_of_the_same_chain() {
+    let (node, fork) = (Node::start().await, Node::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    node.chain().mine_empty(20);
+    fork.chain().mine(founded());
+    fork.chain().mine_empty(19);
+    [&node, &fork].iter().for_each(|node| drop(node.chain().mine(vec![registered(APP)])));
+    node.chain().second_opinion = fork.chain().blocks.clone();
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    let ready = loop {
+        let (status, ready) = running.get("/readyz").await;
+        assert_eq!(status, 503, "{ready}");
+        if ready["last_error"].is_string() {
+            break ready;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(ready["last_error"].as_str().unwrap().contains("vanished or changed"), "{ready}");
+    assert_eq!(ready["head"], Value::Null);
+    node.chain().second_opinion.clear();
+    running.reaches_tip(&node).await;
+    assert_eq!(running.ok(&format!("/v1/apps/{APP}/timeline")).await["events"], json!([]));
+    running.stop().await.unwrap();
+}
+
 /// A reorganisation takes back exactly what it removed, at any depth, and leaves what a rebuild from nothing gives.
 #[tokio::test]
 async fn reorganisations_rewind_at_every_depth() {
