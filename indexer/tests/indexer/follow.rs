@@ -51,14 +51,7 @@ async fn older_events_are_of_the_same_chain() {
     [&node, &fork].iter().for_each(|node| drop(node.chain().mine(vec![registered(APP)])));
     node.chain().second_opinion = fork.chain().blocks.clone();
     let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
-    let ready = loop {
-        let (status, ready) = running.get("/readyz").await;
-        assert_eq!(status, 503, "{ready}");
-        if ready["last_error"].is_string() {
-            break ready;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let (_, ready) = running.says_why_not().await;
     assert!(ready["last_error"].as_str().unwrap().contains("vanished or changed"), "{ready}");
     assert_eq!(ready["head"], Value::Null);
     node.chain().second_opinion.clear();
@@ -262,26 +255,22 @@ async fn an_unknown_event_of_the_registry_stops_it_with_a_reason() {
 /// What is not in a block, as its hash commits to it, is never applied; an honest second endpoint is asked instead.
 #[tokio::test]
 async fn forged_logs_are_refused() {
-    for (crowded, reason) in
-        [(false, "are not those that its header commits to"), (true, "is of another block")]
+    let (proved, told) = ("are not those that its header commits to", "is of another block");
+    for (crowded, insecure_unproved, reason) in
+        [(false, false, proved), (true, false, told), (false, true, told)]
     {
         let node = Node::start().await;
         let dir = tempfile::tempdir().unwrap();
         node.chain().mine_empty(3);
-        let running = Running::start(&config(&[&node], dir.path().join("alone.sqlite"))).await;
+        let alone = config(&[&node], dir.path().join("alone.sqlite"));
+        let running = Running::start(&Config { insecure_unproved, ..alone }).await;
         running.reaches_tip(&node).await;
         {
             let mut chain = node.chain();
-            (chain.crowded, chain.forged_receipts, chain.foreign_logs) = (crowded, !crowded, crowded);
+            (chain.crowded, chain.forged_receipts, chain.foreign_logs) = (crowded, true, true);
         }
         with_open_run(&mut node.chain());
-        let (status, body) = loop {
-            let (status, body) = running.get("/readyz").await;
-            if body["last_error"].is_string() {
-                break (status, body);
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        };
+        let (status, body) = running.says_why_not().await;
         assert!(body["last_error"].as_str().unwrap().contains(reason), "{status} {body}");
         let status = running.ok("/v1/status").await;
         assert_eq!(
@@ -291,7 +280,8 @@ async fn forged_logs_are_refused() {
         running.stop().await.unwrap();
 
         let honest = node.twin().await;
-        let running = Running::start(&config(&[&node, &honest], dir.path().join("both.sqlite"))).await;
+        let both = config(&[&node, &honest], dir.path().join("both.sqlite"));
+        let running = Running::start(&Config { insecure_unproved, ..both }).await;
         running.reaches_tip(&honest).await;
         assert_eq!(head_decision(&running).await, "allow");
         running.stop().await.unwrap();
@@ -445,14 +435,8 @@ async fn endpoints_that_show_different_chains_are_not_believed() {
     other.chain().mine_empty(1);
     [&node, &other].iter().for_each(|node| node.chain().mine_empty(4));
     let running = Running::start(&config(&[&node, &other], dir.path().join("mirror.sqlite"))).await;
-    let ready = loop {
-        let (status, ready) = running.get("/readyz").await;
-        if ready["last_error"].is_string() {
-            assert_eq!(status, 503);
-            break ready;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let (status, ready) = running.says_why_not().await;
+    assert_eq!(status, 503);
     let (number, _) = node.chain().tip();
     let reason = format!("RPC endpoint 2 has another block {} than the mirror", number - 2);
     assert_eq!(ready["last_error"], reason);

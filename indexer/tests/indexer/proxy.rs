@@ -1,6 +1,7 @@
 //! A real node behind a proxy that refuses, forgets, repeats, lags and lies: the mirror ends as it does without.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use crate::{
     study::node_with_open_run,
 };
 
-/// What is wrong with the endpoint. Lies are told now and then: an endpoint that only ever lies is never believed.
+/// What is wrong with the endpoint. Lies are told once, or now and then: one that only ever lies is never believed.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     None,
@@ -89,14 +90,15 @@ struct Proxy {
     node: reqwest::Url,
     client: reqwest::Client,
     random: Mutex<Random>,
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Proxy {
     async fn start(fault: Fault, always: bool, node: reqwest::Url) -> reqwest::Url {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let (client, random) = (reqwest::Client::new(), Mutex::new(Random(1)));
-        let state = Arc::new(Self { fault, always, node, client, random });
+        let (client, random, told) = (reqwest::Client::new(), Mutex::new(Random(1)), Mutex::default());
+        let state = Arc::new(Self { fault, always, node, client, random, told });
         let app = Router::new().route("/", post(forward)).with_state(state);
         tokio::spawn(async move { axum::serve(listener, app).await });
         url
@@ -104,12 +106,13 @@ impl Proxy {
 
     /// Now and then.
     fn sometimes(&self) -> bool {
-        self.once_in(5)
+        self.random.lock().unwrap().below(5) == 0
     }
 
-    /// Some hundreds of headers, and some tens of blocks' receipts, are read before anything is believed.
-    fn once_in(&self, times: u64) -> bool {
-        self.always || self.random.lock().unwrap().below(times) == 0
+    /// The first time that this is asked.
+    fn lies_about(&self, request: &Value) -> bool {
+        self.always
+            || self.told.lock().unwrap().insert(format!("{} {}", request["method"], request["params"]))
     }
 
     async fn ask(&self, body: &Value) -> Value {
@@ -163,8 +166,10 @@ impl Proxy {
             (Some("eth_getLogs"), Value::Array(logs)) => {
                 self.spoil_logs(logs, filter["fromBlock"].is_string())
             }
-            (Some("eth_getBlockReceipts"), receipts) if self.once_in(40) => self.spoil_receipts(receipts),
-            (_, header @ Value::Object(_)) if self.once_in(400) => self.spoil_header(header),
+            (Some("eth_getBlockReceipts"), receipts) if self.lies_about(&request) => {
+                self.spoil_receipts(receipts)
+            }
+            (_, header @ Value::Object(_)) if self.lies_about(&request) => self.spoil_header(header),
             _ => {}
         }
         answer
@@ -334,14 +339,8 @@ async fn an_endpoint_that_only_lies_is_never_believed() {
         let mut config = config(&[&node], dir.path().join("mirror.sqlite"));
         config.rpc_urls = vec![Proxy::start(fault, true, node.url.clone()).await];
         let running = Running::start(&config).await;
-        let ready = loop {
-            let (status, ready) = running.get("/readyz").await;
-            assert_eq!(status, 503, "{fault:?}: {ready}");
-            if ready["last_error"].is_string() {
-                break ready;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
+        let (status, ready) = running.says_why_not().await;
+        assert_eq!(status, 503, "{fault:?}: {ready}");
         let error = ready["last_error"].as_str().unwrap();
         assert!(error.contains("does not hash to") || error.contains("commits to"), "{fault:?}: {error}");
         assert_eq!((&ready["head"], running.get("/v1/apps").await.0), (&Value::Null, 503), "{fault:?}");

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{chain::Node, study::REGISTRY};
 
 /// No test waits longer than this for the mirror to catch up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn config(nodes: &[&Node], database: impl Into<Database>) -> Config {
     Config {
@@ -118,6 +118,19 @@ impl Running {
             }
             let readiness = self.get("/readyz").await;
             assert!(begun.elapsed() < PATIENCE, "not at {number}: {status} {readiness:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until it says what keeps it from being current. Gives its status code and its readiness then.
+    pub(crate) async fn says_why_not(&self) -> (u16, Value) {
+        let begun = Instant::now();
+        loop {
+            let (status, ready) = self.get("/readyz").await;
+            if ready["last_error"].is_string() {
+                return (status, ready);
+            }
+            assert!(begun.elapsed() < PATIENCE, "nothing is wrong: {ready}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
