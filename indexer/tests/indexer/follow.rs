@@ -48,7 +48,9 @@ async fn older_events_are_of_the_same_chain() {
     node.chain().mine_empty(20);
     fork.chain().mine(founded());
     fork.chain().mine_empty(19);
-    [&node, &fork].iter().for_each(|node| drop(node.chain().mine(vec![registered(APP)])));
+    for node in [&node, &fork] {
+        node.chain().mine(vec![registered(APP)]);
+    }
     node.chain().second_opinion = fork.chain().blocks.clone();
     let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
     let (_, ready) = running.says_why_not().await;
