@@ -8,7 +8,6 @@ mod check;
 mod heads;
 mod look;
 mod range;
-mod size;
 
 use std::{
     collections::VecDeque,
@@ -17,9 +16,13 @@ use std::{
 };
 
 use alloy::primitives::Address;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 pub use self::check::Contradiction;
+use self::look::{Disputes, Looks, Mirrored};
 use self::range::{Ahead, FetchError, Fetched, LogReader, Plan};
 use crate::{
     config::{Config, HEADER_WINDOW},
@@ -39,6 +42,8 @@ const ROLLBACK_PATIENCE: Duration = Duration::from_secs(10);
 const DISTRUST: Duration = Duration::from_secs(30);
 /// Shortest time between two questions for the finalized block.
 const FINALIZED_EVERY: Duration = Duration::from_millis(500);
+/// An answer to it is waited for this long.
+const FINALIZED_PATIENCE: Duration = Duration::from_secs(2);
 /// An announced head that is not there yet is looked for again after the first of these, then doubling up to the last: the
 /// node that announces is often ahead of the one that is asked, and announcements without end do not ask it without end.
 const ANNOUNCED_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(80)];
@@ -100,6 +105,31 @@ enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Contradiction(Contradiction),
+    #[error(
+        "RPC endpoint {endpoint} has no block {number}; give --from-block of the first block that it has"
+    )]
+    NoStart { endpoint: usize, number: u64 },
+}
+
+impl From<FetchError> for StepError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Rpc(error) => error.into(),
+            FetchError::Contradiction(contradiction) => Self::Contradiction(contradiction),
+            FetchError::UnknownEvent { block_number, log_index, source } => {
+                Self::Stop(StopReason::UnknownEvent { block_number, log_index, source })
+            }
+        }
+    }
+}
+
+/// Blocks that an endpoint does not have any more, though it has no others in their place. It may be one that lags.
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    /// The lowest.
+    first: Header,
+    /// Height of the highest.
+    height: u64,
 }
 
 enum Progress {
@@ -121,15 +151,22 @@ pub struct Follower {
     endpoints: Vec<Endpoint>,
     current: usize,
     /// What each endpoint showed when all were last looked at, and when it last failed.
-    looks: watch::Receiver<look::Looks>,
+    looks: watch::Receiver<Looks>,
     failed: Vec<Option<Instant>>,
-    /// The confirmed block, for those looks.
-    confirmed: watch::Sender<Option<Header>>,
+    /// What those looks are for, and what came of them.
+    mirrored: watch::Sender<Option<Mirrored>>,
+    disputes: Disputes,
     confirmations: u64,
+    rewinds: u64,
+    /// Blocks that are gone although nothing came in their place.
+    gone: Option<Gone>,
     /// The current endpoint's chain id was checked since its last failure.
     verified: bool,
     chain_id: Option<u64>,
+    from_block: u64,
+    /// First block that is read, and whether an endpoint was seen to have it.
     start: u64,
+    started: bool,
     poll: Duration,
     ws_urls: Vec<reqwest::Url>,
     /// A new head was announced.
@@ -167,16 +204,20 @@ impl Follower {
         let follower = Self {
             store,
             registry: config.registry,
-            looks: watch::channel(look::Looks::new()).1,
+            looks: watch::channel(Looks::default()).1,
             failed: vec![None; endpoints.len()],
-            confirmed: watch::Sender::default(),
+            mirrored: watch::Sender::default(),
+            disputes: Disputes::none(endpoints.len()),
             confirmations: config.confirmations,
+            rewinds: 0,
+            gone: None,
             endpoints,
             current: 0,
             verified: false,
             chain_id: config.chain_id,
-            // Headers below the first event: the confirmed position exists from the start.
+            from_block: config.from_block,
             start: config.from_block.saturating_sub(HEADER_WINDOW),
+            started: false,
             poll: config.poll,
             ws_urls: config.ws_urls.clone(),
             wake: Arc::default(),
@@ -195,9 +236,10 @@ impl Follower {
     /// Follows until it must stop. Dropping the future at any point leaves the mirror whole.
     pub async fn run(mut self) -> StopReason {
         let heads = heads::listen(std::mem::take(&mut self.ws_urls), self.wake.clone(), self.health.clone());
-        let (looks, receiver) = watch::channel(look::Looks::new());
+        let (looks, receiver) = watch::channel(Looks::default());
         self.looks = receiver;
-        let looks = look::around(self.endpoints.clone(), self.confirmed.subscribe(), looks);
+        let (endpoints, store) = (self.endpoints.clone(), self.store.clone());
+        let looks = look::around(endpoints, store, self.mirrored.subscribe(), looks);
         tokio::select! {
             reason = self.follow() => reason,
             never = heads => match never {},
@@ -257,7 +299,7 @@ impl Follower {
         match error {
             StepError::Rpc(_) => Counters::add(&self.counters.rpc_failures, 1),
             StepError::Contradiction(_) => Counters::add(&self.counters.contradictions, 1),
-            StepError::Store(_) | StepError::Stop(_) => {}
+            StepError::Store(_) | StepError::Stop(_) | StepError::NoStart { .. } => {}
         }
     }
 
@@ -277,10 +319,21 @@ impl Follower {
     fn farther(&self, tip: Header) -> Option<usize> {
         let recently = |failed: &Option<Instant>| failed.is_some_and(|at| at.elapsed() < DISTRUST);
         let looks = self.looks.borrow();
-        let farther = looks.iter().zip(&self.failed).position(|(look, failed)| {
-            look.is_some_and(|look| look.height > tip.number) && !recently(failed)
+        let mut others = (0..).zip(looks.at.iter().zip(&self.failed));
+        let farther = others.find(|(place, (look, failed))| {
+            let ahead = look.is_some_and(|look| look.height > tip.number);
+            ahead && *place != self.current && !recently(failed) && !self.disputes.of(*place)
         });
-        farther.filter(|place| *place != self.current)
+        farther.map(|(place, _)| place)
+    }
+
+    /// Moves on to an endpoint that is farther, if there is one.
+    fn follow_farther(&mut self, tip: Header) -> bool {
+        let Some(farther) = self.farther(tip) else { return false };
+        tracing::warn!(target: "indexer::follow", endpoint = farther + 1, "another endpoint is farther");
+        (self.current, self.verified) = (farther, false);
+        self.forget();
+        true
     }
 
     /// What is known of the mirror, and what was asked for because of it, holds no more.
@@ -294,28 +347,29 @@ impl Follower {
         let tip = endpoint.newest().await?;
         self.health.send_modify(|health| health.chain_head = Some(tip.number));
         self.look_at_finalized(&endpoint, tip).await;
+        self.find_start(&endpoint, tip).await?;
         if !self.store.leads().await? {
             return self.stand_by(tip).await;
         }
         let Some(head) = self.store.head().await? else {
-            return if tip.number < self.start {
-                Ok(Progress::Waiting)
-            } else {
-                self.extend(&endpoint, None, tip).await
-            };
+            if tip.number >= self.start {
+                return self.extend(&endpoint, None, tip).await;
+            }
+            let (have, start) = (tip.number, self.start);
+            let reason =
+                format!("the chain ends at block {have}, and is read from block {start} on (--from-block)");
+            self.health.send_modify(|health| health.last_error = Some(reason));
+            return Ok(if self.follow_farther(tip) { Progress::Moved } else { Progress::Waiting });
         };
         if tip.number > head.number {
             self.shorter_since = None;
             return self.extend(&endpoint, Some(head), tip).await;
         }
         match self.store.snapshot().await?.block(tip.number).await? {
-            Some(stored) if stored.hash != tip.hash => self.rewind(&endpoint, head).await,
+            Some(stored) if stored.hash != tip.hash => self.reorganise(&endpoint, head).await,
             Some(_) if tip.number == head.number => {
                 self.shorter_since = None;
-                if let Some(farther) = self.farther(tip) {
-                    tracing::warn!(target: "indexer::follow", endpoint = farther + 1, "another endpoint is farther");
-                    (self.current, self.verified) = (farther, false);
-                    self.forget();
+                if self.follow_farther(tip) {
                     return Ok(Progress::Moved);
                 }
                 self.caught_up(head).await?;
@@ -323,6 +377,22 @@ impl Follower {
             }
             _ => self.wait_for_rollback(&endpoint, head).await,
         }
+    }
+
+    /// Some headers below the first event are wanted, so that the confirmed position exists from the start; a chain may have
+    /// none there.
+    async fn find_start(&mut self, endpoint: &Endpoint, tip: Header) -> Result<(), StepError> {
+        if self.started || tip.number < self.from_block {
+            return Ok(());
+        }
+        if endpoint.header(self.start).await?.is_none() {
+            if endpoint.header(self.from_block).await?.is_none() {
+                return Err(StepError::NoStart { endpoint: endpoint.place(), number: self.from_block });
+            }
+            self.start = self.from_block;
+        }
+        self.started = true;
+        Ok(())
     }
 
     /// Another replica follows into the same database. This one looks whether it keeps up.
@@ -341,8 +411,18 @@ impl Follower {
             }
             head => head.is_some_and(|head| head.hash == tip.hash),
         };
-        if let Some(head) = head.filter(|_| current) {
-            self.caught_up(head).await?;
+        if self.follow_farther(tip) {
+            return Ok(Progress::Moved);
+        }
+        match head.filter(|_| current) {
+            Some(head) => self.caught_up(head).await?,
+            None => {
+                let have = head.map_or_else(|| "nothing".to_owned(), |head| format!("block {}", head.number));
+                let place = self.current + 1;
+                let reason =
+                    format!("the replica that leads has {have}, RPC endpoint {place} block {}", tip.number);
+                self.health.send_modify(|health| health.last_error = Some(reason));
+            }
         }
         Ok(Progress::Waiting)
     }
@@ -357,7 +437,8 @@ impl Follower {
             return;
         }
         self.finalized_at = Some((Instant::now(), tip.number));
-        let finalized = endpoint.finalized().await.ok().flatten();
+        let finalized = timeout(FINALIZED_PATIENCE, endpoint.finalized()).await;
+        let finalized = finalized.ok().and_then(Result::ok).flatten();
         self.health.send_if_modified(|health| {
             let changed = health.finalized != finalized;
             health.finalized = finalized;
@@ -365,29 +446,45 @@ impl Follower {
         });
     }
 
-    /// The mirror holds what was the newest block when this step began. It is current unless another endpoint has another
-    /// block in the place of one that is confirmed: which of them tells the truth is not for the mirror to say.
+    /// The mirror holds what was the newest block when this step began. It is current unless there is reason to doubt that
+    /// block: who tells the truth is not for the mirror to say.
     async fn caught_up(&mut self, head: Header) -> Result<(), StepError> {
-        let mut snapshot = self.store.snapshot().await?;
-        let confirmed = snapshot.block(head.number.saturating_sub(self.confirmations)).await?;
-        self.confirmed.send_if_modified(|shown| std::mem::replace(shown, confirmed) != confirmed);
-        let looks = self.looks.borrow().clone();
-        let disputes = (1..).zip(looks).filter_map(|(place, look)| Some((place, look?.disputes?)));
-        let mut disputed = None;
-        for (place, ours) in disputes {
-            if snapshot.block(ours.number).await? == Some(ours) {
-                disputed =
-                    Some(format!("RPC endpoint {place} has another block {} than the mirror", ours.number));
-            }
-        }
+        let doubt = self.doubt(head).await?;
         self.health.send_modify(|health| {
-            if disputed.is_some() && health.last_error != disputed {
-                tracing::warn!(target: "indexer::follow", reason = disputed, "not current");
+            if doubt.is_some() && health.last_error != doubt {
+                tracing::warn!(target: "indexer::follow", reason = doubt, "not current");
             }
-            health.caught_up = disputed.is_none().then(Instant::now);
-            health.last_error = disputed;
+            health.caught_up = doubt.is_none().then(Instant::now);
+            health.last_error = doubt;
         });
         Ok(())
+    }
+
+    async fn doubt(&mut self, head: Header) -> Result<Option<String>, StepError> {
+        let mut snapshot = self.store.snapshot().await?;
+        if let Some(gone) = self.gone {
+            let stored = snapshot.block(gone.first.number).await?;
+            let replaced = stored.is_some_and(|stored| stored.hash != gone.first.hash);
+            if !replaced && head.number < gone.height {
+                let number = gone.first.number;
+                return Ok(Some(format!("block {number} is gone, and nothing came in its place yet")));
+            }
+            self.gone = None;
+        }
+        let number = head.number.saturating_sub(self.confirmations);
+        let mut confirmed = snapshot.block(number).await?;
+        drop(snapshot);
+        if confirmed.is_none() && number >= self.start && self.store.leads().await? {
+            self.fill(head).await?;
+            confirmed = self.store.snapshot().await?.block(number).await?;
+        }
+        let Some(confirmed) = confirmed else {
+            return Ok(Some(format!("the confirmed block {number} is not mirrored yet")));
+        };
+        let mirrored = Mirrored { confirmed, rewinds: self.rewinds };
+        self.mirrored.send_if_modified(|shown| shown.replace(mirrored) != Some(mirrored));
+        let looks = self.looks.borrow().clone();
+        Ok(self.disputes.hear(&looks, &self.store, mirrored).await?)
     }
 
     /// The chain is shorter than the mirror but does not contradict it. Usually the endpoint lags; if it stays so,
@@ -396,7 +493,9 @@ impl Follower {
         let since = *self.shorter_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= ROLLBACK_PATIENCE {
             self.shorter_since = None;
-            return self.rewind(endpoint, head).await;
+            let first = self.rewind(endpoint, head).await?;
+            self.gone = first.map(|first| Gone { first, height: head.number });
+            return Ok(Progress::Moved);
         }
         if self.endpoints.len() > 1 {
             self.next_endpoint();
@@ -441,7 +540,7 @@ impl Follower {
         let last = *ahead.range.end();
         let fetched = ahead.fetched(endpoint).await.and_then(|fetched| match head {
             Some(head) if fetched.parent != Some(head.hash) => {
-                Err(Contradiction::Parent { number: next }.into())
+                Err(FetchError::from(Contradiction::Parent { number: next }))
             }
             _ => Ok(fetched),
         });
@@ -467,13 +566,9 @@ impl Follower {
             Err(FetchError::Contradiction(Contradiction::Parent { number }))
                 if head.is_some() && number == next =>
             {
-                self.rewind(endpoint, tip).await
+                self.reorganise(endpoint, tip).await
             }
-            Err(FetchError::Contradiction(contradiction)) => Err(StepError::Contradiction(contradiction)),
-            Err(FetchError::Rpc(error)) => Err(error.into()),
-            Err(FetchError::UnknownEvent { block_number, log_index, source }) => {
-                Err(StepError::Stop(StopReason::UnknownEvent { block_number, log_index, source }))
-            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -512,10 +607,18 @@ impl Follower {
         Ok(())
     }
 
-    /// Takes back the blocks that are not the endpoint's any more. The head is known to be one of them. Blocks of one
-    /// chain match up to some height and differ above it, so doubling steps and halving find that height.
-    async fn rewind(&mut self, endpoint: &Endpoint, tip: Header) -> Result<Progress, StepError> {
+    /// Goes back to what the endpoint's chain and the mirror's have in common.
+    async fn reorganise(&mut self, endpoint: &Endpoint, tip: Header) -> Result<Progress, StepError> {
+        self.rewind(endpoint, tip).await?;
+        self.gone = None;
+        Ok(Progress::Moved)
+    }
+
+    /// Takes back the blocks that are not the endpoint's any more, and gives the lowest of them. The head is known to be one.
+    /// Blocks of one chain match up to some height and differ above it, so doubling steps and halving find that height.
+    async fn rewind(&mut self, endpoint: &Endpoint, tip: Header) -> Result<Option<Header>, StepError> {
         self.forget();
+        self.health.send_modify(|health| health.caught_up = None);
         let count = self.store.snapshot().await?.block_count().await?;
         let (mut differs, mut step) = (0u64, 1u64);
         let mut matches = loop {
@@ -536,11 +639,28 @@ impl Follower {
                 differs = middle;
             }
         }
-        let keep = self.store.snapshot().await?.block_from_head(matches).await?.map(|block| block.number);
+        let mut snapshot = self.store.snapshot().await?;
+        let keep = snapshot.block_from_head(matches).await?.map(|block| block.number);
+        let lowest = snapshot.block_from_head(matches.saturating_sub(1)).await?;
+        drop(snapshot);
         tracing::warn!(target: "indexer::follow", ?keep, chain_head = tip.number, "chain reorganised, rewinding");
+        self.rewinds += 1;
+        self.disputes.rewound(keep);
         self.store.rewind(self.registry, keep).await?;
         Counters::add(&self.counters.rewinds, 1);
-        Ok(Progress::Moved)
+        Ok(lowest)
+    }
+
+    /// Reads the headers below the head again: a deep reorganisation ends where most of them were forgotten.
+    async fn fill(&self, head: Header) -> Result<(), StepError> {
+        let Some(endpoint) = self.endpoints.get(self.current) else { return Ok(()) };
+        let first = head.number.saturating_sub(HEADER_WINDOW).max(self.start);
+        let headers = range::headers(endpoint, first..=head.number).await?;
+        let headers: Vec<Header> = headers.into_values().map(|block| block.header).collect();
+        if headers.last() != Some(&head) {
+            return Err(StepError::Contradiction(Contradiction::Changed { number: head.number }));
+        }
+        Ok(self.store.fill(head, &headers).await?)
     }
 
     async fn same_block(&self, endpoint: &Endpoint, place: u64) -> Result<bool, StepError> {

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod rpc;
 pub mod schema;
 mod service;
+mod size;
 pub mod store;
 pub mod value;
 pub mod view;

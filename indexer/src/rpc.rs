@@ -9,16 +9,21 @@ mod pace;
 use std::{
     ops::RangeInclusive,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use alloy::primitives::{Address, B256, Bytes, U64};
 use reqwest::{StatusCode, header::RETRY_AFTER};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::{Value, json, value::RawValue};
+
+use crate::size::Size;
 
 pub use self::block::{Header, LogsHeader, Receipt, ReceiptLog, receipts_root};
 use self::pace::Pace;
@@ -31,14 +36,19 @@ const HEADER: &str = "eth_getBlockByNumber";
 const RECEIPTS: &str = "eth_getBlockReceipts";
 const BLOCK: &str = "eth_getBlockByHash";
 const RECEIPT: &str = "eth_getTransactionReceipt";
-/// JSON-RPC 2.0: the method does not exist.
-const METHOD_NOT_FOUND: i64 = -32601;
+/// JSON-RPC error codes of JSON-RPC 2.0 and EIP-1474: the method does not exist, or is not supported.
+const NO_METHOD: [i64; 2] = [-32601, -32004];
 /// Requests for headers of the first batches.
-const HEADERS_AT_ONCE: usize = 100;
+const HEADERS_AT_ONCE: u64 = 100;
 /// Requests for receipts of the first batches: those of a full block may be megabytes.
-const RECEIPTS_AT_ONCE: usize = 16;
+const RECEIPTS_AT_ONCE: u64 = 16;
 /// How often a request that was one too many is sent again before the endpoint is left for another.
 const RETRIES: u32 = 3;
+/// How often what failed for a moment is asked for again, after this pause and then twice it; and how long a moment
+/// is.
+const MOMENT_RETRIES: u32 = 2;
+const MOMENT_PAUSE: Duration = Duration::from_millis(50);
+const MOMENT: Duration = Duration::from_secs(2);
 /// An endpoint that wants to be left alone for longer is left for another at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// No endpoint is left alone for longer, whatever it says.
@@ -145,15 +155,37 @@ impl RpcError {
         }
     }
 
-    /// Whether the endpoint does not have the method.
+    /// Whether the endpoint says that it does not have the method, in one of the ways in which they do.
     fn is_unknown_method(&self) -> bool {
-        matches!(self, Self::Refused { code: METHOD_NOT_FOUND, .. })
+        match self {
+            Self::Refused { code, message, .. } => {
+                NO_METHOD.contains(code) || message.to_ascii_lowercase().contains("method")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether another method may succeed.
+    fn may_be_the_method(&self) -> bool {
+        match self {
+            Self::Refused { .. } => !self.is_one_too_many(),
+            Self::Status { status, .. } => status.is_client_error() && !self.is_one_too_many(),
+            _ => false,
+        }
+    }
+
+    /// Whether it may be over in a moment.
+    fn may_be_momentary(&self, sent: Instant) -> bool {
+        match self {
+            Self::Status { status, .. } => status.is_server_error(),
+            Self::Transport { .. } => sent.elapsed() < MOMENT,
+            _ => false,
+        }
     }
 
     /// Whether a smaller batch of requests may succeed, or none at all: the endpoint is there and does not like it.
     fn may_be_the_batch(&self) -> bool {
         match self {
-            _ if self.is_unknown_method() => false,
             Self::Transport { .. } | Self::Unreachable { .. } | Self::Unproved { .. } => false,
             Self::Status { status, .. } => status.is_client_error(),
             Self::Refused { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => true,
@@ -186,12 +218,49 @@ pub struct Log {
 
 #[derive(Deserialize)]
 struct RawAnswer<'a> {
-    #[serde(default)]
-    id: Option<usize>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     result: Option<&'a RawValue>,
     #[serde(default)]
     error: Option<RawError>,
+}
+
+impl RawAnswer<'_> {
+    /// A number, as it was sent, or the same in quotes.
+    fn id(&self) -> Option<usize> {
+        self.id?.get().trim_matches('"').parse().ok()
+    }
+}
+
+/// Reads an array of answers to so many questions, and not one more.
+struct Answers(usize);
+
+impl<'de> DeserializeSeed<'de> for Answers {
+    type Value = Vec<RawAnswer<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Answers {
+    type Value = Vec<RawAnswer<'de>>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "answers to {} questions", self.0)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut answers = Vec::with_capacity(self.0);
+        while let Some(answer) = array.next_element()? {
+            if answers.len() == self.0 {
+                return Err(A::Error::custom("more answers than questions"));
+            }
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
 }
 
 #[derive(Deserialize)]
@@ -220,9 +289,9 @@ pub struct Endpoint {
     place: usize,
     url: reqwest::Url,
     client: reqwest::Client,
-    /// Most requests of one batch; halved for good when the endpoint refuses one. 1: no batches.
-    headers_at_once: Arc<AtomicUsize>,
-    receipts_at_once: Arc<AtomicUsize>,
+    /// Requests of one batch. 1: no batches.
+    headers_at_once: Arc<Mutex<Size>>,
+    receipts_at_once: Arc<Mutex<Size>>,
     /// It has no method for all receipts of a block.
     receipts_singly: Arc<AtomicBool>,
     pace: Arc<Pace>,
@@ -240,7 +309,7 @@ impl Endpoint {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| RpcError::Transport { endpoint: place, method: "connect", reason: plain(e) })?;
-        let at_once = |requests| Arc::new(AtomicUsize::new(requests));
+        let at_once = |requests| Arc::new(Mutex::new(Size::of_batches(requests)));
         let (headers_at_once, receipts_at_once) = (at_once(HEADERS_AT_ONCE), at_once(RECEIPTS_AT_ONCE));
         let pace = Arc::new(Pace::new(Instant::now()));
         let receipts_singly = Arc::default();
@@ -310,9 +379,9 @@ impl Endpoint {
         if !self.receipts_singly.load(Relaxed) {
             let params: Vec<_> = blocks.iter().map(|hash| json!([hash])).collect();
             match self.calls(RECEIPTS, &params, &self.receipts_at_once).await {
-                Err(error) if error.is_unknown_method() => {
-                    tracing::info!(target: "indexer::follow", %error, "receipts are read one by one");
-                    self.receipts_singly.store(true, Relaxed);
+                Err(error) if error.may_be_the_method() => {
+                    tracing::debug!(target: "indexer::follow", %error, "receipts are read one by one");
+                    self.receipts_singly.store(error.is_unknown_method(), Relaxed);
                 }
                 answer => return answer,
             }
@@ -340,23 +409,26 @@ impl Endpoint {
         &self,
         method: &'static str,
         params: &[Value],
-        at_once: &AtomicUsize,
+        at_once: &Mutex<Size>,
     ) -> Result<Vec<T>, RpcError> {
+        // Numbers only: nothing is left half done by a panic elsewhere.
+        let size = || at_once.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answers = Vec::with_capacity(params.len());
         while let Some(rest) = params.get(answers.len()..).filter(|rest| !rest.is_empty()) {
-            let size = at_once.load(Relaxed);
-            let asked = match rest {
-                [first, others @ ..] if size == 1 || others.is_empty() => {
-                    self.call(method, first).await.map(|answer| vec![answer])
-                }
-                rest => self.batch(method, rest.get(..size).unwrap_or(rest)).await,
+            let most = usize::try_from(size().next()).unwrap_or(usize::MAX);
+            let some = rest.get(..most).unwrap_or(rest);
+            let asked = match some {
+                [one] => self.call(method, one).await.map(|answer| vec![answer]),
+                some => self.batch(method, some).await,
             };
             match asked {
-                Ok(found) => answers.extend(found),
-                Err(error) if rest.len() > 1 && size > 1 && error.may_be_the_batch() => {
-                    tracing::debug!(target: "indexer::follow", %error, size = size / 2, "smaller batches");
-                    // Another batch may have found the same out meanwhile.
-                    at_once.fetch_min(size / 2, Relaxed);
+                Ok(found) => {
+                    size().answered(found.len() as u64, 0);
+                    answers.extend(found);
+                }
+                Err(error) if some.len() > 1 && error.may_be_the_batch() => {
+                    tracing::debug!(target: "indexer::follow", %error, size = some.len(), "smaller batches");
+                    size().refused(some.len() as u64);
                 }
                 Err(error) => return Err(error),
             }
@@ -373,8 +445,9 @@ impl Endpoint {
         loop {
             let sent = self.turn(params.len()).await;
             let answer = self.one_batch(method, params).await;
-            if self.is_final(answer.as_ref().err(), params.len(), sent, &mut tries) {
-                return answer;
+            match self.again(answer.as_ref().err(), params.len(), sent, &mut tries) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return answer,
             }
         }
     }
@@ -386,17 +459,22 @@ impl Endpoint {
     ) -> Result<Vec<T>, RpcError> {
         let requests = (0..).zip(params).map(|(id, params)| request(id, method, params));
         let (status, answer) = self.post(method, &Value::Array(requests.collect())).await?;
-        let answers: Vec<RawAnswer> = match serde_json::from_slice(&answer) {
+        let mut json = serde_json::Deserializer::from_slice(&answer);
+        let answers = Answers(params.len()).deserialize(&mut json).and_then(|answers| {
+            json.end()?;
+            Ok(answers)
+        });
+        let answers = match answers {
             Ok(answers) => answers,
             // A refusal of the whole batch, or no JSON at all.
-            Err(_) => {
-                let refused = self.read::<Value>(method, status, &answer).err();
-                return Err(refused.unwrap_or_else(|| self.malformed(method, "no batch")));
+            Err(error) => {
+                let refused = self.read::<IgnoredAny>(method, status, &answer).err();
+                return Err(refused.unwrap_or_else(|| self.malformed(method, error)));
             }
         };
         let mut found: Vec<Option<T>> = params.iter().map(|_| None).collect();
         for answer in answers {
-            let Some(id) = answer.id else {
+            let Some(id) = answer.id() else {
                 return Err(self.malformed(method, "an answer without an id"));
             };
             let slot = found.get_mut(id).filter(|slot| slot.is_none());
@@ -440,7 +518,9 @@ impl Endpoint {
             false => LogsHeader::proved(raw.get()),
         };
         header
-            .map_err(|error| self.malformed(HEADER, error))?
+            .map_err(|error| {
+                self.malformed(HEADER, format!("{error} (no header of Ethereum's? --insecure-unproved)"))
+            })?
             .ok_or(RpcError::Unproved { endpoint: self.place, method: HEADER })
     }
 
@@ -453,8 +533,9 @@ impl Endpoint {
                 Ok((status, answer)) => self.read(method, status, &answer),
                 Err(error) => Err(error),
             };
-            if self.is_final(answer.as_ref().err(), 1, sent, &mut tries) {
-                return answer;
+            match self.again(answer.as_ref().err(), 1, sent, &mut tries) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return answer,
             }
         }
     }
@@ -466,12 +547,23 @@ impl Endpoint {
         Instant::now()
     }
 
-    /// Learns from the answer to so many requests that were sent together. Not final is one that came too soon: they are
-    /// sent again, a batch only once, since a smaller one may do.
-    fn is_final(&self, error: Option<&RpcError>, requests: usize, sent: Instant, tries: &mut u32) -> bool {
+    /// Learns from the answer to so many requests that were sent together, and says when to send them again. One that came
+    /// too soon has its turn again, a batch only once, since a smaller one may do; one that failed for a moment as well.
+    fn again(
+        &self,
+        error: Option<&RpcError>,
+        requests: usize,
+        sent: Instant,
+        tries: &mut u32,
+    ) -> Option<Duration> {
         let Some(error) = error.filter(|error| error.is_one_too_many()) else {
+            if let Some(error) = error.filter(|error| error.may_be_momentary(sent)) {
+                *tries += 1;
+                tracing::debug!(target: "indexer::follow", %error, tries, "asking again");
+                return (*tries <= MOMENT_RETRIES).then(|| MOMENT_PAUSE * *tries);
+            }
             self.pace.answered(requests);
-            return true;
+            return None;
         };
         let after = match error {
             RpcError::Status { retry_after, .. } => retry_after.map(|it| it.min(LONGEST_REST)),
@@ -479,7 +571,8 @@ impl Endpoint {
         };
         self.pace.refused(requests, sent, Instant::now(), after);
         *tries += 1;
-        *tries > (if requests > 1 { 1 } else { RETRIES }) || self.rest() > LONGEST_WAIT
+        let last = *tries > (if requests > 1 { 1 } else { RETRIES }) || self.rest() > LONGEST_WAIT;
+        (!last).then_some(Duration::ZERO)
     }
 
     async fn post(&self, method: &'static str, body: &Value) -> Result<(StatusCode, Vec<u8>), RpcError> {

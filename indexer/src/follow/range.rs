@@ -13,13 +13,11 @@ use alloy::primitives::{Address, B256};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::task::JoinHandle;
 
-use super::{
-    check::{self, Contradiction, PlacedLog},
-    size::Size,
-};
+use super::check::{self, Contradiction, PlacedLog};
 use crate::{
     event::{AppEvent, ChainEvent, RegistryEvent, UnknownRegistryEvent},
     rpc::{Endpoint, Header, Log, LogFilter, LogsHeader, RpcError},
+    size::Size,
     store::NewEvent,
 };
 
@@ -59,7 +57,18 @@ impl Ahead {
     /// Begins to fetch a range.
     pub(super) fn begin(endpoint: &Endpoint, reader: &LogReader, plan: Plan) -> Self {
         let (endpoint, reader, range) = (endpoint.clone(), reader.clone(), plan.range.clone());
-        Self { range, task: tokio::spawn(async move { fetch(&endpoint, &reader, &plan).await }) }
+        let task = tokio::spawn(async move {
+            let fetched = fetch(&endpoint, &reader, &plan).await;
+            let blocks = plan.range.end().saturating_sub(*plan.range.start()).saturating_add(1);
+            if let Err(FetchError::Rpc(error)) = &fetched
+                && error.may_be_too_much()
+                && blocks > 1
+            {
+                reader.learn(|size| size.refused(blocks));
+            }
+            fetched
+        });
+        Self { range, task }
     }
 
     /// Waits for it.
@@ -101,7 +110,7 @@ pub(super) enum FetchError {
 }
 
 /// Headers by height.
-type Blocks = BTreeMap<u64, LogsHeader>;
+pub(super) type Blocks = BTreeMap<u64, LogsHeader>;
 
 /// Fetches and checks a range.
 async fn fetch(endpoint: &Endpoint, reader: &LogReader, plan: &Plan) -> Result<Fetched, FetchError> {
@@ -109,7 +118,7 @@ async fn fetch(endpoint: &Endpoint, reader: &LogReader, plan: &Plan) -> Result<F
     let mut addresses = vec![plan.registry];
     addresses.extend_from_slice(&plan.apps);
     let mut blocks = headers(endpoint, plan.range.clone()).await?;
-    let mut found = logs_of(endpoint, reader, &blocks, &addresses).await?;
+    let mut found = logs_of(endpoint, reader, &blocks, &addresses, plan.recent).await?;
 
     // Only logs whose blocks are known may decide what else is read.
     let newcomers = newcomers(plan, &found.logs)?;
@@ -142,10 +151,13 @@ async fn logs_of(
     reader: &LogReader,
     blocks: &Blocks,
     addresses: &[Address],
+    recent: bool,
 ) -> Result<Found, FetchError> {
     let promising = check::promising(blocks.values(), addresses);
-    let telling =
-        |block: &&LogsHeader| block.receipts_root.is_some() && !check::crowded(&block.bloom, addresses);
+    // Anybody can crowd a block, so that is no reason to believe what is told of a new one.
+    let telling = |block: &&LogsHeader| {
+        block.receipts_root.is_some() && (recent || !check::crowded(&block.bloom, addresses))
+    };
     let (telling, others): (Vec<_>, Vec<_>) = promising.into_iter().partition(telling);
     let mut found = Found { logs: proved(endpoint, &telling, addresses).await?, ..Found::default() };
     if others.is_empty() {
@@ -273,7 +285,7 @@ async fn before_registration(
         let piece = headers(endpoint, range).await?;
         check::linked(before.as_ref(), piece.values().map(|block| &block.header))?;
         before = piece.values().next_back().map(|block| block.header);
-        let older = logs_of(endpoint, reader, &piece, newcomers).await?;
+        let older = logs_of(endpoint, reader, &piece, newcomers, false).await?;
         let with_logs: BTreeSet<u64> = older.logs.iter().map(|log| log.block_number).collect();
         blocks.extend(piece.into_iter().filter(|(number, _)| with_logs.contains(number)));
         found.logs.extend(older.logs);
@@ -297,7 +309,7 @@ async fn still_there(endpoint: &Endpoint, before: Option<&&LogsHeader>) -> Resul
 }
 
 /// The headers of a range, each of which follows the one before.
-async fn headers(endpoint: &Endpoint, range: RangeInclusive<u64>) -> Result<Blocks, FetchError> {
+pub(super) async fn headers(endpoint: &Endpoint, range: RangeInclusive<u64>) -> Result<Blocks, FetchError> {
     let wanted: Vec<u64> = range.collect();
     let asked: Vec<_> =
         wanted.chunks(HEADERS_OF_A_REQUEST).map(|numbers| some_headers(endpoint, numbers)).collect();
@@ -361,15 +373,21 @@ fn decode(registry: Address, logs: Vec<PlacedLog>) -> Result<Vec<NewEvent>, Fetc
 }
 
 /// Reads logs in pieces as large as the endpoint allows. Clones share what they learn of that.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct LogReader {
     size: Arc<Mutex<Size>>,
+}
+
+impl Default for LogReader {
+    fn default() -> Self {
+        Self { size: Arc::new(Mutex::new(Size::of_ranges())) }
+    }
 }
 
 impl LogReader {
     /// Blocks that the next piece has; at least 1.
     pub(super) fn size(&self) -> u64 {
-        self.learn(|size| size.blocks())
+        self.learn(|size| size.next())
     }
 
     fn learn<T>(&self, change: impl FnOnce(&mut Size) -> T) -> T {

@@ -76,12 +76,12 @@ impl LogsHeader {
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     #[serde(rename = "type", default)]
-    kind: U8,
+    kind: Option<U8>,
     #[serde(default)]
     status: Option<U8>,
     /// Of blocks before Byzantium, instead of the status.
     #[serde(default)]
-    root: Option<B256>,
+    root: Option<Bytes>,
     cumulative_gas_used: U64,
     logs_bloom: Bloom,
     /// Logs of the transaction, in their order.
@@ -119,9 +119,9 @@ struct Leaf<'a> {
 impl Receipt {
     /// As its trie holds it.
     fn encoded(&self) -> Vec<u8> {
-        let kind: u8 = self.kind.to();
+        let kind: u8 = self.kind.map_or(0, |kind| kind.to());
         let outcome: &[u8] = match (&self.status, &self.root) {
-            (None, Some(root)) => root.as_slice(),
+            (None, Some(root)) => root,
             (Some(status), _) if !status.is_zero() => &[1],
             _ => &[],
         };

@@ -283,6 +283,8 @@ pub(super) mod text {
         SOURCE = "select chain_id, registry from source";
         HEAD = "select number, hash, parent_hash, timestamp from block order by number desc limit 1";
         BLOCK = "select number, hash, parent_hash, timestamp from block where number = $1";
+        BLOCK_UP_TO =
+            "select number, hash, parent_hash, timestamp from block where number <= $1 order by number desc limit 1";
         BLOCK_COUNT = "select count(*) as blocks from block";
         BLOCK_FROM_HEAD =
             "select number, hash, parent_hash, timestamp from block order by number desc limit 1 offset $1";
@@ -334,6 +336,11 @@ impl Snapshot {
     /// A stored block.
     pub async fn block(&mut self, number: u64) -> Result<Option<Header>, StoreError> {
         self.header(Sql::new(text::BLOCK).with(integer("block number", number)?)).await
+    }
+
+    /// The highest stored block up to a height.
+    pub async fn block_up_to(&mut self, number: u64) -> Result<Option<Header>, StoreError> {
+        self.header(Sql::new(text::BLOCK_UP_TO).with(integer("block number", number)?)).await
     }
 
     /// Number of stored blocks.

@@ -116,6 +116,16 @@ impl Store {
         Ok(())
     }
 
+    /// Adds headers that were forgotten, up to `head`, which must still be the head.
+    pub async fn fill(&self, head: Header, headers: &[Header]) -> Result<(), StoreError> {
+        let mut tx = self.writer.write().await?;
+        if tx.row(Sql::new(read::HEAD)).await?.as_ref().map(header).transpose()? != Some(head) {
+            return Err(StoreError::HeadMoved);
+        }
+        insert_headers(&mut tx, headers).await?;
+        tx.commit().await
+    }
+
     /// Takes back all blocks above `keep`, or all, in one transaction. Apps whose registration is gone lose their older
     /// events as well: they would not be here had they never been registered.
     pub async fn rewind(&self, registry: Address, keep: Option<u64>) -> Result<(), StoreError> {

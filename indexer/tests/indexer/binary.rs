@@ -129,7 +129,7 @@ async fn a_full_disk_stops_it_with_a_reason() {
     node.chain().mine_empty(3);
     // Units of 512 bytes; without the trap, the signal would end it.
     let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 1500; exec \"$0\" \"$@\""]);
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 5000; exec \"$0\" \"$@\""]);
     limited.arg(env!("CARGO_BIN_EXE_cohort-indexer")).env("COHORT_INDEXER_MAX_LAG", "1");
     let (mut child, url) = start(limited, &node, database);
     reaches_tip(&url, &node).await;

@@ -57,8 +57,12 @@ pub(crate) struct Chain {
     pub(crate) unindexed: u64,
     /// Height that the newest block is said to have.
     pub(crate) boasts: Option<u64>,
-    /// What a header is when it is asked for once more: those of another node behind the same address, on another fork.
+    /// What headers are once the newest was asked for: those of another node behind the same address, on another fork.
     pub(crate) second_opinion: Vec<Block>,
+    /// The newest blocks are not shown, as by a node that is behind.
+    pub(crate) hidden: usize,
+    /// Headers below are not known any more.
+    pub(crate) pruned_below: u64,
     /// Every request fails.
     pub(crate) down: bool,
     /// Requests so far.
@@ -101,8 +105,13 @@ impl Chain {
         (self.blocks.len() as u64 - 1, self.blocks.last().unwrap().hash)
     }
 
+    fn shown(&self) -> &[Block] {
+        &self.blocks[..self.blocks.len() - self.hidden]
+    }
+
     fn header(&self, number: u64) -> Value {
-        self.blocks.get(number as usize).map_or(Value::Null, |block| block_json(&block.header))
+        let block = self.shown().get(number as usize).filter(|_| number >= self.pruned_below);
+        block.map_or(Value::Null, |block| block_json(&block.header))
     }
 
     fn receipts(&self, hash: &Value) -> Value {
@@ -164,15 +173,15 @@ impl Chain {
             "eth_chainId" => Ok(json!(U64::from(CHAIN_ID))),
             "eth_getBlockByNumber" => Ok(match params[0].as_str() {
                 Some("latest") => {
-                    let newest = self.blocks.last().unwrap().header.clone();
+                    let newest = self.shown().last().unwrap().header.clone();
                     block_json(&Header { number: self.boasts.unwrap_or(newest.number), ..newest })
                 }
                 Some("finalized") => self.header(self.tip().0.saturating_sub(4)),
                 Some(hex) => {
                     let number = u64::from_str_radix(&hex[2..], 16).unwrap();
-                    let again = self.asked.contains(&number);
+                    let all_told = self.asked.contains(&self.tip().0);
                     self.asked.push(number);
-                    match self.second_opinion.get(number as usize).filter(|_| again) {
+                    match self.second_opinion.get(number as usize).filter(|_| all_told) {
                         Some(other) => block_json(&other.header),
                         None => self.header(number),
                     }

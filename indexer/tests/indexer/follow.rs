@@ -79,9 +79,12 @@ async fn reorganisations_rewind_at_every_depth() {
         running.reaches_tip(&node).await;
 
         node.chain().drop_blocks(depth); // the revocation goes with the oldest of them
-        node.chain().mine_empty(depth + 1);
+        // The block that is confirmed then may be one whose header had been forgotten.
+        node.chain().mine_empty(1);
         running.reaches_tip(&node).await;
         assert_eq!(head_decision(&running).await, "allow", "depth {depth}");
+        node.chain().mine_empty(depth);
+        running.reaches_tip(&node).await;
         node.chain().mine(vec![revoked(0, 3)]);
         running.reaches_tip(&node).await;
         assert_eq!(head_decision(&running).await, "proposal_revoked", "depth {depth}");
@@ -161,7 +164,8 @@ async fn a_restart_resumes_where_it_was() {
     running.reaches_tip(&node).await;
     assert_eq!(head_decision(&running).await, "run_closed");
     running.stop().await.unwrap();
-    assert!(node.chain().asked.iter().all(|number| *number > 600), "{:?}", node.chain().asked);
+    let asked = node.chain().asked.clone();
+    assert!(asked.iter().all(|number| *number > 600 || *number == 0), "{asked:?}");
     assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
 }
 
@@ -259,7 +263,7 @@ async fn an_unknown_event_of_the_registry_stops_it_with_a_reason() {
 async fn forged_logs_are_refused() {
     let (proved, told) = ("are not those that its header commits to", "is of another block");
     for (crowded, insecure_unproved, reason) in
-        [(false, false, proved), (true, false, told), (false, true, told)]
+        [(false, false, proved), (true, false, proved), (false, true, told)]
     {
         let node = Node::start().await;
         let dir = tempfile::tempdir().unwrap();
@@ -426,39 +430,115 @@ async fn crier() -> reqwest::Url {
 }
 
 /// A story in which everything fits can be told from the chain by another endpoint only: as long as one has another block
-/// in the place of a confirmed one, nothing is said to be current.
+/// in the place of a confirmed one, nothing is said to be current, however long the story is and however silent the other
+/// becomes.
 #[tokio::test]
 async fn endpoints_that_show_different_chains_are_not_believed() {
+    for (first, further) in [(0, 4), (1, 4), (0, 200), (1, 200)] {
+        let honest = Node::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        with_open_run(&mut honest.chain());
+        let liar = honest.twin().await;
+        honest.chain().mine(vec![revoked(0, 1)]); // which the other never shows
+        honest.chain().mine_empty(3);
+        liar.chain().mine_empty(further);
+        let mut nodes = [&honest, &liar];
+        nodes.swap(0, first);
+        let running = Running::start(&config(&nodes, dir.path().join("mirror.sqlite"))).await;
+        running.is_not_current("than the mirror").await;
+        let (status, refused) = running.get(&question()).await;
+        assert_eq!((status, &refused["code"]), (503, &json!("not_synced")));
+        // It stays so, whatever is mined, and when nobody contradicts any more.
+        honest.chain().mine_empty(3);
+        liar.chain().mine_empty(3);
+        for silent in [None, Some(&honest), Some(&liar)] {
+            nodes.iter().for_each(|node| node.chain().down = false);
+            silent.iter().for_each(|node| node.chain().down = true);
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(2_500) {
+                let (status, ready) = running.get("/readyz").await;
+                assert_eq!(status, 503, "{first} {further}, silent: {:?}, {ready}", silent.map(|it| &it.url));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        liar.chain().down = false;
+
+        // A fork that is not confirmed is nothing unusual.
+        let blocks = honest.chain().blocks.clone();
+        liar.chain().blocks = blocks;
+        liar.chain().drop_blocks(1);
+        liar.chain().mine_empty(1);
+        let begun = Instant::now();
+        while running.get("/readyz").await.0 != 200 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(head_decision(&running).await, "proposal_revoked");
+        running.stop().await.unwrap();
+    }
+}
+
+/// An endpoint that is behind contradicts nothing either, but it had shown more. When there is nothing new in the place of
+/// what is gone, the state before that is not the current one.
+#[tokio::test]
+async fn blocks_that_are_gone_are_missed() {
     let node = Node::start().await;
     let dir = tempfile::tempdir().unwrap();
+    let config = config(&[&node], dir.path().join("mirror.sqlite"));
     with_open_run(&mut node.chain());
-    let other = node.twin().await;
-    other.chain().drop_blocks(1); // the run was never opened there
-    other.chain().mine_empty(1);
-    [&node, &other].iter().for_each(|node| node.chain().mine_empty(4));
-    let running = Running::start(&config(&[&node, &other], dir.path().join("mirror.sqlite"))).await;
-    let (status, ready) = running.says_why_not().await;
-    assert_eq!(status, 503);
-    let (number, _) = node.chain().tip();
-    let reason = format!("RPC endpoint 2 has another block {} than the mirror", number - 2);
-    assert_eq!(ready["last_error"], reason);
-    let (status, refused) = running.get(&question()).await;
-    assert_eq!((status, &refused["code"]), (503, &json!("not_synced")));
-    // It stays so, whatever is mined on both.
-    [&node, &other].iter().for_each(|node| node.chain().mine_empty(3));
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(running.get("/readyz").await.0, 503);
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    node.chain().mine(vec![revoked(0, 1)]);
+    node.chain().mine_empty(5);
+    running.reaches_tip(&node).await;
+    let doubts = async || {
+        let begun = Instant::now();
+        while running.get("/readyz").await.0 == 200 {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    node.chain().hidden = 6;
+    doubts().await;
+    running.is_not_current("is gone, and nothing came in its place yet").await;
+    // The same blocks again, but not all.
+    node.chain().hidden = 5;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    running.is_not_current("is gone, and nothing came in its place yet").await;
+    node.chain().hidden = 0;
+    running.reaches_tip(&node).await;
+    assert_eq!(head_decision(&running).await, "proposal_revoked");
 
-    // A fork that is not confirmed is nothing unusual.
-    let blocks = node.chain().blocks.clone();
-    other.chain().blocks = blocks;
-    other.chain().drop_blocks(1);
-    other.chain().mine_empty(1);
-    let begun = Instant::now();
-    while running.get("/readyz").await.0 != 200 {
-        assert!(begun.elapsed() < Duration::from_secs(10));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    // A chain that was really set back, as developers do, is believed from its first new block on.
+    node.chain().drop_blocks(6);
+    doubts().await;
+    running.is_not_current("is gone, and nothing came in its place yet").await;
+    node.chain().mine_empty(1);
+    running.reaches_tip(&node).await;
     assert_eq!(head_decision(&running).await, "allow");
     running.stop().await.unwrap();
+    assert_eq!(dumped(&config.database).await, rebuilt(&node).await);
+}
+
+/// Headers below the first event are read where there are any. A chain that is not there yet, or not any more, is named.
+#[tokio::test]
+async fn a_chain_without_its_first_blocks_is_read_from_where_it_begins() {
+    let node = Node::start().await;
+    node.chain().mine_empty(300);
+    with_open_run(&mut node.chain());
+    node.chain().mine_empty(10);
+    let from_block = |from_block| Config { from_block, ..config(&[&node], PathBuf::new()) };
+    let tip = node.chain().tip();
+    let whole = rebuilt_from(&from_block(290), tip).await;
+    assert_eq!(whole, rebuilt(&node).await);
+    node.chain().pruned_below = 290;
+    assert_eq!(rebuilt_from(&from_block(290), tip).await, whole);
+    for (first, reason) in [(100, "has no block 100; give --from-block"), (1_000, "the chain ends at block")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("mirror.sqlite").into();
+        let running = Running::start(&Config { database, ..from_block(first) }).await;
+        running.is_not_current(reason).await;
+        running.stop().await.unwrap();
+    }
 }

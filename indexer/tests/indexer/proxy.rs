@@ -59,8 +59,10 @@ enum Fault {
     Withholds,
     /// Says that a block has no transactions.
     NoReceipts,
-    /// Has no method for a block's receipts.
-    NoBlockReceipts,
+    /// Has no method for a block's receipts, and says so in its own way.
+    NoBlockReceipts(i64, &'static str),
+    /// Gives more answers than there were questions.
+    Overanswers,
     /// Does not know a block that it has told of.
     ForgetsReceipts,
     /// Gives headers that follow no block.
@@ -157,8 +159,10 @@ impl Proxy {
             let error = json!({ "code": -32005, "message": "block range is too wide" });
             return json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
         }
-        if matches!(self.fault, Fault::NoBlockReceipts) && request["method"] == "eth_getBlockReceipts" {
-            let error = json!({ "code": -32601, "message": "Method not found" });
+        if let Fault::NoBlockReceipts(code, message) = self.fault
+            && request["method"] == "eth_getBlockReceipts"
+        {
+            let error = json!({ "code": code, "message": message });
             return json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
         }
         let mut answer = self.ask(&request).await;
@@ -269,6 +273,9 @@ async fn forward(State(proxy): State<Arc<Proxy>>, Json(request): Json<Value>) ->
             for request in requests {
                 answers.push(proxy.one(request).await);
             }
+            if matches!(proxy.fault, Fault::Overanswers) {
+                answers.push(answers[0].clone());
+            }
             Json(answers).into_response()
         }
     }
@@ -311,7 +318,9 @@ async fn a_faulty_endpoint_costs_time_and_changes_nothing() {
         Fault::SmallBatches(7),
         Fault::TooMany,
         Fault::Lags(3),
-        Fault::NoBlockReceipts,
+        Fault::NoBlockReceipts(-32601, "Method not found"),
+        Fault::NoBlockReceipts(-32000, "not available on your plan"),
+        Fault::Overanswers,
         Fault::ForgetsReceipts,
         Fault::OtherParent,
     ];

@@ -135,6 +135,20 @@ impl Running {
         }
     }
 
+    /// Waits until it is not current for this reason. It must not have been current meanwhile.
+    pub(crate) async fn is_not_current(&self, reason: &str) {
+        let begun = Instant::now();
+        loop {
+            let (status, ready) = self.get("/readyz").await;
+            assert_eq!(status, 503, "{ready}");
+            if ready["last_error"].as_str().is_some_and(|it| it.contains(reason)) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{ready}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits until new heads are noticed in this way.
     pub(crate) async fn follows_by(&self, way: &str) {
         let begun = Instant::now();
