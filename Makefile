@@ -39,6 +39,7 @@ build: contracts console
 ## Before the indexer, which has console/dist inside.
 console: console/node_modules/.package-lock.json
 	@echo "== console: web pages"
+	@test -d console/dist || touch indexer/build.rs # what was built without the pages is built anew
 	@npm --prefix console run --silent build
 
 console/node_modules/.package-lock.json: console/package.json console/package-lock.json | prerequisites

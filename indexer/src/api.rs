@@ -24,7 +24,7 @@ use axum::{
     routing::get,
 };
 use cohort_protocol::{
-    decision::{Decision, decide_proposal},
+    decision::{AppFacts, Decision, decide_proposal},
     ids::ProposalId,
 };
 use serde::Serialize;
@@ -223,7 +223,7 @@ impl Api {
 
     async fn readiness(&self) -> Result<Readiness, ApiError> {
         let health = self.health.borrow().clone();
-        let head = self.store.head().await?.map(|head| head.number);
+        let head = self.store.reserved().head().await?.map(|head| head.number);
         Ok(Readiness {
             ready: self.synced(),
             head,
@@ -240,7 +240,11 @@ impl Api {
     }
 
     async fn view(&self) -> Result<View, ApiError> {
-        let mut snapshot = self.store.snapshot().await?;
+        self.view_in(&self.store).await
+    }
+
+    async fn view_in(&self, store: &Store) -> Result<View, ApiError> {
+        let mut snapshot = store.snapshot().await?;
         let finalized = self.health.borrow().finalized;
         let positions = Positions::of(&mut snapshot, self.confirmations, finalized).await?;
         Ok(View { positions: positions.ok_or(ApiError::NotSynced)?, snapshot })
@@ -248,11 +252,22 @@ impl Api {
 
     /// The view, and the app of the path with its registration.
     async fn view_of(&self, app: &str) -> Result<(View, Address, Stamp), ApiError> {
+        self.view_of_in(&self.store, app).await
+    }
+
+    async fn view_of_in(&self, store: &Store, app: &str) -> Result<(View, Address, Stamp), ApiError> {
         let app = address("app", app)?;
-        let mut view = self.view().await?;
+        let mut view = self.view_in(store).await?;
         let registered = view.registration(app).await?.ok_or(ApiError::AppUnknown(app))?;
         Ok((view, app, registered))
     }
+}
+
+/// An app's configuration at the head, and what decisions take from it at the head and at the confirmed position.
+struct Configuration {
+    app: Address,
+    state: AppState,
+    facts: [AppFacts; 2],
 }
 
 /// One consistent state of the mirror and its positions.
@@ -322,9 +337,13 @@ impl View {
         Ok(self.snapshot.events(select).await?)
     }
 
-    async fn app_state(&mut self, app: Address) -> Result<AppState, ApiError> {
-        let at = self.at();
-        Ok(AppState::load(&mut self.snapshot, app, at).await?)
+    async fn configuration(&mut self, app: Address) -> Result<Configuration, ApiError> {
+        let (head, confirmed) = (self.positions.head, self.positions.confirmed);
+        let rows = AppState::rows(&mut self.snapshot, app, head.number).await?;
+        let state = AppState::fold(&rows, head.number);
+        let then = AppState::fold(&rows, confirmed.number);
+        let facts = [state.facts(head.timestamp), then.facts(confirmed.timestamp)];
+        Ok(Configuration { app, state, facts })
     }
 
     async fn all_datasets(&mut self, app: Address) -> Result<Vec<Recorded<AppEvent>>, ApiError> {
@@ -333,45 +352,46 @@ impl View {
     }
 
     async fn app(&mut self, app: Address, registered: Stamp) -> Result<App, ApiError> {
-        let state = self.app_state(app).await?;
+        let at = self.at();
+        let state = AppState::load(&mut self.snapshot, app, at).await?;
         let datasets = self.all_datasets(app).await?;
         Ok(App::of(app, registered, &state, &datasets))
     }
 
-    async fn proposal(&mut self, app: Address, id: ProposalId) -> Result<Option<Proposal>, ApiError> {
-        let state = self.app_state(app).await?;
+    async fn proposal(
+        &mut self,
+        configuration: &Configuration,
+        id: ProposalId,
+    ) -> Result<Option<Proposal>, ApiError> {
         let at = self.at();
-        let rows = ProposalState::rows(&mut self.snapshot, app, id, at).await?;
+        let rows = ProposalState::rows(&mut self.snapshot, configuration.app, id, at).await?;
         let proposal = ProposalState::fold(id, &rows, at);
-        let decisions = self.decisions(app, &state, &proposal, id, &rows).await?;
-        Ok(proposal.known().then(|| Proposal::of(id, &state, &proposal, decisions)))
+        let decisions = self.decisions(configuration, &proposal, id, &rows);
+        Ok(proposal.known().then(|| Proposal::of(id, &configuration.state, &proposal, decisions)))
     }
 
     /// `proposalDecision` at the head and at the confirmed position.
-    async fn decisions(
-        &mut self,
-        app: Address,
-        state: &AppState,
+    fn decisions(
+        &self,
+        configuration: &Configuration,
         proposal: &ProposalState,
         id: ProposalId,
         rows: &[Recorded<AppEvent>],
-    ) -> Result<[Decision; 2], ApiError> {
-        let (head, confirmed) = (self.positions.head, self.positions.confirmed);
-        let app_then = AppState::load(&mut self.snapshot, app, confirmed.number).await?;
-        let proposal_then = ProposalState::fold(id, rows, confirmed.number);
-        Ok([
-            decide_proposal(&state.facts(head.timestamp), proposal.facts().as_ref()),
-            decide_proposal(&app_then.facts(confirmed.timestamp), proposal_then.facts().as_ref()),
-        ])
+    ) -> [Decision; 2] {
+        let then = ProposalState::fold(id, rows, self.positions.confirmed.number);
+        let [now, before] = &configuration.facts;
+        [decide_proposal(now, proposal.facts().as_ref()), decide_proposal(before, then.facts().as_ref())]
     }
 
-    /// Whether a proposal of the app is live at both positions. Only the newest activation for a compose hash can be.
-    async fn any_live(&mut self, app: Address, state: &AppState) -> Result<bool, ApiError> {
-        let at = self.at();
+    /// Whether a proposal of the app is live at both positions. Only the newest activation for a compose hash can be, and
+    /// none from before the era.
+    async fn any_live(&mut self, configuration: &Configuration) -> Result<bool, ApiError> {
+        let (app, at) = (configuration.app, self.at());
         let select = Select::new(app, By::Contract, Kinds::One("proposal_activated"), at);
         let rows: Vec<Recorded<AppEvent>> = self.snapshot.events(select).await?;
+        let began = configuration.state.era_began;
         let mut newest = BTreeMap::new();
-        for row in &rows {
+        for row in rows.iter().filter(|row| began.is_none_or(|began| row.stamp.cursor > began)) {
             if let AppEvent::ProposalActivated { proposal_id, compose_hash, .. } = row.event {
                 newest.insert(compose_hash, proposal_id);
             }
@@ -379,7 +399,7 @@ impl View {
         for id in newest.into_values() {
             let rows = ProposalState::rows(&mut self.snapshot, app, id, at).await?;
             let proposal = ProposalState::fold(id, &rows, at);
-            if self.decisions(app, state, &proposal, id, &rows).await? == [Decision::Allow; 2] {
+            if self.decisions(configuration, &proposal, id, &rows) == [Decision::Allow; 2] {
                 return Ok(true);
             }
         }

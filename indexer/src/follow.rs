@@ -202,7 +202,7 @@ impl Follower {
             })
             .collect::<Result<_, _>>()?;
         let follower = Self {
-            store,
+            store: store.reserved(),
             registry: config.registry,
             looks: watch::channel(Looks::default()).1,
             failed: vec![None; endpoints.len()],

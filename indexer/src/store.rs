@@ -103,6 +103,10 @@ pub struct Store {
     /// One connection: there is one writer, and waiting for it here is fairer than in SQLite.
     writer: Pool,
     readers: Pool,
+    /// Connections that no list of the API takes: for following, readiness and release decisions.
+    reserved: Pool,
+    /// The apps, as of some block.
+    registered: Arc<std::sync::Mutex<Option<Arc<feed::Registered>>>>,
     /// Counts applied ranges and rewinds, for those who wait for them.
     changed: watch::Sender<u64>,
     /// Of several replicas on one server, one follows the chain; `None` in a file.
@@ -151,18 +155,21 @@ impl Store {
                 let writer = SqlitePoolOptions::new().max_connections(1).connect_with(writing).await?;
                 migrator::<sqlx::Sqlite>().run(&writer).await?;
                 let reading = options.read_only(true).pragma("cache_size", READER_CACHE);
-                let readers = SqlitePoolOptions::new().max_connections(4).connect_with(reading).await?;
-                let (writer, readers) = (Pool::Sqlite(writer), Pool::Sqlite(readers));
-                Ok(Self { writer, readers, changed, leadership: None })
+                let readers = || SqlitePoolOptions::new().max_connections(4).connect_with(reading.clone());
+                let (readers, reserved) = (Pool::Sqlite(readers().await?), Pool::Sqlite(readers().await?));
+                let (writer, registered) = (Pool::Sqlite(writer), Arc::default());
+                Ok(Self { writer, readers, reserved, registered, changed, leadership: None })
             }
             Database::Postgres(url) => {
                 let server = url.expose().parse::<PgConnectOptions>()?.disable_statement_logging();
                 let writer = PgPoolOptions::new().max_connections(1).connect_with(server.clone()).await?;
                 migrator::<sqlx::Postgres>().run(&writer).await?;
-                let readers = PgPoolOptions::new().max_connections(8).connect_with(server.clone()).await?;
+                let readers = || PgPoolOptions::new().max_connections(6).connect_with(server.clone());
+                let (readers, reserved) =
+                    (Pool::Postgres(readers().await?), Pool::Postgres(readers().await?));
                 let leadership = Some(Arc::new(Leadership { server, session: Mutex::default() }));
-                let (writer, readers) = (Pool::Postgres(writer), Pool::Postgres(readers));
-                Ok(Self { writer, readers, changed, leadership })
+                let (writer, registered) = (Pool::Postgres(writer), Arc::default());
+                Ok(Self { writer, readers, reserved, registered, changed, leadership })
             }
         }
     }
@@ -181,7 +188,14 @@ impl Store {
                 Pool::Postgres(PgPoolOptions::new().max_connections(1).connect(url.expose()).await?)
             }
         };
-        Ok(Self { writer: readers.clone(), readers, changed: watch::Sender::default(), leadership: None })
+        let (changed, registered) = (watch::Sender::default(), Arc::default());
+        let (writer, reserved) = (readers.clone(), readers.clone());
+        Ok(Self { writer, readers, reserved, registered, changed, leadership: None })
+    }
+
+    /// The same, read over connections that no list of the API takes.
+    pub fn reserved(&self) -> Self {
+        Self { readers: self.reserved.clone(), ..self.clone() }
     }
 
     /// Whether this process is the one that follows the chain; it becomes that if nobody is. PostgreSQL sets the lock
@@ -223,7 +237,7 @@ impl Store {
 
     /// A consistent view of the whole database, for several reads.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Snapshot::new(self.readers.read().await?))
+        Ok(Snapshot::new(self.readers.read().await?, self.registered.clone()))
     }
 
     /// The newest mirrored block.
@@ -244,6 +258,7 @@ impl Store {
     /// Closes all connections, which also empties the write-ahead log into the file.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.reserved.close().await;
         self.writer.close().await;
         if let Some(leadership) = &self.leadership {
             drop(leadership.session.lock().await.take());

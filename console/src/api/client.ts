@@ -57,24 +57,33 @@ export interface Loaded<T> {
   error: ApiError | null;
 }
 
-/** Loads, and loads again whenever the chain's head has moved. Keeps showing the last value while it does. */
+/**
+ * Loads, and loads again whenever the chain's head has moved: one after the other, however fast it moves and however slow
+ * the answers are. Keeps showing the last value while it does.
+ */
 export function useLoaded<T>(key: string, load: () => Promise<T>): Loaded<T> {
   const head = useStore(live).change;
   const [loaded, set] = useState<Loaded<T> & { key: string }>({ key, value: null, error: null });
   const newest = useRef(0);
+  const running = useRef({ key, done: Promise.resolve() });
   useEffect(() => {
     newest.current += 1;
     const mine = newest.current;
-    load().then(
-      (value) => mine === newest.current && set({ key, value, error: null }),
-      (error: unknown) =>
-        mine === newest.current &&
-        set((last) => ({
-          key,
-          value: last.key === key ? last.value : null,
-          error: error instanceof ApiError ? error : new ApiError("internal", String(error)),
-        })),
-    );
+    // What another page asked for is not waited for.
+    if (running.current.key !== key) running.current = { key, done: Promise.resolve() };
+    const queue = running.current;
+    queue.done = queue.done.then(async () => {
+      if (mine !== newest.current) return;
+      let next: (last: Loaded<T> & { key: string }) => Loaded<T> & { key: string };
+      try {
+        const value = await load();
+        next = () => ({ key, value, error: null });
+      } catch (error) {
+        const told = error instanceof ApiError ? error : new ApiError("internal", String(error));
+        next = (last) => ({ key, value: last.key === key ? last.value : null, error: told });
+      }
+      if (running.current === queue) set(next);
+    });
   }, [key, head]);
   return loaded.key === key ? loaded : { value: null, error: null };
 }

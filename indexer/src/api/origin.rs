@@ -21,8 +21,13 @@ const PREFLIGHT: [(HeaderName, HeaderValue); 3] = [
 
 /// Marks answers to pages of the origins that may read them.
 pub(super) async fn shared(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let vary = (header::VARY, HeaderValue::from_static("Origin"));
     let Some(origin) = admitted(&api.allow_origins, request.headers()) else {
-        return next.run(request).await;
+        let mut response = next.run(request).await;
+        if !api.allow_origins.is_empty() {
+            response.headers_mut().append(vary.0, vary.1);
+        }
+        return response;
     };
     let asks_first = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -34,7 +39,7 @@ pub(super) async fn shared(State(api): State<Arc<Api>>, request: Request, next: 
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    headers.append(vary.0, vary.1);
     response
 }
 

@@ -31,10 +31,11 @@ pub(super) async fn plain(api: &Api) -> Result<Response, ApiError> {
         let mut select = Select::new(app, By::Contract, Kinds::One("proposal_created"), view.at());
         (select.newest_first, select.limit) = (true, Some(PAGE_ITEMS));
         let rows: Vec<Recorded<AppEvent>> = view.snapshot.events(select).await?;
+        let configuration = view.configuration(app).await?;
         let mut proposals = Vec::new();
         for row in &rows {
             if let AppEvent::ProposalCreated { proposal_id, .. } = row.event {
-                proposals.extend(view.proposal(app, proposal_id).await?);
+                proposals.extend(view.proposal(&configuration, proposal_id).await?);
             }
         }
         apps.push((

@@ -1,14 +1,23 @@
 //! Parts of a request: path segments and query parameters.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+    sync::LazyLock,
+};
 
 use alloy::primitives::Address;
 use axum::{
-    extract::{FromRequestParts, Path, Query, rejection::PathRejection},
+    extract::{FromRequestParts, MatchedPath, Path, Query, rejection::PathRejection},
     http::request::Parts,
 };
 use cohort_protocol::ids::IdError;
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
+
+use utoipa::openapi::{
+    RefOr,
+    path::{Parameter, ParameterIn, PathItem},
+};
 
 use super::ApiError;
 use crate::{store::Bookmark, value::Name};
@@ -29,8 +38,16 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
         let bad = |reason: String| ApiError::BadRequest { name: "query", reason };
         let Query(pairs) =
             Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|e| bad(e.body_text()))?;
+        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let known = documented().get(path);
         let mut parameters = BTreeMap::new();
         for (name, value) in pairs {
+            // One that is misspelt would change nothing, unnoticed.
+            if !known.is_some_and(|known| known.contains(&name)) {
+                let name: String = name.chars().take(40).collect();
+                let there = known.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(bad(format!("there is no parameter {name:?} here, only: {there}")));
+            }
             // Two values of one name: which one counts must not be a matter of taste.
             if parameters.insert(name, value).is_some() {
                 return Err(bad("a parameter is given twice".to_owned()));
@@ -38,6 +55,22 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
         }
         Ok(Self(parameters))
     }
+}
+
+/// Names of the query parameters of each path, from the document.
+fn documented() -> &'static BTreeMap<String, BTreeSet<String>> {
+    static DOCUMENTED: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| {
+        let names = |item: PathItem| {
+            let parameters = item.get.and_then(|get| get.parameters).into_iter().flatten();
+            let in_query = |one| match one {
+                RefOr::T(Parameter { name, parameter_in: ParameterIn::Query, .. }) => Some(name),
+                _ => None,
+            };
+            parameters.filter_map(in_query).collect()
+        };
+        super::openapi().paths.paths.into_iter().map(|(path, item)| (path, names(item))).collect()
+    });
+    &DOCUMENTED
 }
 
 /// The variable parts of a request's path.

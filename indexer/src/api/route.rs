@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use cohort_protocol::chain::ReleaseDecisions;
@@ -146,7 +146,8 @@ pub(super) async fn readyz(State(api): Shared) -> Result<impl IntoResponse, ApiE
 ))]
 pub(super) async fn metrics(State(api): Shared) -> Result<impl IntoResponse, ApiError> {
     let text = metrics::render(&api.readiness().await?, &api);
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+    let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    Ok(([kind, (header::CACHE_CONTROL, "no-store")], text))
 }
 
 /// This interface as OpenAPI 3.1.
@@ -192,11 +193,12 @@ pub(super) async fn cohorts(State(api): Shared, query: Parameters) -> Answered<C
     let rows = view.registrations(&query).await?;
     let mut cohorts = Vec::new();
     for (app, _) in view.first_registrations(&rows).await? {
-        let state = view.app_state(app).await?;
+        let configuration = view.configuration(app).await?;
+        let state = &configuration.state;
         if state.supported() {
             let datasets = view.all_datasets(app).await?;
-            let live = view.any_live(app, &state).await?;
-            cohorts.extend(Some(Cohort::of(app, &state, &datasets, live)).filter(|it| filter.admits(it)));
+            let live = view.any_live(&configuration).await?;
+            cohorts.extend(Some(Cohort::of(app, state, &datasets, live)).filter(|it| filter.admits(it)));
         }
     }
     Ok(view.answer(Cohorts { cohorts, next: next(&rows, query.limit()?) }))
@@ -237,10 +239,11 @@ pub(super) async fn proposals(
 ) -> Answered<Proposals> {
     let (mut view, app, _) = api.view_of(&app).await?;
     let rows = view.page::<AppEvent>(app, Kinds::One("proposal_created"), &page).await?;
+    let configuration = view.configuration(app).await?;
     let mut proposals = Vec::new();
     for row in &rows {
         if let AppEvent::ProposalCreated { proposal_id, .. } = row.event {
-            proposals.extend(view.proposal(app, proposal_id).await?);
+            proposals.extend(view.proposal(&configuration, proposal_id).await?);
         }
     }
     Ok(view.answer(Proposals { proposals, next: next(&rows, page.limit()?) }))
@@ -256,7 +259,8 @@ pub(super) async fn proposal(
 ) -> Answered<Proposal> {
     let id = hash("proposal", &id)?;
     let (mut view, app, _) = api.view_of(&app).await?;
-    let body = view.proposal(app, id).await?.ok_or(ApiError::ProposalUnknown(id))?;
+    let configuration = view.configuration(app).await?;
+    let body = view.proposal(&configuration, id).await?.ok_or(ApiError::ProposalUnknown(id))?;
     Ok(view.answer(body))
 }
 
@@ -270,7 +274,8 @@ pub(super) async fn datasets(
     page: Parameters,
 ) -> Answered<Datasets> {
     let (mut view, app, _) = api.view_of(&app).await?;
-    let state = view.app_state(app).await?;
+    let at = view.at();
+    let state = AppState::load(&mut view.snapshot, app, at).await?;
     let rows = view.page::<AppEvent>(app, Kinds::One("dataset_registered"), &page).await?;
     let mut datasets = Vec::new();
     for row in &rows {
@@ -294,7 +299,8 @@ pub(super) async fn runs(
     page: Parameters,
 ) -> Answered<Runs> {
     let (mut view, app, _) = api.view_of(&app).await?;
-    let state = view.app_state(app).await?;
+    let at = view.at();
+    let state = AppState::load(&mut view.snapshot, app, at).await?;
     let rows = view.page::<AppEvent>(app, Kinds::One("run_opened"), &page).await?;
     let mut runs = Vec::new();
     for row in &rows {
@@ -316,8 +322,8 @@ pub(super) async fn run(
 ) -> Answered<Run> {
     let id = hash("run", &id)?;
     let (mut view, app, _) = api.view_of(&app).await?;
-    let state = view.app_state(app).await?;
     let at = view.at();
+    let state = AppState::load(&mut view.snapshot, app, at).await?;
     let run = RunState::load(&mut view.snapshot, app, id, at).await?.ok_or(ApiError::RunUnknown(id))?;
     Ok(view.answer(Run::of(&state, &run)))
 }
@@ -413,7 +419,7 @@ async fn decided(api: &Api, app: &str, questions: &[Question]) -> Result<Vec<Rel
     if !api.synced() {
         return Err(ApiError::NotSynced);
     }
-    let (mut view, app, _) = api.view_of(app).await?;
+    let (mut view, app, _) = api.view_of_in(&api.store.reserved(), app).await?;
     let at = view.at();
     let configuration = decision::configuration(&mut view.snapshot, app, at).await?;
     if !AppState::fold(&configuration, at).supported() {
@@ -466,7 +472,10 @@ pub(super) async fn plain(State(api): Shared) -> Result<Response, ApiError> {
 }
 
 /// A file of the console.
-pub(super) async fn asset(State(api): Shared, uri: Uri) -> Result<Response, ApiError> {
+pub(super) async fn asset(State(api): Shared, method: Method, uri: Uri) -> Result<Response, ApiError> {
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return Err(ApiError::MethodNotAllowed);
+    }
     let path = uri.path().trim_start_matches('/');
     assets::file(path, &api.console_connect).ok_or(ApiError::RouteUnknown)
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Items that wait for a slow client; the stream itself waits then.
-const BUFFERED: usize = 64;
+const BUFFERED: usize = 8;
 /// A comment goes out when nothing else has, so that dead connections end.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -117,9 +117,12 @@ async fn tell_all(
         let mut snapshot = api.store.snapshot().await?;
         let page = feed.page(&mut snapshot).await?;
         let finalized = api.health.borrow().finalized;
-        let positions = match page.complete {
-            true => Positions::of(&mut snapshot, api.confirmations, finalized).await?,
-            false => None,
+        let (positions, newest) = match page.complete {
+            true => (
+                Positions::of(&mut snapshot, api.confirmations, finalized).await?,
+                snapshot.newest_event_block().await?,
+            ),
+            false => (None, None),
         };
         // A slow client must not hold a snapshot.
         drop(snapshot);
@@ -136,7 +139,10 @@ async fn tell_all(
             *told = Some(positions);
             let Positions { source, head, confirmed, finalized } = positions;
             let head = Head { chain_id: source.chain_id, head, confirmed, finalized };
-            let event = Event::default().event("head").json_data(head).map_err(ApiError::Unwritable)?;
+            // A header without events may be forgotten before the client comes back; nothing comes after this one.
+            let id = newest.map_or(Place::Start, |newest| Place::after_block((newest.number, newest.hash)));
+            let event = Event::default().event("head").id(id.to_string());
+            let event = event.json_data(head).map_err(ApiError::Unwritable)?;
             if sender.send(Ok(event)).await.is_err() {
                 return Ok(false);
             }

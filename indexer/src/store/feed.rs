@@ -1,26 +1,28 @@
 //! The order in which the mirror learns of events, and resuming anywhere in it (see `crate::api`, stream).
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use alloy::primitives::{Address, B256};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         RefOr, Schema,
-        schema::{OneOfBuilder, Ref},
+        schema::{AnyOfBuilder, Ref},
     },
 };
 
 use super::{Cursor, Recorded, Snapshot, StoreError};
 use crate::event::{ChainEvent, RegistryEvent};
 
-/// Rows read at once.
+/// Rows read at once, and bytes of their logs: events of contracts that are not ours may be as long as a block allows.
 const PAGE_ROWS: u32 = 500;
+const PAGE_BYTES: u64 = 1 << 20;
 
 impl PartialSchema for ChainEvent {
     fn schema() -> RefOr<Schema> {
         let one = |name| Ref::from_schema_name(name);
-        OneOfBuilder::new().item(one("RegistryEvent")).item(one("AppEvent")).into()
+        // Both have events of the same name.
+        AnyOfBuilder::new().item(one("RegistryEvent")).item(one("AppEvent")).into()
     }
 }
 
@@ -62,7 +64,8 @@ impl Place {
         }
     }
 
-    fn after_block((number, hash): (u64, B256)) -> Self {
+    /// After all of a block.
+    pub(crate) fn after_block((number, hash): (u64, B256)) -> Self {
         Self::After { number, hash, within: None }
     }
 }
@@ -100,8 +103,14 @@ impl FromStr for Place {
             let within = log_index.map(|log_index| Within { log_index, older });
             Some(Self::After { number: number.parse().ok()?, hash: hash.parse().ok()?, within })
         };
-        // Only the one form that ids are written in.
-        let place = read().filter(|place: &Self| place.to_string() == text);
+        // Only the one form that ids are written in, and no numbers that no database has.
+        let storable = |number: u64| i64::try_from(number).is_ok();
+        let place = read().filter(|place: &Self| {
+            let Self::After { number, within, .. } = place else { return false };
+            place.to_string() == text
+                && storable(*number)
+                && within.is_none_or(|within| storable(within.log_index))
+        });
         place
             .ok_or_else(|| "must be an id of this stream: start, number@hash or number:index@hash".to_owned())
     }
@@ -148,9 +157,22 @@ pub struct Feed {
 struct Mirror {
     registry: Address,
     head: (u64, B256),
-    /// First registration of each app, and the apps by it.
+    registered: Arc<Registered>,
+}
+
+/// First registration of each app, and the apps by it, as of a block.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) head: (u64, B256),
     registered: BTreeMap<Address, Cursor>,
     at: BTreeMap<Cursor, Address>,
+}
+
+impl Registered {
+    pub(super) fn new(head: (u64, B256), registrations: Vec<(Address, Cursor)>) -> Self {
+        let at = registrations.iter().map(|(app, cursor)| (*cursor, *app)).collect();
+        Self { head, at, registered: registrations.into_iter().collect() }
+    }
 }
 
 impl Feed {
@@ -175,13 +197,8 @@ impl Feed {
         if matches!(self.place, Place::After { number, within: None, .. } if number == head.0) {
             return Ok(Page { items, complete: true });
         }
-        let registrations = snapshot.registrations(source.registry, head.0).await?;
-        let mirror = Mirror {
-            registry: source.registry,
-            head,
-            at: registrations.iter().map(|(app, cursor)| (*cursor, *app)).collect(),
-            registered: registrations.into_iter().collect(),
-        };
+        let registered = snapshot.registered(source.registry, head).await?;
+        let mirror = Mirror { registry: source.registry, head, registered };
         let complete = self.older(snapshot, &mirror, &mut items).await?
             && self.newer(snapshot, &mirror, &mut items).await?;
         Ok(Page { items, complete })
@@ -219,12 +236,12 @@ impl Feed {
             return Ok(true);
         };
         let registration = Cursor { block_number: number, log_index };
-        let Some(app) = mirror.at.get(&registration).filter(|app| self.app.is_none_or(|only| only == **app))
+        let Some(app) =
+            mirror.registered.at.get(&registration).filter(|app| self.app.is_none_or(|only| only == **app))
         else {
             return Ok(true);
         };
-        let rows = snapshot.older_events(*app, registration, older, PAGE_ROWS).await?;
-        let full = rows.len() == PAGE_ROWS as usize;
+        let (rows, full) = snapshot.older_events(*app, registration, older, PAGE_ROWS, PAGE_BYTES).await?;
         for row in rows {
             let within = Within { log_index, older: Some(row.stamp.cursor) };
             self.place = Place::After { number, hash, within: Some(within) };
@@ -252,8 +269,8 @@ impl Feed {
                 Some(Cursor { block_number: number, log_index })
             }
         };
-        let rows = snapshot.all_events(after, mirror.head.0, mirror.registry, PAGE_ROWS).await?;
-        let full = rows.len() == PAGE_ROWS as usize;
+        let (rows, full) =
+            snapshot.all_events(after, mirror.head.0, mirror.registry, PAGE_ROWS, PAGE_BYTES).await?;
         for (address, recorded) in rows {
             let cursor = recorded.stamp.cursor;
             let (number, hash) = (cursor.block_number, recorded.stamp.block.hash);
@@ -262,7 +279,7 @@ impl Feed {
             if self.tells(mirror, address, &recorded) {
                 items.push(Fed::Log { place: self.place, address, recorded: Box::new(recorded) });
             }
-            if mirror.at.contains_key(&cursor) {
+            if mirror.registered.at.contains_key(&cursor) {
                 return Ok(false); // its older events come next
             }
         }
@@ -281,7 +298,11 @@ impl Feed {
             // An app's events from before its registration are told with the registration.
             ChainEvent::App(_) => {
                 self.app.is_none_or(|only| only == address)
-                    && mirror.registered.get(&address).is_some_and(|at| *at < recorded.stamp.cursor)
+                    && mirror
+                        .registered
+                        .registered
+                        .get(&address)
+                        .is_some_and(|at| *at < recorded.stamp.cursor)
             }
         }
     }
@@ -300,6 +321,9 @@ mod tests {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
         }
         for text in ["", "12", "12:3", "0x", "12@0xab"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+        for text in [format!("{}{hash}", u64::MAX), format!("0:{}{hash}", 1u64 << 63)] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
         for text in

@@ -1,6 +1,9 @@
 //! Reading events as of a block.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use alloy::primitives::{Address, B256};
 use cohort_protocol::chain::Position;
@@ -8,7 +11,9 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{
-    Source, StoreError, header, integer, key,
+    Source, StoreError,
+    feed::Registered,
+    header, integer, key,
     pack::unpack,
     sql::{Row, Sql, Tx, Value, statements},
 };
@@ -298,6 +303,15 @@ pub(super) mod text {
              from event e join block b on b.number = e.block_number join contract c on c.contract_id = e.contract_id
              where (e.block_number, e.log_index) > ($1, $2) and e.block_number <= $3
              order by e.block_number, e.log_index limit $4";
+        ALL_SIZES = "select length(log) as bytes from event
+             where (block_number, log_index) > ($1, $2) and block_number <= $3
+             order by block_number, log_index limit $4";
+        SIZES = "select length(log) as bytes from event
+             where contract_id = (select contract_id from contract where address = $1)
+             and (block_number, log_index) > ($2, $3) and block_number <= $4
+             order by block_number, log_index limit $5";
+        NEWEST_EVENT_BLOCK = "select number, hash, parent_hash, timestamp from block
+             where number = (select max(block_number) from event)";
     }
 
     /// Beginnings; the test has their ends.
@@ -314,11 +328,13 @@ pub(super) mod text {
 #[derive(Debug)]
 pub struct Snapshot {
     tx: Tx,
+    /// Read once a block, however many streams ask.
+    registered: Arc<Mutex<Option<Arc<Registered>>>>,
 }
 
 impl Snapshot {
-    pub(super) fn new(tx: Tx) -> Self {
-        Self { tx }
+    pub(super) fn new(tx: Tx, registered: Arc<Mutex<Option<Arc<Registered>>>>) -> Self {
+        Self { tx, registered }
     }
 
     /// What the database mirrors.
@@ -377,6 +393,26 @@ impl Snapshot {
         Ok(self.registrations(registry, at).await?.into_iter().map(|(app, _)| app).collect())
     }
 
+    /// The newest block that has an event: its header is never forgotten.
+    pub async fn newest_event_block(&mut self) -> Result<Option<Header>, StoreError> {
+        self.header(Sql::new(text::NEWEST_EVENT_BLOCK)).await
+    }
+
+    /// The registrations as of the head.
+    pub(super) async fn registered(
+        &mut self,
+        registry: Address,
+        head: (u64, B256),
+    ) -> Result<Arc<Registered>, StoreError> {
+        let known = || self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registered) = known().as_ref().filter(|registered| registered.head == head) {
+            return Ok(registered.clone());
+        }
+        let registered = Arc::new(Registered::new(head, self.registrations(registry, head.0).await?));
+        *self.registered.lock().unwrap_or_else(PoisonError::into_inner) = Some(registered.clone());
+        Ok(registered)
+    }
+
     /// The first registration of each app as of a block, in order.
     pub(super) async fn registrations(
         &mut self,
@@ -406,36 +442,55 @@ impl Snapshot {
         .transpose()
     }
 
-    /// Events of an app before a place, after another.
+    /// Events of an app before a place, after another: so many at most, and bytes of their logs, but one at least. And
+    /// whether there may be more.
     pub(super) async fn older_events(
         &mut self,
         app: Address,
         before: Cursor,
         after: Option<Cursor>,
         limit: u32,
-    ) -> Result<Vec<Recorded<AppEvent>>, StoreError> {
-        let select = Select::new(app, By::Contract, Kinds::All, before.block_number).page(after, limit);
+        bytes: u64,
+    ) -> Result<(Vec<Recorded<AppEvent>>, bool), StoreError> {
+        let (block, log) = numbers(after)?;
+        let sizes = Sql::new(text::SIZES).with(app).with(block).with(log);
+        let sizes = sizes.with(integer("block number", before.block_number)?).with(i64::from(limit));
+        let (rows, full) = self.fitting(sizes, limit, bytes).await?;
+        let select = Select::new(app, By::Contract, Kinds::All, before.block_number).page(after, rows);
         let mut rows = self.events(select).await?;
         rows.retain(|row: &Recorded<AppEvent>| row.stamp.cursor < before);
-        Ok(rows)
+        Ok((rows, full))
     }
 
-    /// Events of all contracts after a place.
+    /// How many of the rows with these sizes fit, and whether there may be more.
+    async fn fitting(&mut self, sizes: Sql, limit: u32, bytes: u64) -> Result<(u32, bool), StoreError> {
+        let (mut rows, mut total) = (0u32, 0u64);
+        for row in self.tx.rows(sizes).await? {
+            total = total.saturating_add(row.number("bytes")?);
+            if rows > 0 && total > bytes {
+                return Ok((rows, true));
+            }
+            rows += 1;
+        }
+        Ok((rows, rows == limit))
+    }
+
+    /// Events of all contracts after a place: so many at most, and bytes of their logs, but one at least. And whether there
+    /// may be more.
     pub(super) async fn all_events(
         &mut self,
         after: Option<Cursor>,
         at: u64,
         registry: Address,
         limit: u32,
-    ) -> Result<Vec<(Address, Recorded<ChainEvent>)>, StoreError> {
-        let (block, log) = match after {
-            None => (-1, 0),
-            Some(after) => {
-                (integer("block number", after.block_number)?, integer("log index", after.log_index)?)
-            }
-        };
-        let sql = Sql::new(text::ALL_EVENTS).with(block).with(log).with(integer("block number", at)?);
-        let rows = self.tx.rows(sql.with(i64::from(limit))).await?;
+        bytes: u64,
+    ) -> Result<(Vec<(Address, Recorded<ChainEvent>)>, bool), StoreError> {
+        let (block, log) = numbers(after)?;
+        let at = integer("block number", at)?;
+        let sizes = Sql::new(text::ALL_SIZES).with(block).with(log).with(at).with(i64::from(limit));
+        let (rows, full) = self.fitting(sizes, limit, bytes).await?;
+        let sql = Sql::new(text::ALL_EVENTS).with(block).with(log).with(at);
+        let rows = self.tx.rows(sql.with(i64::from(rows))).await?;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             let by = row.address("address")?;
@@ -445,8 +500,16 @@ impl Snapshot {
             };
             events.push((by, event));
         }
-        Ok(events)
+        Ok((events, full))
     }
+}
+
+/// What a place is in the database; before everything where there is none.
+fn numbers(after: Option<Cursor>) -> Result<(i64, i64), StoreError> {
+    Ok(match after {
+        None => (-1, 0),
+        Some(after) => (integer("block number", after.block_number)?, integer("log index", after.log_index)?),
+    })
 }
 
 impl<E> Recorded<E> {

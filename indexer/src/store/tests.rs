@@ -94,6 +94,50 @@ async fn a_range_that_fails_half_way_leaves_nothing() {
     assert_eq!(store.head().await.unwrap(), Some(header(1)));
 }
 
+/// Contracts that are not ours may emit logs as long as a block allows.
+#[tokio::test]
+async fn what_a_stream_holds_at_once_is_bounded_in_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    let header = |number| Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 };
+    let long = |number| NewEvent {
+        topics: vec![RunOpened::SIGNATURE_HASH],
+        data: vec![7; 300_000].into(),
+        ..some_event(number)
+    };
+    let events = (0..20).map(long).collect();
+    store.apply(&Batch { after: None, headers: (0..20).map(header).collect(), events }).await.unwrap();
+    let mut snapshot = store.snapshot().await.unwrap();
+    let (mut after, mut pages) = (None, Vec::new());
+    loop {
+        let page = snapshot.all_events(after, 99, Address::repeat_byte(1), 500, 1 << 20).await;
+        let (rows, more) = page.unwrap();
+        pages.push(rows.len());
+        after = rows.last().map(|(_, row)| row.stamp.cursor);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(pages, [3, 3, 3, 3, 3, 3, 2]);
+    let (rows, more) = snapshot.all_events(None, 99, Address::repeat_byte(1), 500, 1_000).await.unwrap();
+    assert_eq!((rows.len(), more), (1, true), "one that is too long comes alone");
+}
+
+/// Whoever reads the API's lists takes no connection that following and release decisions need.
+#[tokio::test]
+async fn lists_do_not_keep_following_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(store.snapshot().await.unwrap());
+    }
+    let wait = Duration::from_millis(200);
+    assert!(tokio::time::timeout(wait, store.snapshot()).await.is_err(), "all are taken");
+    let head = tokio::time::timeout(Duration::from_secs(5), store.reserved().head()).await;
+    assert_eq!(head.expect("one is free").unwrap(), None);
+}
+
 /// Indexes hold the ends of identifiers only.
 #[tokio::test]
 async fn identifiers_that_end_alike_are_told_apart() {

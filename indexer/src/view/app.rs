@@ -11,7 +11,7 @@ use cohort_protocol::{
 
 use crate::{
     event::AppEvent,
-    store::{By, Kinds, Recorded, Select, Snapshot, Stamp, StoreError},
+    store::{By, Cursor, Kinds, Recorded, Select, Snapshot, Stamp, StoreError},
     value::{Delta, Jurisdiction, Name, OwnerSet},
 };
 
@@ -91,6 +91,8 @@ pub struct AppState {
     pub threshold: u8,
     /// Current era.
     pub era: u32,
+    /// Its beginning; what was activated before is over. `None`: that of the app.
+    pub era_began: Option<Cursor>,
     /// The KMS root that certifies agents.
     pub kms_root: Option<Address>,
     /// Seconds between a governance quorum and its execution.
@@ -116,10 +118,18 @@ pub struct AppState {
 }
 
 impl AppState {
+    /// The events that [`Self::fold`] needs.
+    pub async fn rows(
+        snapshot: &mut Snapshot,
+        app: Address,
+        at: u64,
+    ) -> Result<Vec<Recorded<AppEvent>>, StoreError> {
+        snapshot.events(Select::new(app, By::Contract, Kinds::Any(CONFIGURATION_KINDS), at)).await
+    }
+
     /// The configuration as of a block.
     pub async fn load(snapshot: &mut Snapshot, app: Address, at: u64) -> Result<Self, StoreError> {
-        let select = Select::new(app, By::Contract, Kinds::Any(CONFIGURATION_KINDS), at);
-        Ok(Self::fold(&snapshot.events(select).await?, at))
+        Ok(Self::fold(&Self::rows(snapshot, app, at).await?, at))
     }
 
     /// Folds events, oldest first, ignoring those above block `at`.
@@ -144,7 +154,7 @@ impl AppState {
                 self.governance_delay_seconds = *governance_delay_seconds;
             }
             AppEvent::ThresholdSet { threshold } => self.threshold = *threshold,
-            AppEvent::EraStarted { era, .. } => self.era = *era,
+            AppEvent::EraStarted { era, .. } => (self.era, self.era_began) = (*era, Some(stamp.cursor)),
             AppEvent::KmsRootSet { kms_root } => self.kms_root = Some(*kms_root),
             AppEvent::GovernanceDelaySet { delay_seconds } => self.governance_delay_seconds = *delay_seconds,
             AppEvent::SuccessorAnnounced { successor } => self.successor = Some(*successor),

@@ -238,11 +238,20 @@ async fn refusals_have_codes_and_statuses() {
         (404, "app_unknown", question.replace(&APP.to_string(), &B256::ZERO.to_string()[..42])),
         (400, "bad_request", format!("{question}&run={RUN}")),
         (400, "bad_request", "/v1/apps/%ff".to_owned()),
+        (400, "bad_request", "/v1/apps?limmit=5".to_owned()),
+        (400, "bad_request", "/v1/cohorts?coverge=match".to_owned()),
+        (400, "bad_request", format!("/v1/events?after={}@{RUN}", u64::MAX)),
         (404, "not_found", "/v2".to_owned()),
     ] {
         let (have, body) = running.get(&path).await;
         assert_eq!((have, body["code"].as_str()), (status, Some(code)), "{path}: {body}");
         assert!(body["message"].is_string());
+    }
+    let (_, body) = running.get("/v1/apps?limmit=5").await;
+    assert_eq!(body["message"], "query: there is no parameter \"limmit\" here, only: after, limit");
+    for path in ["/v1/apps", "/", "/index.html", "/plain"] {
+        let posted = reqwest::Client::new().post(running.address(path)).send().await.unwrap();
+        assert_eq!(posted.status().as_u16(), 405, "{path}");
     }
     running.stop().await.unwrap();
 }

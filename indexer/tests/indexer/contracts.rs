@@ -40,11 +40,11 @@ impl Consortium {
     pub(crate) async fn start() -> Option<Self> {
         let codes = (creation_code("out", "DstackKms"), creation_code("out", "DstackApp"));
         let (Some(kms), Some(app)) = codes else {
-            eprintln!("skipped: out/DstackApp.sol is missing; run: script/forge build");
+            crate::running::skipped("out/DstackApp.sol is missing; run: script/forge build");
             return None;
         };
         let Some(anvil) = Anvil::start(&["--accounts", "6"]) else {
-            eprintln!("skipped: script/anvil does not start; run: npm ci");
+            crate::running::skipped("script/anvil does not start; run: npm ci");
             return None;
         };
         Some(Self::deploy(anvil, kms, app).await)

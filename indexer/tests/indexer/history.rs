@@ -66,11 +66,11 @@ impl World {
     async fn found(seed: u64) -> Option<Self> {
         let codes = (creation_code("out", "DstackKms"), creation_code("out", "DstackApp"));
         let (Some(kms_code), Some(app_code)) = codes else {
-            eprintln!("skipped: out/DstackApp.sol is missing; run: script/forge build");
+            crate::running::skipped("out/DstackApp.sol is missing; run: script/forge build");
             return None;
         };
         let Some(anvil) = Anvil::start(&["--accounts", "1", "--auto-impersonate"]) else {
-            eprintln!("skipped: script/anvil does not start; run: npm ci");
+            crate::running::skipped("script/anvil does not start; run: npm ci");
             return None;
         };
         let deployer = anvil.accounts().await[0];

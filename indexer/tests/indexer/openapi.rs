@@ -54,10 +54,16 @@ fn visit(value: &mut Value, f: &mut impl FnMut(&mut Value)) {
 }
 
 fn validator(path: &str) -> jsonschema::Validator {
+    validator_of(|document| {
+        let operation = &document["paths"][path]["get"];
+        operation["responses"]["200"]["content"]["application/json"]["schema"].clone()
+    })
+}
+
+fn validator_of(schema: impl Fn(&Value) -> Value) -> jsonschema::Validator {
     let mut document = serde_json::to_value(openapi()).unwrap();
     closed(&mut document);
-    let operation = &document["paths"][path]["get"];
-    let content = operation["responses"]["200"]["content"]["application/json"]["schema"].clone();
+    let content = schema(&document);
     document.as_object_mut().unwrap().extend(content.as_object().expect("a schema").clone());
     jsonschema::options().with_draft(jsonschema::Draft::Draft202012).build(&document).unwrap()
 }
@@ -106,6 +112,33 @@ async fn answers_are_what_the_document_says() {
     running.stop().await.unwrap();
 }
 
+/// What a stream tells, with events of every kind of the registry and of apps.
+#[tokio::test]
+async fn streams_are_what_the_document_says() {
+    let (node, running, _dir) = study().await;
+    node.chain().mine(crate::study::registry_logs());
+    node.chain().mine(crate::study::every_kind());
+    running.reaches_tip(&node).await;
+    let of = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let [log, head] = ["Streamed", "Head"].map(|name| validator_of(|_| of(name)));
+    let mut stream = running.stream("/v1/events", None).await;
+    let mut told = 0;
+    loop {
+        let (kind, _, data) = stream.next().await.unwrap();
+        let validator = if kind == "log" { &log } else { &head };
+        let errors: Vec<String> =
+            validator.iter_errors(&data).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{kind}: {errors:#?}\n{data:#}");
+        told += 1;
+        if kind == "head" {
+            break;
+        }
+    }
+    assert!(told > 30, "{told}");
+    drop(stream);
+    running.stop().await.unwrap();
+}
+
 const CHECKS: &str =
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
@@ -115,7 +148,7 @@ const CHECKS: &str =
 async fn no_request_gets_an_undocumented_answer() {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/schemathesis");
     if !program.exists() {
-        eprintln!("skipped: schemathesis is not installed; run: script/python-env");
+        crate::running::skipped("schemathesis is not installed; run: script/python-env");
         return;
     }
     let (_node, running, dir) = study().await;

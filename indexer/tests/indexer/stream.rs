@@ -199,3 +199,29 @@ async fn unknown_positions_start_over() {
     }
     running.stop().await.unwrap();
 }
+
+/// A client that was told of the head, and of nothing since, comes back when that header has long been forgotten.
+#[tokio::test]
+async fn a_quiet_time_repeats_nothing() {
+    let node = node_with_open_run().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(&config(&[&node], dir.path().join("mirror.sqlite"))).await;
+    node.chain().mine_empty(5);
+    running.reaches_tip(&node).await;
+    let (number, hash) = node.chain().tip();
+    let mut client = Client { last: Some(format!("{number}@{hash}")), ..Client::default() };
+    client.listens(&running, "", (number, hash), usize::MAX).await;
+    for _ in 0..3 {
+        node.chain().mine_empty(400);
+        running.reaches_tip(&node).await;
+        let tip = node.chain().tip();
+        client.listens(&running, "", tip, usize::MAX).await;
+    }
+    assert!(client.log.is_empty() && client.rewinds.is_empty(), "{:?} {:?}", client.log, client.rewinds);
+    node.chain().mine(vec![revoked(0, 1)]);
+    running.reaches_tip(&node).await;
+    let tip = node.chain().tip();
+    client.listens(&running, "", tip, usize::MAX).await;
+    assert_eq!((client.kinds(), client.rewinds.len()), (vec!["proposal_revoked"], 0));
+    running.stop().await.unwrap();
+}
