@@ -239,7 +239,7 @@ async fn refusals_have_codes_and_statuses() {
         (400, "bad_request", format!("{question}&run={RUN}")),
         (400, "bad_request", "/v1/apps/%ff".to_owned()),
         (400, "bad_request", "/v1/apps?limmit=5".to_owned()),
-        (400, "bad_request", "/v1/cohorts?coverge=match".to_owned()),
+        (400, "bad_request", "/v1/cohorts?sectors=finance".to_owned()),
         (400, "bad_request", format!("/v1/events?after={}@{RUN}", u64::MAX)),
         (404, "not_found", "/v2".to_owned()),
     ] {
