@@ -66,7 +66,7 @@ check: contracts
 	cargo clippy --locked --workspace --all-targets $(DEV) -- -D warnings
 	cargo clippy --locked -p cohort-cli --features ledger -- -D warnings
 	cargo test --locked --workspace $(DEV) --quiet --test reference --test openapi
-	cargo test --locked --workspace $(DEV) --quiet --lib committed
+	cargo test --locked --workspace $(DEV) --quiet --lib --test indexer committed
 	script/docs
 	script/spelling
 	script/dependencies

@@ -131,6 +131,8 @@ const CHECKPOINT_PAGES: &str = "4096";
 /// KiB of pages that the writer keeps in memory, and each reader; SQLite wants them negative.
 const WRITER_CACHE: &str = "-65536";
 const READER_CACHE: &str = "-8192";
+/// A reader waits so long for a connection.
+const READER_WAIT: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Opens or creates the database and brings its schema up to date.
@@ -155,7 +157,10 @@ impl Store {
                 let writer = SqlitePoolOptions::new().max_connections(1).connect_with(writing).await?;
                 migrator::<sqlx::Sqlite>().run(&writer).await?;
                 let reading = options.read_only(true).pragma("cache_size", READER_CACHE);
-                let readers = || SqlitePoolOptions::new().max_connections(4).connect_with(reading.clone());
+                let readers = || {
+                    let pool = SqlitePoolOptions::new().max_connections(4).acquire_timeout(READER_WAIT);
+                    pool.connect_with(reading.clone())
+                };
                 let (readers, reserved) = (Pool::Sqlite(readers().await?), Pool::Sqlite(readers().await?));
                 let (writer, registered) = (Pool::Sqlite(writer), Arc::default());
                 Ok(Self { writer, readers, reserved, registered, changed, leadership: None })
@@ -164,7 +169,10 @@ impl Store {
                 let server = url.expose().parse::<PgConnectOptions>()?.disable_statement_logging();
                 let writer = PgPoolOptions::new().max_connections(1).connect_with(server.clone()).await?;
                 migrator::<sqlx::Postgres>().run(&writer).await?;
-                let readers = || PgPoolOptions::new().max_connections(6).connect_with(server.clone());
+                let readers = || {
+                    let pool = PgPoolOptions::new().max_connections(6).acquire_timeout(READER_WAIT);
+                    pool.connect_with(server.clone())
+                };
                 let (readers, reserved) =
                     (Pool::Postgres(readers().await?), Pool::Postgres(readers().await?));
                 let leadership = Some(Arc::new(Leadership { server, session: Mutex::default() }));

@@ -103,6 +103,9 @@ impl ApiError {
                 (StatusCode::NOT_FOUND, "not_found", Some("paths are in docs/spec/indexer-api.md"))
             }
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None),
+            Self::Store(StoreError::Sql(sqlx::Error::PoolTimedOut)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("try again soon, with a smaller limit"))
+            }
             Self::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", Some("see the indexer's log")),
         }
     }
