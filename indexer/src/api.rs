@@ -11,7 +11,11 @@ mod query;
 mod route;
 pub mod stream;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use axum::{
@@ -45,6 +49,7 @@ use crate::{
     event::{AppEvent, RegistryEvent},
     follow::Health,
     metrics::Counters,
+    rpc::Header,
     schema,
     store::{Bookmark, By, Kinds, Recorded, Select, Snapshot, Stamp, Store, Stored},
     view::{AppState, Positions, ProposalState},
@@ -52,6 +57,9 @@ use crate::{
 
 /// Most streams of events at the same time.
 const MAX_STREAMS: usize = 1_000;
+
+/// Positions, and what they follow from.
+pub type KnownPositions = ((Header, Option<Header>), Positions);
 
 /// What handlers need.
 #[derive(Debug, Clone)]
@@ -74,6 +82,8 @@ pub struct Api {
     pub counters: Arc<Counters>,
     /// One permit for each open stream.
     pub streams: Arc<Semaphore>,
+    /// The positions at this head with this finalized block: most requests come between two blocks.
+    pub positions: Arc<Mutex<Option<KnownPositions>>>,
 }
 
 /// The whole interface, `docs/openapi/indexer.json`.
@@ -246,18 +256,25 @@ impl Api {
     async fn view_in(&self, store: &Store) -> Result<View, ApiError> {
         let mut snapshot = store.snapshot().await?;
         let finalized = self.health.borrow().finalized;
-        let positions = Positions::of(&mut snapshot, self.confirmations, finalized).await?;
-        Ok(View { positions: positions.ok_or(ApiError::NotSynced)?, snapshot })
+        let head = snapshot.head().await?.ok_or(ApiError::NotSynced)?;
+        let known = || self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known().filter(|(at, _)| *at == (head, finalized));
+        let positions = match same {
+            Some((_, positions)) => positions,
+            None => {
+                let positions = Positions::of(&mut snapshot, self.confirmations, finalized).await?;
+                let positions = positions.ok_or(ApiError::NotSynced)?;
+                *known() = Some(((head, finalized), positions));
+                positions
+            }
+        };
+        Ok(View { positions, snapshot })
     }
 
     /// The view, and the app of the path with its registration.
     async fn view_of(&self, app: &str) -> Result<(View, Address, Stamp), ApiError> {
-        self.view_of_in(&self.store, app).await
-    }
-
-    async fn view_of_in(&self, store: &Store, app: &str) -> Result<(View, Address, Stamp), ApiError> {
         let app = address("app", app)?;
-        let mut view = self.view_in(store).await?;
+        let mut view = self.view().await?;
         let registered = view.registration(app).await?.ok_or(ApiError::AppUnknown(app))?;
         Ok((view, app, registered))
     }
@@ -283,6 +300,12 @@ impl View {
 
     fn answer<T: Serialize + ToSchema>(&self, body: T) -> Answer<T> {
         Answer::new(&self.positions, body)
+    }
+
+    async fn is_registered(&mut self, app: Address) -> Result<bool, ApiError> {
+        let (registry, head) = (self.positions.source.registry, self.positions.head);
+        let registered = self.snapshot.registered(registry, (head.number, head.hash)).await?;
+        Ok(app != registry && registered.has(app))
     }
 
     async fn registration(&mut self, app: Address) -> Result<Option<Stamp>, ApiError> {

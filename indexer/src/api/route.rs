@@ -415,11 +415,14 @@ fn questions(query: &Parameters, most: usize) -> Result<Vec<Question>, ApiError>
 
 /// The decisions in the order of the questions, all of one state of the mirror.
 async fn decided(api: &Api, app: &str, questions: &[Question]) -> Result<Vec<ReleaseDecisions>, ApiError> {
-    address("app", app)?;
+    let app = address("app", app)?;
     if !api.synced() {
         return Err(ApiError::NotSynced);
     }
-    let (mut view, app, _) = api.view_of_in(&api.store.reserved(), app).await?;
+    let mut view = api.view_in(&api.store.reserved()).await?;
+    if !view.is_registered(app).await? {
+        return Err(ApiError::AppUnknown(app));
+    }
     let at = view.at();
     let configuration = decision::configuration(&mut view.snapshot, app, at).await?;
     if !AppState::fold(&configuration, at).supported() {

@@ -162,7 +162,7 @@ struct Mirror {
 
 /// First registration of each app, and the apps by it, as of a block.
 #[derive(Debug)]
-pub(super) struct Registered {
+pub(crate) struct Registered {
     pub(super) head: (u64, B256),
     registered: BTreeMap<Address, Cursor>,
     at: BTreeMap<Cursor, Address>,
@@ -172,6 +172,11 @@ impl Registered {
     pub(super) fn new(head: (u64, B256), registrations: Vec<(Address, Cursor)>) -> Self {
         let at = registrations.iter().map(|(app, cursor)| (*cursor, *app)).collect();
         Self { head, at, registered: registrations.into_iter().collect() }
+    }
+
+    /// Whether this app is registered.
+    pub(crate) fn has(&self, app: Address) -> bool {
+        self.registered.contains_key(&app)
     }
 }
 

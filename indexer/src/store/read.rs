@@ -399,7 +399,7 @@ impl Snapshot {
     }
 
     /// The registrations as of the head.
-    pub(super) async fn registered(
+    pub(crate) async fn registered(
         &mut self,
         registry: Address,
         head: (u64, B256),
