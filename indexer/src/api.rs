@@ -51,7 +51,7 @@ use crate::{
     metrics::Counters,
     rpc::Header,
     schema,
-    store::{Bookmark, By, Kinds, Recorded, Select, Snapshot, Stamp, Store, Stored},
+    store::{Bookmark, By, Kinds, Recorded, Registered, Select, Snapshot, Stamp, Store, Stored},
     view::{AppState, Positions, ProposalState},
 };
 
@@ -83,7 +83,7 @@ pub struct Api {
     /// One permit for each open stream.
     pub streams: Arc<Semaphore>,
     /// The positions at this head with this finalized block: most requests come between two blocks.
-    pub positions: Arc<Mutex<Option<KnownPositions>>>,
+    pub known_positions: Arc<Mutex<Option<KnownPositions>>>,
 }
 
 /// The whole interface, `docs/openapi/indexer.json`.
@@ -255,20 +255,24 @@ impl Api {
 
     async fn view_in(&self, store: &Store) -> Result<View, ApiError> {
         let mut snapshot = store.snapshot().await?;
-        let finalized = self.health.borrow().finalized;
-        let head = snapshot.head().await?.ok_or(ApiError::NotSynced)?;
-        let known = || self.positions.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = known().filter(|(at, _)| *at == (head, finalized));
-        let positions = match same {
-            Some((_, positions)) => positions,
-            None => {
-                let positions = Positions::of(&mut snapshot, self.confirmations, finalized).await?;
-                let positions = positions.ok_or(ApiError::NotSynced)?;
-                *known() = Some(((head, finalized), positions));
-                positions
-            }
-        };
+        let positions = self.positions(&mut snapshot).await?.ok_or(ApiError::NotSynced)?;
         Ok(View { positions, snapshot })
+    }
+
+    /// The positions of a snapshot: read once a block, whoever asks.
+    async fn positions(&self, snapshot: &mut Snapshot) -> Result<Option<Positions>, ApiError> {
+        let finalized = self.health.borrow().finalized;
+        let Some(head) = snapshot.head().await? else { return Ok(None) };
+        let known = || self.known_positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known().filter(|(at, _)| *at == (head, finalized));
+        if let Some((_, positions)) = same {
+            return Ok(Some(positions));
+        }
+        let positions = Positions::of(snapshot, self.confirmations, finalized).await?;
+        if let Some(positions) = positions {
+            *known() = Some(((head, finalized), positions));
+        }
+        Ok(positions)
     }
 
     /// The view, and the app of the path with its registration.
@@ -302,10 +306,10 @@ impl View {
         Answer::new(&self.positions, body)
     }
 
-    async fn is_registered(&mut self, app: Address) -> Result<bool, ApiError> {
+    /// The registered apps.
+    async fn registered(&mut self) -> Result<Arc<Registered>, ApiError> {
         let (registry, head) = (self.positions.source.registry, self.positions.head);
-        let registered = self.snapshot.registered(registry, (head.number, head.hash)).await?;
-        Ok(app != registry && registered.has(app))
+        Ok(self.snapshot.registered(registry, (head.number, head.hash)).await?)
     }
 
     async fn registration(&mut self, app: Address) -> Result<Option<Stamp>, ApiError> {
@@ -360,6 +364,11 @@ impl View {
         Ok(self.snapshot.events(select).await?)
     }
 
+    async fn app_state(&mut self, app: Address) -> Result<AppState, ApiError> {
+        let at = self.at();
+        Ok(AppState::load(&mut self.snapshot, app, at).await?)
+    }
+
     async fn configuration(&mut self, app: Address) -> Result<Configuration, ApiError> {
         let (head, confirmed) = (self.positions.head, self.positions.confirmed);
         let rows = AppState::rows(&mut self.snapshot, app, head.number).await?;
@@ -375,8 +384,7 @@ impl View {
     }
 
     async fn app(&mut self, app: Address, registered: Stamp) -> Result<App, ApiError> {
-        let at = self.at();
-        let state = AppState::load(&mut self.snapshot, app, at).await?;
+        let state = self.app_state(app).await?;
         let datasets = self.all_datasets(app).await?;
         Ok(App::of(app, registered, &state, &datasets))
     }

@@ -90,7 +90,7 @@ impl Indexer {
             stopping,
             counters,
             streams: Api::stream_permits(),
-            positions: Arc::default(),
+            known_positions: Arc::default(),
         };
         Ok(Self { listener, address, store, follower, api, stop })
     }

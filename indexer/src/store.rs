@@ -21,6 +21,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use self::feed::Registered;
 use self::sql::{Pool, Row, Sql};
 pub use self::{
     feed::{Fed, Feed, Page, Place, Within},
@@ -106,7 +107,7 @@ pub struct Store {
     /// Connections that no list of the API takes: for following, readiness and release decisions.
     reserved: Pool,
     /// The apps, as of some block.
-    registered: Arc<std::sync::Mutex<Option<Arc<feed::Registered>>>>,
+    registered: Arc<std::sync::Mutex<Option<Arc<Registered>>>>,
     /// Counts applied ranges and rewinds, for those who wait for them.
     changed: watch::Sender<u64>,
     /// Of several replicas on one server, one follows the chain; `None` in a file.

@@ -21,25 +21,21 @@ const PREFLIGHT: [(HeaderName, HeaderValue); 3] = [
 
 /// Marks answers to pages of the origins that may read them.
 pub(super) async fn shared(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let vary = (header::VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = admitted(&api.allow_origins, request.headers()) else {
-        let mut response = next.run(request).await;
-        if !api.allow_origins.is_empty() {
-            response.headers_mut().append(vary.0, vary.1);
-        }
-        return response;
-    };
+    let origin = admitted(&api.allow_origins, request.headers());
     let asks_first = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if asks_first {
-        (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
-    } else {
-        next.run(request).await
+    let mut response = match origin {
+        Some(_) if asks_first => (StatusCode::NO_CONTENT, PREFLIGHT).into_response(),
+        _ => next.run(request).await,
     };
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
-    headers.append(vary.0, vary.1);
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
+    }
+    if !api.allow_origins.is_empty() {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
     response
 }
 

@@ -160,10 +160,9 @@ pub(super) async fn openapi() -> impl IntoResponse {
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "Status.", body = Answer<Status>)))]
 pub(super) async fn status(State(api): Shared) -> Answered<Status> {
     let mut view = api.view().await?;
-    let (registry, at) = (view.positions.source.registry, view.at());
-    let apps = view.snapshot.registered_apps(registry, at).await?;
+    let apps = view.registered().await?;
     let status = Status {
-        registry,
+        registry: view.positions.source.registry,
         synced: api.synced(),
         lag_seconds: api.lag().map(|lag| lag.as_secs()),
         apps: apps.len(),
@@ -274,8 +273,7 @@ pub(super) async fn datasets(
     page: Parameters,
 ) -> Answered<Datasets> {
     let (mut view, app, _) = api.view_of(&app).await?;
-    let at = view.at();
-    let state = AppState::load(&mut view.snapshot, app, at).await?;
+    let state = view.app_state(app).await?;
     let rows = view.page::<AppEvent>(app, Kinds::One("dataset_registered"), &page).await?;
     let mut datasets = Vec::new();
     for row in &rows {
@@ -299,8 +297,7 @@ pub(super) async fn runs(
     page: Parameters,
 ) -> Answered<Runs> {
     let (mut view, app, _) = api.view_of(&app).await?;
-    let at = view.at();
-    let state = AppState::load(&mut view.snapshot, app, at).await?;
+    let state = view.app_state(app).await?;
     let rows = view.page::<AppEvent>(app, Kinds::One("run_opened"), &page).await?;
     let mut runs = Vec::new();
     for row in &rows {
@@ -322,8 +319,8 @@ pub(super) async fn run(
 ) -> Answered<Run> {
     let id = hash("run", &id)?;
     let (mut view, app, _) = api.view_of(&app).await?;
+    let state = view.app_state(app).await?;
     let at = view.at();
-    let state = AppState::load(&mut view.snapshot, app, at).await?;
     let run = RunState::load(&mut view.snapshot, app, id, at).await?.ok_or(ApiError::RunUnknown(id))?;
     Ok(view.answer(Run::of(&state, &run)))
 }
@@ -420,7 +417,7 @@ async fn decided(api: &Api, app: &str, questions: &[Question]) -> Result<Vec<Rel
         return Err(ApiError::NotSynced);
     }
     let mut view = api.view_in(&api.store.reserved()).await?;
-    if !view.is_registered(app).await? {
+    if app == view.positions.source.registry || view.registered().await?.since(app).is_none() {
         return Err(ApiError::AppUnknown(app));
     }
     let at = view.at();

@@ -116,12 +116,8 @@ async fn tell_all(
     loop {
         let mut snapshot = api.store.snapshot().await?;
         let page = feed.page(&mut snapshot).await?;
-        let finalized = api.health.borrow().finalized;
         let (positions, newest) = match page.complete {
-            true => (
-                Positions::of(&mut snapshot, api.confirmations, finalized).await?,
-                snapshot.newest_event_block().await?,
-            ),
+            true => (api.positions(&mut snapshot).await?, snapshot.newest_event_block().await?),
             false => (None, None),
         };
         // A slow client must not hold a snapshot.

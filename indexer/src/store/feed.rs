@@ -164,19 +164,24 @@ struct Mirror {
 #[derive(Debug)]
 pub(crate) struct Registered {
     pub(super) head: (u64, B256),
-    registered: BTreeMap<Address, Cursor>,
+    since: BTreeMap<Address, Cursor>,
     at: BTreeMap<Cursor, Address>,
 }
 
 impl Registered {
     pub(super) fn new(head: (u64, B256), registrations: Vec<(Address, Cursor)>) -> Self {
         let at = registrations.iter().map(|(app, cursor)| (*cursor, *app)).collect();
-        Self { head, at, registered: registrations.into_iter().collect() }
+        Self { head, at, since: registrations.into_iter().collect() }
     }
 
-    /// Whether this app is registered.
-    pub(crate) fn has(&self, app: Address) -> bool {
-        self.registered.contains_key(&app)
+    /// Where this app was first registered, if it was.
+    pub(crate) fn since(&self, app: Address) -> Option<Cursor> {
+        self.since.get(&app).copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.since.len()
     }
 }
 
@@ -303,11 +308,7 @@ impl Feed {
             // An app's events from before its registration are told with the registration.
             ChainEvent::App(_) => {
                 self.app.is_none_or(|only| only == address)
-                    && mirror
-                        .registered
-                        .registered
-                        .get(&address)
-                        .is_some_and(|at| *at < recorded.stamp.cursor)
+                    && mirror.registered.since(address).is_some_and(|at| at < recorded.stamp.cursor)
             }
         }
     }

@@ -28,6 +28,16 @@ fn some_event(block_number: u64) -> NewEvent {
     }
 }
 
+fn header(number: u64) -> Header {
+    Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 }
+}
+
+async fn empty() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    (dir, store)
+}
+
 /// Texts of all statements: the fixed ones, inserts of one row and of many, selects by every index and option.
 fn statements(sqlite: bool) -> Vec<String> {
     let fixed = [read::text::ALL, write::text::ALL].concat();
@@ -36,7 +46,7 @@ fn statements(sqlite: bool) -> Vec<String> {
         texts.extend(sql::postgres::ALL.iter().map(|statement| statement.text().to_owned()));
     }
     let (word, app) = (B256::ZERO, Address::ZERO);
-    let header = Header { number: 0, hash: word, parent_hash: word, timestamp: 0 };
+    let header = header(0);
     let event = some_event(0);
     for rows in [1, write::ROWS_PER_INSERT] {
         texts.push(write::block_rows(&vec![&header; rows], sqlite).unwrap().into_text());
@@ -70,9 +80,7 @@ fn statements(sqlite: bool) -> Vec<String> {
 
 #[tokio::test]
 async fn events_come_with_their_blocks() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
-    let header = |number| Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 };
+    let (_dir, store) = empty().await;
     let headers = vec![header(0), header(2)];
     let refused = store.apply(&Batch { after: None, headers, events: vec![some_event(1)] }).await;
     assert!(matches!(refused, Err(StoreError::NoBlock { number: 1 })), "{refused:?}");
@@ -82,9 +90,7 @@ async fn events_come_with_their_blocks() {
 /// Statements stop where they fail and leave what they did; the transaction does not.
 #[tokio::test]
 async fn a_range_that_fails_half_way_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
-    let header = |number| Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 };
+    let (_dir, store) = empty().await;
     let headers = vec![header(0), header(1)];
     let batch = |events| Batch { after: None, headers: headers.clone(), events };
     let refused = store.apply(&batch([0, 1, 1].map(some_event).into())).await;
@@ -97,9 +103,7 @@ async fn a_range_that_fails_half_way_leaves_nothing() {
 /// Contracts that are not ours may emit logs as long as a block allows.
 #[tokio::test]
 async fn what_a_stream_holds_at_once_is_bounded_in_bytes() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
-    let header = |number| Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 };
+    let (_dir, store) = empty().await;
     let long = |number| NewEvent {
         topics: vec![RunOpened::SIGNATURE_HASH],
         data: vec![7; 300_000].into(),
@@ -126,8 +130,7 @@ async fn what_a_stream_holds_at_once_is_bounded_in_bytes() {
 /// Whoever reads the API's lists takes no connection that following and release decisions need.
 #[tokio::test]
 async fn lists_do_not_keep_following_waiting() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    let (_dir, store) = empty().await;
     let mut held = Vec::new();
     for _ in 0..4 {
         held.push(store.snapshot().await.unwrap());
@@ -141,8 +144,7 @@ async fn lists_do_not_keep_following_waiting() {
 /// Indexes hold the ends of identifiers only.
 #[tokio::test]
 async fn identifiers_that_end_alike_are_told_apart() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    let (_dir, store) = empty().await;
     let [one, other] = [1, 2].map(|first| B256::right_padding_from(&[first]));
     let opened = |(number, id): (u64, B256)| {
         let event = RunOpened {
@@ -160,7 +162,6 @@ async fn identifiers_that_end_alike_are_told_apart() {
         let (kind, keys) = (decoded.kind(), decoded.keys());
         NewEvent { topics, data, kind, keys, ..some_event(number) }
     };
-    let header = |number| Header { number, hash: B256::ZERO, parent_hash: B256::ZERO, timestamp: 0 };
     let events: Vec<_> = [(1, one), (2, one), (3, other), (4, other)].map(opened).into();
     let batch = Batch { after: None, headers: (1..=4).map(header).collect(), events };
     store.apply(&batch).await.unwrap();
@@ -182,8 +183,7 @@ async fn identifiers_that_end_alike_are_told_apart() {
 
 #[tokio::test]
 async fn sqlite_prepares_every_statement() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("mirror.sqlite").into()).await.unwrap();
+    let (_dir, store) = empty().await;
     let Pool::Sqlite(pool) = &store.writer else { panic!("a file") };
     for text in statements(true) {
         let prepared = pool.prepare(AssertSqlSafe(text.clone()).into_sql_str()).await;
