@@ -23,6 +23,16 @@ async fn head_decision(running: &Running) -> String {
     body["head"]["decision"].as_str().unwrap().to_owned()
 }
 
+/// A chain with an open run, and its mirror.
+async fn open_run_mirrored() -> (Node, Config, Running, tempfile::TempDir) {
+    let node = node_with_open_run().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&[&node], dir.path().join("mirror.sqlite"));
+    let running = Running::start(&config).await;
+    running.reaches_tip(&node).await;
+    (node, config, running, dir)
+}
+
 #[tokio::test]
 async fn events_before_registration_are_mirrored() {
     let node = Node::start().await;
@@ -95,12 +105,7 @@ async fn reorganisations_rewind_at_every_depth() {
 
 #[tokio::test]
 async fn a_reorganisation_can_take_back_approvals_and_the_registration() {
-    let node = Node::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(&[&node], dir.path().join("mirror.sqlite"));
-    with_open_run(&mut node.chain());
-    let running = Running::start(&config).await;
-    running.reaches_tip(&node).await;
+    let (node, config, running, _dir) = open_run_mirrored().await;
     assert_eq!(head_decision(&running).await, "allow");
 
     // The run and the third approval are gone; a shorter chain than before is noticed by its other hashes.
@@ -128,12 +133,7 @@ async fn a_reorganisation_can_take_back_approvals_and_the_registration() {
 /// Another chain altogether under the same chain id, as a restarted anvil is.
 #[tokio::test]
 async fn a_chain_that_starts_anew_is_mirrored_anew() {
-    let node = Node::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(&[&node], dir.path().join("mirror.sqlite"));
-    with_open_run(&mut node.chain());
-    let running = Running::start(&config).await;
-    running.reaches_tip(&node).await;
+    let (node, config, running, _dir) = open_run_mirrored().await;
     {
         let mut chain = node.chain();
         let all = chain.blocks.len();
@@ -482,12 +482,7 @@ async fn endpoints_that_show_different_chains_are_not_believed() {
 /// what is gone, the state before that is not the current one.
 #[tokio::test]
 async fn blocks_that_are_gone_are_missed() {
-    let node = Node::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(&[&node], dir.path().join("mirror.sqlite"));
-    with_open_run(&mut node.chain());
-    let running = Running::start(&config).await;
-    running.reaches_tip(&node).await;
+    let (node, config, running, _dir) = open_run_mirrored().await;
     node.chain().mine(vec![revoked(0, 1)]);
     node.chain().mine_empty(5);
     running.reaches_tip(&node).await;

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::study,
+    chain::Node,
+    running::Running,
     study::{APP, RUN, proposal_id, question, questions},
 };
 
@@ -68,12 +70,24 @@ fn validator_of(schema: impl Fn(&Value) -> Value) -> jsonschema::Validator {
     jsonschema::options().with_draft(jsonschema::Draft::Draft202012).build(&document).unwrap()
 }
 
-#[tokio::test]
-async fn answers_are_what_the_document_says() {
-    let (node, running, _dir) = study().await;
+fn assert_fits(what: &str, validator: &jsonschema::Validator, body: &Value) {
+    let errors: Vec<String> =
+        validator.iter_errors(body).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{what}: {errors:#?}\n{body:#}");
+}
+
+/// A mirror with events of every kind of the registry and of apps.
+async fn study_of_every_kind() -> (Node, Running, tempfile::TempDir) {
+    let (node, running, dir) = study().await;
     node.chain().mine(crate::study::registry_logs());
     node.chain().mine(crate::study::every_kind());
     running.reaches_tip(&node).await;
+    (node, running, dir)
+}
+
+#[tokio::test]
+async fn answers_are_what_the_document_says() {
+    let (_node, running, _dir) = study_of_every_kind().await;
     let proposal = proposal_id(0);
     for (template, path) in [
         ("/v1/status", "/v1/status".to_owned()),
@@ -95,9 +109,7 @@ async fn answers_are_what_the_document_says() {
         let (status, body) = running.get(&path).await;
         assert_eq!(status, 200, "{path}: {body}");
         let validator = validator(template);
-        let errors: Vec<String> =
-            validator.iter_errors(&body).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(errors.is_empty(), "{path}: {errors:#?}\n{body:#}");
+        assert_fits(&path, &validator, &body);
         // The check can fail.
         let mut other = body;
         if let Some(answers) = other.as_array_mut() {
@@ -112,13 +124,10 @@ async fn answers_are_what_the_document_says() {
     running.stop().await.unwrap();
 }
 
-/// What a stream tells, with events of every kind of the registry and of apps.
+/// What a stream tells.
 #[tokio::test]
 async fn streams_are_what_the_document_says() {
-    let (node, running, _dir) = study().await;
-    node.chain().mine(crate::study::registry_logs());
-    node.chain().mine(crate::study::every_kind());
-    running.reaches_tip(&node).await;
+    let (_node, running, _dir) = study_of_every_kind().await;
     let of = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let [log, head] = ["Streamed", "Head"].map(|name| validator_of(|_| of(name)));
     let mut stream = running.stream("/v1/events", None).await;
@@ -126,9 +135,7 @@ async fn streams_are_what_the_document_says() {
     loop {
         let (kind, _, data) = stream.next().await.unwrap();
         let validator = if kind == "log" { &log } else { &head };
-        let errors: Vec<String> =
-            validator.iter_errors(&data).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(errors.is_empty(), "{kind}: {errors:#?}\n{data:#}");
+        assert_fits(&kind, validator, &data);
         told += 1;
         if kind == "head" {
             break;
